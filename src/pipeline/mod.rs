@@ -1,0 +1,11 @@
+//! The main job, one file a stage, in the data's order. A stage imports from earlier stages, never from later ones.
+
+pub mod source;
+pub mod decode;
+pub mod session;
+pub mod encode;
+pub mod customer;
+pub mod epoch;
+pub mod state;
+pub mod sink;
+pub mod worker;
