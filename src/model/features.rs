@@ -14,3 +14,16 @@ pub struct EventFeatures {
 /// How a bundle turns events, contexts and times into numbers.
 #[derive(Debug, Clone)]
 pub struct FeatureSpec {}
+
+/// ln(1 + seconds between two events of a session).
+pub fn seconds_since(before: crate::types::EventTime, this: crate::types::EventTime) -> f32 {
+    libm::log1p((this.ms() - before.ms()) as f64 / 1000.0) as f32
+}
+impl FeatureSpec {
+    pub fn event(&self, _click: &crate::wire::click::ClickEvent<'_>) -> EventFeatures {
+        EventFeatures::default()
+    }
+    pub fn context(&self, _context: &[(std::borrow::Cow<'_, str>, f64)]) -> Box<[f32]> {
+        Box::default()
+    }
+}
