@@ -19,7 +19,6 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::config::SessionRules;
-use crate::model::features;
 use crate::pipeline::encode::{OpenInput, SessionInput};
 use crate::types::{CloseReason, CustomerId, EventTime, Moment, OpenedBy, RejectReason, fnv1a64};
 use crate::wire::embedding::Cause;
@@ -606,13 +605,11 @@ fn count(n: usize) -> u32 {
 
 /// The rows of the events from the `from`-th on.
 fn encoder_input(events: &[Event], from: usize) -> SessionInput {
-    let mut input = SessionInput { length: events.len() - from, ..SessionInput::default() };
-    let mut before = from.checked_sub(1).map(|at| events[at].time);
+    let mut input = SessionInput::default();
+    let mut previous = from.checked_sub(1).map(|at| events[at].time);
     for event in &events[from..] {
-        input.fields.extend_from_slice(&event.features.fields);
-        input.numbers.push(before.map_or(0.0, |before| features::seconds_since(before, event.time)));
-        input.numbers.extend_from_slice(&event.features.numbers);
-        before = Some(event.time);
+        input.push(&event.features, event.time, previous);
+        previous = Some(event.time);
     }
     input
 }
