@@ -3,7 +3,8 @@
 # Gives say, die, need, cache, scratch and renamed_into; takes DCE_CACHE_DIR, XDG_CACHE_HOME and HOME from the environment.
 
 # One line for a person, on stderr: stdout is for results.
-say() { printf 'dce setup: %s\n' "$*" >&2; }
+speaker=setup
+say() { printf '%s: %s\n' "$speaker" "$*" >&2; }
 
 die() {
   say "error: $*"

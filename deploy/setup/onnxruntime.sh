@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Puts ONNX Runtime's shared library into the cache, from the wheel on PyPI, by its hash; offline once it is there.
-# Takes: nothing (DCE_CACHE_DIR moves the cache). Gives: the library's path as the last line of stdout, for ORT_DYLIB_PATH.
+# Takes: nothing (DCE_CACHE_DIR moves the cache; where ORT_DYLIB_PATH names a library, that one is used). Gives: the library's path as the last line of stdout, for ORT_DYLIB_PATH.
 # The wheel's licence and third-party notices lie beside the library.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . ./common.sh
+
+if [[ -n "${ORT_DYLIB_PATH:-}" ]]; then
+  [[ -f "$ORT_DYLIB_PATH" ]] || die "ORT_DYLIB_PATH=$ORT_DYLIB_PATH is not a file: correct it, or unset it to have the library fetched"
+  say "ONNX Runtime: ORT_DYLIB_PATH names one"
+  echo "$ORT_DYLIB_PATH"
+  exit 0
+fi
 
 version=1.31.1
 case "$(uname -s)-$(uname -m)" in
