@@ -44,7 +44,7 @@ say "ONNX Runtime $version: fetching the wheel from PyPI (about 24 MB)"
 scratch
 printf 'onnxruntime==%s --hash=sha256:%s\n' "$version" "$wheel_sha256" >"$SCRATCH/requirements.txt"
 # The tags name one wheel, whatever the Python here: the library inside does not depend on it.
-python3 -m pip --quiet --disable-pip-version-check --no-cache-dir download --no-deps --require-hashes --only-binary=:all: \
+PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check --no-cache-dir download --no-deps --require-hashes --only-binary=:all: \
   --platform "$platform" --python-version 3.11 --implementation cp --abi cp311 \
   --requirement "$SCRATCH/requirements.txt" --dest "$SCRATCH" >&2 ||
   die "pip could not fetch onnxruntime $version: is the network there? Or set ORT_DYLIB_PATH to a library of yours"
