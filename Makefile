@@ -3,7 +3,7 @@
 #   DCE_TEST_BOOTSTRAP=host:port make test     uses that Kafka instead of starting one
 #   ORT_DYLIB_PATH    an ONNX Runtime library of your own
 #   ARGS              more arguments: make demo ARGS="--events 2000"
-SHELL := /usr/bin/env bash
+SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench lint clean cargo packages packages-test

@@ -65,9 +65,12 @@ if [[ "$(id -u)" -ne 0 ]]; then
 fi
 
 say "installing by apt: ${missing[*]}"
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
 apt() {
-  ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" >&2
+  ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" \
+    </dev/null >"$log" 2>&1 || { tail -n 30 "$log" >&2; return 1; }
 }
-apt update || die "apt-get update failed: is the network there, are the sources right?"
+apt update || die "apt-get update failed, its reason stands above: is the network there, are the sources right?"
 apt install --yes --no-install-recommends "${missing[@]}" || die "apt could not install ${missing[*]}: its reason stands above"
 say "system packages for ${*:-build}: installed"
