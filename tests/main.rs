@@ -1,5 +1,5 @@
-//! The fast tests, one binary: no broker, no network, no clock.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The fast tests: no network, no broker, no clock to wait for. One binary, so that they link once.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod streams;
 mod sessions;
