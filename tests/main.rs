@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod streams;
+mod wire;
 mod sessions;
 mod folding;

@@ -14,6 +14,7 @@ use crate::telemetry::logs;
 
 mod output;
 mod signals;
+mod sessions;
 mod config_command;
 
 pub use output::Output;
@@ -41,6 +42,8 @@ then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Cut clicks into sessions by the session rules, without Kafka.
+    Sessions(sessions::Arguments),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
 }
@@ -126,6 +129,7 @@ fn run(
     let layers = Layers { file, environment, sets: arguments.set, flags: Vec::new() };
     let frame = Frame { layers, json: arguments.json, output: output.clone(), colours };
     match arguments.command {
+        Command::Sessions(arguments) => sessions::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }
 }

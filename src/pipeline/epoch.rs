@@ -15,6 +15,7 @@ use crate::pipeline::encode::{self, OpenInput, SessionInput};
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
 use crate::pipeline::source::Record;
 use crate::types::{CustomerId, Moment, Position, RejectReason, ResumeAt};
+use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
 
@@ -105,6 +106,7 @@ pub struct Terms {
 pub fn run<'a>(
     partitions: &mut Partitions,
     model: &mut dyn Model,
+    schemas: &Schemas,
     terms: &Terms,
     records: impl IntoIterator<Item = Record<'a>>,
 ) -> Result<EpochResult, ModelError> {
@@ -112,7 +114,7 @@ pub fn run<'a>(
     let mut resume: BTreeMap<i32, ResumeAt> = BTreeMap::new();
     for record in records {
         resume.insert(record.position.partition, record.position.resume_after());
-        epoch.take(&record);
+        epoch.take(&record, schemas);
     }
     let mut result = epoch.finish(model)?;
     result.resume = resume.into_iter().collect();
@@ -152,9 +154,9 @@ impl<'e> Epoch<'e> {
         }
     }
 
-    fn take(&mut self, record: &Record<'_>) {
+    fn take(&mut self, record: &Record<'_>, schemas: &Schemas) {
         self.records += 1;
-        let refusal = match decode::decode(record, &self.terms.rules) {
+        let refusal = match decode::decode(record, schemas, &self.terms.rules) {
             Ok(Decoded::Click { customer, click }) => {
                 match self.click(record.position, customer, &click, record.traceparent) {
                     Ok(()) => return,
@@ -166,7 +168,7 @@ impl<'e> Epoch<'e> {
                 }
             }
             Ok(Decoded::Tick(time)) => return self.tick(record.position, time.into()),
-            Ok(Decoded::Erase(customer)) => return self.erase(record.position, customer, record.traceparent),
+            Ok(Decoded::Erase { customer }) => return self.erase(record.position, customer, record.traceparent),
             Err(refused) => (refused.reason, refused.detail, "decode"),
         };
         let (reason, detail, stage) = refusal;

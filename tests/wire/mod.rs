@@ -1,0 +1,3 @@
+//! The records' bytes: schemas, golden records, JSON against the rules' reference, Avro against apache-avro.
+
+mod schemas;
