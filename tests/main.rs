@@ -4,3 +4,4 @@
 mod streams;
 mod sessions;
 mod folding;
+mod tidy;
