@@ -5,3 +5,4 @@ mod streams;
 mod sessions;
 mod folding;
 mod tidy;
+mod cli;

@@ -272,6 +272,10 @@ impl Settings {
         if let [only] = same_name.as_slice() {
             return Some(only.key.clone());
         }
+        let begun = self.settings.iter().find(|setting| !key.is_empty() && setting.key.starts_with(key));
+        if let Some(setting) = begun {
+            return Some(setting.key.clone());
+        }
         let sections =
             self.settings.iter().filter_map(|setting| setting.key.split_once('.')).map(|(section, _)| section);
         let known = self.settings.iter().map(|setting| setting.key.as_str()).chain(sections).chain(FREE_TABLES);
