@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 
 use super::*;
 
@@ -545,4 +545,41 @@ fn variables_that_are_not_text_matter_only_where_they_are_ours() {
 fn a_file_that_is_not_there_is_named() {
     let error = ConfigFile::read(std::path::Path::new("no/such.toml")).unwrap_err();
     expect!["configuration file no/such.toml cannot be read"].assert_eq(&error.to_string());
+}
+
+/// The tables of `docs/configuration.md`. `UPDATE_EXPECT=1 cargo test` writes them anew.
+#[test]
+fn the_documentation_has_every_setting() {
+    let mut owned = "| setting | because |\n| --- | --- |\n".to_owned();
+    for (key, why) in properties::OWNED {
+        owned += &format!("| `{key}` | {why} |\n");
+    }
+    let mut settings = "| setting | default | in the environment |\n| --- | --- | --- |\n".to_owned();
+    for setting in Settings::merge(&Layers::default()).unwrap().iter() {
+        let Setting { key, .. } = setting;
+        settings += &format!("| `{key}` | `{}` | `{}` |\n", setting.shown(), variable_of(key));
+    }
+    let page = include_str!("../../docs/configuration.md");
+    let page = with_table(&with_table(page, "<!-- owned:", &owned), "<!-- settings:", &settings);
+    expect_file!["../../docs/configuration.md"].assert_eq(&page);
+}
+
+/// The page with the table between the mark's line and the next end.
+fn with_table(page: &str, mark: &str, table: &str) -> String {
+    let (before, from_mark) = page.split_at(page.find(mark).expect("the mark is there"));
+    let (mark_line, rest) = from_mark.split_once('\n').expect("it is a line");
+    let after = &rest[rest.find("<!-- end -->").expect("the table ends")..];
+    format!("{before}{mark_line}\n{table}{after}")
+}
+
+/// The comment is what a user reads first.
+#[test]
+fn every_setting_is_explained_where_its_default_stands() {
+    let mut before = "";
+    for line in DEFAULT_TOML.lines() {
+        if !line.is_empty() && !line.starts_with(['#', '[']) {
+            assert!(before.starts_with("# "), "{line} has no comment");
+        }
+        before = line;
+    }
 }
