@@ -76,7 +76,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Open requests get [`DRAIN`] to end.
+    /// Open requests get `DRAIN` to end.
     fn drop(&mut self) {
         self.stop.stop();
         if let Some(thread) = self.thread.take()
