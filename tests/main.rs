@@ -5,3 +5,5 @@ mod streams;
 mod wire;
 mod sessions;
 mod folding;
+mod tidy;
+mod cli;

@@ -1,5 +1,5 @@
 //! The command line: one file a command, and the one place that prints. Takes arguments and environment, gives an exit
-//! code: 0 for success, 1 for failure, 2 for wrong use. A new command is one variant of [`Command`] and one file.
+//! code: 0 for success, 1 for failure, 2 for wrong use. A new command is one variant of `Command` and one file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
