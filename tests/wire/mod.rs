@@ -1,3 +1,4 @@
 //! The records' bytes: schemas, golden records, JSON against the rules' reference, Avro against apache-avro.
 
 mod schemas;
+mod json;
