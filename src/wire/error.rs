@@ -8,7 +8,7 @@ pub enum DecodeError {
     NoBytes,
     #[error("the first byte is {first:#04x}: neither JSON ('{{') nor Avro (c3 01) nor a registry's framing (00)")]
     UnknownFormat { first: u8 },
-    #[error("framed with a schema registry's id {id:?}, and no registry is configured")]
+    #[error("framed by a schema registry (id {}), and none is configured", .id.map_or("missing".to_owned(), |id| id.to_string()))]
     NoRegistry { id: Option<u32> },
 
     #[error("not UTF-8 at byte {at}")]

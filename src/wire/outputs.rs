@@ -100,6 +100,11 @@ struct RawCause {
 impl RawEmbedding {
     fn checked(self) -> Result<CustomerEmbedding, DecodeError> {
         let model = ModelId::parse(&self.model);
+        let scores = self.scores.values().flatten();
+        let floats = self.embedding.iter().chain([&self.gate]).chain(scores);
+        if floats.copied().map(f64::from).chain(self.cosine_shift).any(|number| !number.is_finite()) {
+            return Err(DecodeError::NotResolved { why: "a number is not finite".to_owned() });
+        }
         Ok(CustomerEmbedding {
             customer_id: customer(&self.customer_id)?,
             sequence: self.sequence,

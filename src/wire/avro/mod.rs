@@ -73,6 +73,13 @@ impl Schemas {
         Ok(schema.fingerprints[0])
     }
 
+    /// Whether records by this schema can be read.
+    pub fn knows(&self, fingerprint: Fingerprint) -> bool {
+        self.clicks.contains_key(&fingerprint)
+            || self.embeddings.contains_key(&fingerprint)
+            || self.summaries.contains_key(&fingerprint)
+    }
+
     /// Reads a ClickEvent in single-object encoding.
     pub fn decode_click<'a>(&self, bytes: &'a [u8]) -> Result<Input<'a>, DecodeError> {
         let (fingerprint, body) = framed(bytes)?;
@@ -117,9 +124,15 @@ impl Writer {
     fn parse(avsc: &str) -> Result<Self, SchemaError> {
         let not_a_schema = |why: String| SchemaError::NotASchema { why };
         let json = serde_json::from_str(avsc).map_err(|fault| not_a_schema(fault.to_string()))?;
-        let schema = Schema::parse(&json).map_err(|fault| not_a_schema(fault.to_string()))?;
-        let own = schema.fingerprint::<Rabin>().bytes.try_into();
-        let own = Fingerprint(own.map_err(|_| not_a_schema("its fingerprint is not 64 bits".into()))?);
+        // apache-avro panics on some names that are none, and one schema of somebody's must not end the process.
+        let parsed = std::panic::catch_unwind(|| {
+            let schema = Schema::parse(&json).map_err(|fault| fault.to_string())?;
+            let own = schema.fingerprint::<Rabin>().bytes.try_into();
+            let own = Fingerprint(own.map_err(|_| "its fingerprint is not 64 bits".to_owned())?);
+            Ok((schema, own))
+        });
+        let (schema, own) =
+            parsed.unwrap_or_else(|_| Err("the parser gave up on it".to_owned())).map_err(not_a_schema)?;
         Ok(Self { schema, fingerprints: [Fingerprint::of(&json), own] })
     }
 }
