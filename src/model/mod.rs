@@ -17,7 +17,7 @@ pub mod library;
 pub mod onnx;
 pub mod fake;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The sizes of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -219,12 +219,24 @@ fn golden_outputs_must_be_met() {
         .edit("golden.json", "\"scores\":{\"shape\":[3,2],\"data\":[0.", "\"scores\":{\"shape\":[3,2],\"data\":[1.")
         .refused(expect!["model bundle DIR: golden: graphs.heads/risk[0]: scores has 0.55518466 at place 0, must be 1.5551846 within 0.00001"]);
     Copy::new("g2").edit("golden.json", "\"embeddings\":[[-0.", "\"embeddings\":[[-0.1").refused(expect!["model bundle DIR: golden: customers[0]: session 0: the embedding has -0.18074593 at place 0, must be -0.11919598 within 0.00001"]);
-    Copy::new("g3").edit("golden.json", "\"heads/risk\"", "\"heads/rust\"").refused(expect!["model bundle DIR: golden: graphs.heads/risk has nothing to compare with"]);
-    Copy::new("g4").edit("golden.json", "\"gate\":{\"shape\":[3,1]", "\"gate\":{\"shape\":[1,3]").refused(expect!["model bundle DIR: golden: graphs.customer_step[0]: gate has shape [1, 3], must be [3, 1]"]);
-    Copy::new("g5").edit("golden.json", "\"length\":", "\"lengths\":").refused(expect!["model bundle DIR: golden: graphs.session_encoder[0]: the input length is missing"]);
-    Copy::new("g6").edit("golden.json", "\"kind\":\"LOGIN\"", "\"kind\":\"TICK\"").refused(expect![[r#"model bundle DIR: golden: customers[0]: session 0: "TICK" is no kind of event"#]]);
-    Copy::new("g7").file("golden.json", b"{\"graphs\": {}, \"customers\": []}").refused(expect!["model bundle DIR: golden: graphs.session_encoder has nothing to compare with"]);
-    Copy::new("g8").file("golden.json", b"{\"graphs\": {}").refused(expect!["model bundle DIR: golden.json: EOF while parsing an object at line 1 column 13"]);
+    Copy::new("g3")
+        .edit("golden.json", "\"heads/risk\"", "\"heads/rust\"")
+        .refused(expect!["model bundle DIR: golden: graphs.heads/risk has nothing to compare with"]);
+    Copy::new("g4")
+        .edit("golden.json", "\"gate\":{\"shape\":[3,1]", "\"gate\":{\"shape\":[1,3]")
+        .refused(expect!["model bundle DIR: golden: graphs.customer_step[0]: gate has shape [1, 3], must be [3, 1]"]);
+    Copy::new("g5")
+        .edit("golden.json", "\"length\":", "\"lengths\":")
+        .refused(expect!["model bundle DIR: golden: graphs.session_encoder[0]: the input length is missing"]);
+    Copy::new("g6")
+        .edit("golden.json", "\"kind\":\"LOGIN\"", "\"kind\":\"TICK\"")
+        .refused(expect![[r#"model bundle DIR: golden: customers[0]: session 0: "TICK" is no kind of event"#]]);
+    Copy::new("g7")
+        .file("golden.json", b"{\"graphs\": {}, \"customers\": []}")
+        .refused(expect!["model bundle DIR: golden: graphs.session_encoder has nothing to compare with"]);
+    Copy::new("g8")
+        .file("golden.json", b"{\"graphs\": {}")
+        .refused(expect!["model bundle DIR: golden.json: EOF while parsing an object at line 1 column 13"]);
     Copy::new("g9").edit("golden.json", "\"page\":\"a\"", "\"page\":\"z\"").refused(expect!["model bundle DIR: golden: customers[0]: session 0: the embedding has -0.18043679 at place 0, must be -0.18074591 within 0.00001"]);
 }
 
