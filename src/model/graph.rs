@@ -176,6 +176,8 @@ impl<'a> Iterator for Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
@@ -215,6 +217,23 @@ mod tests {
         assert_eq!(refused(&foreign), expected);
         let functions = [model(17, "Gemm", &[]), vec![0xca, 0x01, 0]].concat();
         assert_eq!(refused(&functions), "has functions of its own, which the contract does not allow");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..60),
+            place in 0..200_usize,
+            byte: u8,
+        ) {
+            drop(check(&bytes, 17));
+            let mut good = model(17, "GRU", &[attribute("linear_before_reset", 1), attribute("layout", 0)]);
+            let place = place % good.len();
+            good[place] = byte;
+            drop(check(&good, 17));
+            bytes.splice(0..0, good);
+            drop(check(&bytes, 17));
+        }
     }
 
     #[test]
