@@ -8,7 +8,16 @@ use ndarray::{Array1, Array2, Array3};
 use crate::types::ModelId;
 
 pub mod features;
+pub mod manifest;
+pub mod graph;
+pub mod golden;
+pub mod invariance;
+pub mod bundle;
+pub mod library;
+pub mod onnx;
 pub mod fake;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// The sizes of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
