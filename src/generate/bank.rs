@@ -74,7 +74,7 @@ impl Bank {
 
     /// How many days a bank of so many customers takes for so many events, about.
     pub fn days_for(customers: u32, events: u64) -> f64 {
-        const EVENTS_A_DAY: f64 = 6.0;
+        const EVENTS_A_DAY: f64 = 8.4;
         real(i64::try_from(events).unwrap_or(i64::MAX)) / (EVENTS_A_DAY * f64::from(customers.max(1)))
     }
 
@@ -86,6 +86,12 @@ impl Bank {
     /// Sessions that have begun so far.
     pub fn sessions(&self) -> u64 {
         self.opened
+    }
+
+    /// Room for sessions that are open at a time.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.open.len()
     }
 
     fn enrol(&mut self, number: u32) {
@@ -108,7 +114,7 @@ impl Bank {
     }
 
     fn expect(&mut self, at: i64, number: u32, visitor: Visitor) {
-        if at < self.params.start + whole(self.params.days * real(DAY_MS)) {
+        if self.params.open_end || at < self.params.start + whole(self.params.days * real(DAY_MS)) {
             self.visits.push(Reverse((at, number, visitor)));
         }
     }

@@ -10,6 +10,8 @@ use crate::types::ClickKind;
 pub struct Dirt {
     /// Arrivals are late by up to this, each for itself.
     pub shuffle_ms: i64,
+    /// Share of the arrivals that are.
+    pub shuffle_share: f64,
     /// Share of events that arrive twice.
     pub duplicate: f64,
     /// Share of logouts that never arrive.
@@ -20,7 +22,8 @@ pub struct Dirt {
 }
 
 impl Dirt {
-    pub const CLEAN: Self = Self { shuffle_ms: 0, duplicate: 0.0, drop_logout: 0.0, lag_customers: 0.0, lag_ms: 0 };
+    pub const CLEAN: Self =
+        Self { shuffle_ms: 0, shuffle_share: 1.0, duplicate: 0.0, drop_logout: 0.0, lag_customers: 0.0, lag_ms: 0 };
 
     pub(super) fn lag(&self, key: u64) -> i64 {
         if unit_of(mix(key, 300)) < self.lag_customers { self.lag_ms } else { 0 }
@@ -34,7 +37,7 @@ impl Dirt {
             if step.page.spec().kind == ClickKind::Logout && random.chance(self.drop_logout) {
                 continue;
             }
-            let late = whole(real(self.shuffle_ms) * random.unit());
+            let late = if random.chance(self.shuffle_share) { whole(real(self.shuffle_ms) * random.unit()) } else { 0 };
             let at = step.at + lag_ms + TRANSPORT_MS + late;
             arrivals.push((at, index));
             if random.chance(self.duplicate) {
@@ -47,4 +50,4 @@ impl Dirt {
 }
 
 /// From the customer's device to the topic, at the least.
-const TRANSPORT_MS: i64 = 40;
+pub(super) const TRANSPORT_MS: i64 = 40;

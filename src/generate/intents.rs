@@ -29,6 +29,8 @@ pub(super) enum Intent {
     ApproveWeb,
     /// Finds that money is gone.
     ReportFraud,
+    /// What follows when a card is blocked.
+    ReplaceCard,
     Steal,
     Snoop,
     Seize,
@@ -36,7 +38,7 @@ pub(super) enum Intent {
 
 /// Those that an owner has of his own accord: the first ones.
 pub(super) const OWN_INTENTS: usize = 10;
-pub(super) const INTENTS: usize = 15;
+pub(super) const INTENTS: usize = 16;
 
 impl Intent {
     pub(super) const ALL: [Self; INTENTS] = [
@@ -52,6 +54,7 @@ impl Intent {
         Self::Browse,
         Self::ApproveWeb,
         Self::ReportFraud,
+        Self::ReplaceCard,
         Self::Steal,
         Self::Snoop,
         Self::Seize,
@@ -72,6 +75,7 @@ impl Intent {
             Self::Browse => ProductDetail,
             Self::ApproveWeb => Approve,
             Self::ReportFraud => FraudReport,
+            Self::ReplaceCard => CardReplace,
             Self::Snoop => Accounts,
             Self::Seize => ContactChange,
         }
@@ -85,9 +89,11 @@ impl Intent {
         match self {
             Self::CheckBalance => &[Balance],
             Self::PayBill => &[BillDone],
-            Self::TransferFriend | Self::TransferNewPayee | Self::Steal => &[TransferDone],
+            Self::TransferFriend | Self::Steal => &[TransferDone],
+            Self::TransferNewPayee => &[PayeeSaved],
             Self::SalaryLook => &[Transactions],
-            Self::CardProblem => &[CardReplace, CardDispute, Chat],
+            Self::CardProblem => &[CardBlock],
+            Self::ReplaceCard => &[CardReplace, CardDispute, Chat],
             Self::StatementDownload => &[StatementDownload],
             Self::LoanInquiry => &[LoanCalculator],
             Self::ChangeSettings => &[ContactChange, NotificationChange, LimitChange, PasswordChange],
@@ -99,17 +105,39 @@ impl Intent {
         }
     }
 
+    /// What goes on once it is fulfilled, and how often.
+    pub(super) fn then(self) -> Option<(Self, f64)> {
+        match self {
+            Self::TransferNewPayee => Some((Self::TransferFriend, 0.9)),
+            Self::CardProblem => Some((Self::ReplaceCard, 0.7)),
+            Self::CheckBalance
+            | Self::PayBill
+            | Self::TransferFriend
+            | Self::SalaryLook
+            | Self::StatementDownload
+            | Self::LoanInquiry
+            | Self::ChangeSettings
+            | Self::Browse
+            | Self::ApproveWeb
+            | Self::ReportFraud
+            | Self::ReplaceCard
+            | Self::Steal
+            | Self::Snoop
+            | Self::Seize => None,
+        }
+    }
+
     /// The pages on the way.
     #[rustfmt::skip]
     fn path(self) -> &'static [Page] {
         match self {
             Self::CheckBalance => &[Accounts, Balance, BalanceRefresh],
             Self::PayBill => &[Payments, Bills, BillDetail, BillScan, Otp, BillPay, BillDone],
-            Self::TransferFriend => &[Payments, Payees, QuickTransfer, TransferForm, TransferReview, Otp, TransferSubmit, TransferDone],
-            Self::TransferNewPayee | Self::Steal =>
-                &[Payments, Payees, PayeeAdd, PayeeSaved, TransferForm, TransferReview, Otp, TransferSubmit, TransferDone],
+            Self::TransferFriend | Self::Steal => &[Payments, Payees, QuickTransfer, TransferForm, TransferReview, Otp, TransferSubmit, TransferDone],
+            Self::TransferNewPayee => &[Payments, Payees, PayeeAdd, Otp, PayeeSaved],
             Self::SalaryLook => &[Accounts, Transactions, TransactionDetail, SpendingReport],
-            Self::CardProblem => &[Cards, CardDetail, CardBlock, CardReplace, CardDispute, Help, Chat],
+            Self::CardProblem => &[Cards, CardDetail, CardBlock],
+            Self::ReplaceCard => &[Cards, CardReplace, CardDispute, Help, Chat],
             Self::StatementDownload => &[Accounts, Statements, StatementDownload],
             Self::LoanInquiry => &[Loans, LoanOffer, LoanCalculator, LoanApply, Products],
             Self::ChangeSettings =>

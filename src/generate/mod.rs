@@ -25,12 +25,16 @@ mod walk;
 mod plan;
 mod dirt;
 mod bank;
+mod live;
 mod json;
 mod partition;
+#[cfg(test)]
+mod tests;
 
 pub use bank::Bank;
 pub use dirt::Dirt;
 pub use json::write_json;
+pub use live::{Fault, Live, LiveParams, LiveRecord, Truth};
 pub use partition::{murmur2, partition_of};
 pub use scenario::{Change, Scenario};
 
@@ -41,8 +45,11 @@ pub struct Params {
     pub customers: u32,
     /// When the bank opens: milliseconds since the epoch.
     pub start: i64,
-    /// No visit begins later than this many days after the start. The labels' splits are shares of it.
+    /// No visit begins later than this many days after the start. Takeovers lie within it, and the labels' splits are
+    /// shares of it.
     pub days: f64,
+    /// Visits go on after `days` all the same, until `events_max`.
+    pub open_end: bool,
     /// The stream ends after this many records.
     pub events_max: Option<u64>,
     /// Share of the apps that send a session id; a session of the others is known by channel and device.
@@ -63,6 +70,7 @@ impl Params {
             customers: 1000,
             start: 1_767_225_600_000,
             days: 30.0,
+            open_end: false,
             events_max: None,
             session_id_share: 0.7,
             takeovers: 0.02,

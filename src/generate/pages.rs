@@ -398,9 +398,7 @@ mod tests {
     #[test]
     fn names_stand_in_the_order_of_the_pages() {
         assert_eq!(Page::Error as usize, PAGES - 1);
-        for (page, name) in
-            [(Page::Home, "home"), (Otp, "otp"), (Chat, "chat"), (Page::Error, "error"), (Loans, "loans")]
-        {
+        for (page, name) in [(Home, "home"), (Otp, "otp"), (Chat, "chat"), (Page::Error, "error"), (Loans, "loans")] {
             assert_eq!(page.spec().name, name);
         }
     }

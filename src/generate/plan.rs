@@ -200,10 +200,12 @@ impl Planner {
         let shock = self.world.shock(clock);
         let first = persona.intent(random, clock, poor, recent, shock);
         let mut intents = vec![first];
+        intents.extend(first.then().filter(|(_, share)| random.chance(*share)).map(|(then, _)| then));
         if random.chance(SECOND_INTENT) {
             let second = persona.intent(random, clock, poor, None, shock);
-            if second != first {
+            if !intents.contains(&second) {
                 intents.push(second);
+                intents.extend(second.then().map(|(then, _)| then));
             }
         }
         intents

@@ -84,12 +84,12 @@ impl Takeover {
     pub(super) fn intents(&self, visit: u8) -> &'static [Intent] {
         let is_last = visit + 1 >= self.visits;
         match self.kind {
-            TakeoverKind::QuickTransfer => &[Intent::Steal],
-            TakeoverKind::LookAround if is_last => &[Intent::CheckBalance, Intent::Steal],
+            TakeoverKind::QuickTransfer => &[Intent::TransferNewPayee, Intent::Steal],
+            TakeoverKind::LookAround if is_last => &[Intent::CheckBalance, Intent::TransferNewPayee, Intent::Steal],
             TakeoverKind::LookAround => &[Intent::Snoop],
-            TakeoverKind::ContactChange if is_last => &[Intent::Steal],
+            TakeoverKind::ContactChange if is_last => &[Intent::TransferNewPayee, Intent::Steal],
             TakeoverKind::ContactChange => &[Intent::CheckBalance, Intent::Seize],
-            TakeoverKind::RemoteAccess => &[Intent::CheckBalance, Intent::Steal],
+            TakeoverKind::RemoteAccess => &[Intent::CheckBalance, Intent::TransferNewPayee, Intent::Steal],
         }
     }
 
