@@ -75,11 +75,10 @@ pub enum Format {
 }
 
 /// What a run made.
-#[derive(Debug, Default, serde::Serialize)]
+#[derive(Debug, Default)]
 struct Summary {
     events: u64,
     sessions: u64,
-    sessions_labelled: u64,
     sessions_stolen: u64,
     first_record_time: i64,
     last_record_time: i64,
@@ -208,7 +207,6 @@ fn write(
 fn write_labels(bank: &mut Bank, labels: &mut Option<Draft>, summary: &mut Summary) -> io::Result<()> {
     for Label { task, customer_id, session_id, event_time, label, split } in bank.take_labels() {
         if task == "owner" {
-            summary.sessions_labelled += 1;
             summary.sessions_stolen += u64::from(label == "1");
         }
         if let Some(draft) = labels {
@@ -219,7 +217,8 @@ fn write_labels(bank: &mut Bank, labels: &mut Option<Draft>, summary: &mut Summa
     Ok(())
 }
 
-/// A file under another name until it is whole.
+/// A file under another name until it is whole; dropped before, it leaves nothing.
+#[derive(Debug)]
 struct Draft {
     path: PathBuf,
     partial: PathBuf,
@@ -238,6 +237,13 @@ impl Draft {
     fn publish(mut self) -> anyhow::Result<()> {
         self.writer.flush().with_context(|| format!("cannot write {}", self.partial.display()))?;
         fs::rename(&self.partial, &self.path).with_context(|| format!("cannot name {}", self.path.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After `publish` there is nothing of that name.
+        fs::remove_file(&self.partial).ok();
     }
 }
 
@@ -285,4 +291,83 @@ fn scenario(text: &str) -> Result<(Change, f64), String> {
     let (what, day) = text.split_once('@').ok_or("not WHAT@DAY, like page-rename@12.5")?;
     let change = Change::parse(what).ok_or("the changes are page-rename, layout-change and shock")?;
     Ok((change, number(day, 36_500.0, "not a day like 12.5")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &str) -> Result<Args, String> {
+        let words = ["generate"].into_iter().chain(words.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.args).map_err(|error| error.to_string())
+    }
+
+    fn stdout(words: &str) -> String {
+        let mut out = Vec::new();
+        run(&args(words).unwrap(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_clicks_with_partition_and_record_time() {
+        let text = stdout("--customers 20 --events 300 --partitions 4 --start 2026-03-01 --shuffle 2");
+        assert_eq!(text.lines().count(), 300);
+        for line in text.lines() {
+            let click: serde_json::Value = serde_json::from_str(line).unwrap();
+            let customer = click["customer_id"].as_str().unwrap();
+            assert_eq!(click["partition"], partition_of(customer.as_bytes(), 4));
+            assert!(click["record_time"].as_i64() > click["event_time"].as_i64());
+            assert!(click["event_time"].as_i64() > Some(1_772_323_200_000));
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_a_data_set_of_whole_files() {
+        let folder = std::env::temp_dir().join(format!("dce-generate-{}", std::process::id()));
+        let words = format!("--customers 20 --days 10 --takeovers 0.5 --out {}", folder.join("bank").display());
+        let said = stdout(&words);
+        let read = |name: &str| fs::read_to_string(folder.join("bank").join(name)).unwrap();
+        assert!(said.starts_with(&format!("{} events, ", read("clicks.ndjson").lines().count())), "{said}");
+        let labels = read("labels.csv");
+        assert_eq!(labels.lines().next(), Some(Label::HEADER));
+        assert!(labels.lines().all(|line| line.split(',').count() == 6));
+        let names: Vec<_> = fs::read_dir(folder.join("bank")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn wrong_use_is_refused_by_name() {
+        let wrong = [
+            ("--duplicate 1.5", "--duplicate"),
+            ("--start yesterday", "--start"),
+            ("--days 0", "--days"),
+            ("--customers 0", "--customers"),
+            ("--partitions 0", "--partitions"),
+            ("--scenario page-rename", "--scenario"),
+            ("--scenario quake@3", "--scenario"),
+            ("--lag-customers 0.1", "--lag-customers"),
+        ];
+        for (words, flag) in wrong {
+            assert!(args(words).unwrap_err().contains(flag), "{words}");
+        }
+        let lag = args("--lag-customers 3 600").unwrap();
+        assert!(run(&lag, &mut Vec::new()).unwrap_err().to_string().contains("--lag-customers"));
+    }
+
+    #[test]
+    fn moments_are_read_in_three_forms() {
+        let ms = |text: &str| args(&format!("--start {text}")).unwrap().start;
+        assert_eq!(ms("2026-01-01"), 1_767_225_600_000);
+        assert_eq!(ms("2026-01-01T02:00:00+02:00"), 1_767_225_600_000);
+        assert_eq!(ms("1767225600000"), 1_767_225_600_000);
+    }
 }

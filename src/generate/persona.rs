@@ -178,7 +178,6 @@ pub(super) struct Persona {
 const QUIRKS: [f64; 8] = [0.25, 0.5, 0.7, 1.0, 1.0, 1.4, 2.0, 3.5];
 
 /// A customer's liking for one thing.
-#[expect(clippy::cast_possible_truncation, reason = "the lowest three bits")]
 pub(super) fn quirk(habits: u64, thing: u64) -> f64 {
     QUIRKS[(mix(habits, thing) >> 61) as usize]
 }

@@ -22,8 +22,9 @@ pub(super) struct Random(Pcg64);
 impl Random {
     /// The numbers of one purpose, one customer and one of its sessions.
     pub(super) fn new(seed: u64, purpose: Purpose, customer: u64, ordinal: u64) -> Self {
-        let stream = u128::from(mix(seed, purpose as u64)) << 64 | u128::from(mix(customer, ordinal));
-        Self(Pcg64::new(u128::from(mix(seed ^ customer.rotate_left(32), ordinal)) << 64 | u128::from(seed), stream))
+        let stream = (u128::from(mix(seed, purpose as u64)) << 64) | u128::from(mix(customer, ordinal));
+        let state = (u128::from(mix(seed ^ customer.rotate_left(32), ordinal)) << 64) | u128::from(seed);
+        Self(Pcg64::new(state, stream))
     }
 
     /// In [0, 1), with 53 bits.
@@ -37,9 +38,8 @@ impl Random {
     }
 
     /// In [0, count).
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of a 128-bit product")]
     pub(super) fn below(&mut self, count: u64) -> u64 {
-        (u128::from(self.0.next_u64()) * u128::from(count) >> 64) as u64
+        ((u128::from(self.0.next_u64()) * u128::from(count)) >> 64) as u64
     }
 
     pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {

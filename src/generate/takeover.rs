@@ -61,7 +61,7 @@ impl Takeover {
 
     pub(super) fn invent(random: &mut Random, at: i64) -> Self {
         let kind = TakeoverKind::ALL[random.pick(&[0.35, 0.25, 0.25, 0.15])];
-        let habits = mix(random.below(u64::MAX), 0x7468_6965_66);
+        let habits = mix(random.below(u64::MAX), 0x0074_6869_6566);
         let (tempo, visits) = match kind {
             TakeoverKind::QuickTransfer => (random.between(0.3, 0.7), 1),
             TakeoverKind::LookAround => (random.between(0.9, 1.8), if random.chance(0.5) { 2 } else { 3 }),
