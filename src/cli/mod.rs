@@ -15,6 +15,7 @@ use crate::telemetry::logs;
 mod output;
 mod signals;
 mod sessions;
+mod generate;
 mod config_command;
 
 pub use output::Output;
@@ -44,6 +45,8 @@ then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
 enum Command {
     /// Cut clicks into sessions by the session rules, without Kafka.
     Sessions(sessions::Arguments),
+    /// A synthetic bank's clicks, by a seed, with labels apart.
+    Generate(generate::Args),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
 }
@@ -130,6 +133,7 @@ fn run(
     let frame = Frame { layers, json: arguments.json, output: output.clone(), colours };
     match arguments.command {
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
+        Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }
 }
