@@ -214,7 +214,10 @@ impl ClientContext for ConsumerEvents {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "rdkafka", %error, reason, "client error");
-        *lock(&self.last_error) = Some(reason.to_owned());
+        // "All brokers are down" would hide why.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *lock(&self.last_error) = Some(reason.to_owned());
+        }
     }
 }
 

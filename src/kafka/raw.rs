@@ -71,6 +71,21 @@ impl GroupMetadata {
         NonNull::new(metadata).map(|metadata| Self { metadata })
     }
 
+    /// As of a member, for a broker that is a mock.
+    #[cfg(test)]
+    pub(crate) fn of_generation(generation: i32) -> Self {
+        // SAFETY: the strings are copied; the result is ours to destroy.
+        let metadata = unsafe {
+            sys::rd_kafka_consumer_group_metadata_new_with_genid(
+                c"group".as_ptr(),
+                generation,
+                c"member".as_ptr(),
+                ptr::null(),
+            )
+        };
+        Self { metadata: NonNull::new(metadata).expect("metadata of valid strings") }
+    }
+
     /// Below 0 where the consumer is no member of its group.
     pub fn generation(&self) -> i32 {
         // SAFETY: reads a field of a structure that we own.

@@ -19,7 +19,7 @@ pub enum TopicError {
     #[error("the Kafka client cannot be made: {0}")]
     Client(KafkaError),
     #[error(
-        "no Kafka broker answered at {bootstrap} within {} s{}: start it, or set kafka.bootstrap to where it is",
+        "no Kafka broker answered at {bootstrap} within {:.1} s{}: start it, or set kafka.bootstrap to where it is",
         waited.as_secs_f32(), because(why)
     )]
     Unreachable { bootstrap: String, waited: Duration, why: Option<String> },

@@ -25,8 +25,8 @@ use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transaction
 use crate::kafka::errors::{Call, CallError, TransactionError};
 use crate::kafka::raw::{self, GroupMetadata};
 
-/// A commit that took longer may have been repeated by the client. Its producer is replaced: a request that is still
-/// on its way could decide the next transaction (KAFKA-17754).
+/// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
+/// request that is still on its way could decide the next transaction (KAFKA-17754).
 const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
 /// What the thread may take beyond its own deadlines before it counts as hung.
 const HANG_GRACE: Duration = Duration::from_secs(4);
@@ -217,12 +217,20 @@ impl Sink {
 
     fn run(mut self, epochs: &Receiver<Epoch>, outcomes: &SyncSender<Outcome>) {
         while let Ok(epoch) = epochs.recv() {
-            let (outcome, doubtful) = match self.publish(&epoch) {
-                Ok(receipt) => {
-                    let disconnected = self.events().take_disconnected();
-                    (Outcome::Committed(receipt), disconnected || receipt.commit > DOUBTFUL_COMMIT)
+            let (outcome, doubtful) = if epoch.result.outputs.is_empty() && epoch.result.resume.is_empty() {
+                (Outcome::Committed(Receipt::default()), false)
+            } else if epoch.group.generation() < 0 {
+                // Brokers do not check a generation of −1: a member that was thrown out would commit unfenced.
+                (Outcome::Aborted { why: "no member of the group when the epoch was collected".to_owned() }, false)
+            } else {
+                match self.publish(&epoch) {
+                    Ok(receipt) => {
+                        let disconnected = self.events().take_disconnected();
+                        (Outcome::Committed(receipt), disconnected || receipt.commit > DOUBTFUL_COMMIT)
+                    }
+                    // After a failed delivery the old producer's next transaction would fail too, by its sequence.
+                    Err(error) => (self.outcome_of(error), true),
                 }
-                Err(error) => (self.outcome_of(error), false),
             };
             drop(epoch);
             let goes_on = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. });
@@ -230,7 +238,10 @@ impl Sink {
                 return;
             }
             if doubtful {
-                tracing::warn!(id = self.settings.transactional_id, "a commit was in doubt: its producer is replaced");
+                tracing::warn!(
+                    id = self.settings.transactional_id,
+                    "a transaction was aborted or in doubt: new producer"
+                );
                 match connect(&self.settings) {
                     Ok(producer) => self.producer = producer,
                     Err(error) => {
@@ -247,19 +258,6 @@ impl Sink {
 
     fn publish(&mut self, epoch: &Epoch) -> Result<Receipt, TransactionError> {
         let result = &epoch.result;
-        if result.outputs.is_empty() && result.resume.is_empty() {
-            return Ok(Receipt::default());
-        }
-        // Brokers do not check a generation of −1: a member that was thrown out would commit unfenced.
-        if epoch.group.generation() < 0 {
-            return Err(TransactionError::Abort(CallError {
-                code: RDKafkaErrorCode::UnknownMemberId,
-                fatal: false,
-                retriable: false,
-                requires_abort: true,
-                text: "not a member of the group when the epoch was collected".to_owned(),
-            }));
-        }
         let deadline = Deadline::after(self.settings.transaction_timeout);
         self.producer.begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
         let mut receipt = Receipt::default();
@@ -472,3 +470,7 @@ fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {
 fn len(bytes: Option<&[u8]>) -> u64 {
     bytes.map_or(0, |bytes| bytes.len() as u64)
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;
