@@ -90,7 +90,12 @@ impl ClientSettings {
     pub fn reader(&self, application: &str, prefetch_kbytes: u32) -> ClientConfig {
         let mut config = self.config(
             &self.consumer,
-            &[("fetch.queue.backoff.ms", "5"), ("queued.max.messages.kbytes", &prefetch_kbytes.to_string())],
+            &[
+                ("fetch.queue.backoff.ms", "5"),
+                ("queued.max.messages.kbytes", &prefetch_kbytes.to_string()),
+                // The end of a partition is told by an empty answer, which the broker holds back for so long.
+                ("fetch.wait.max.ms", "50"),
+            ],
         );
         config.remove("group.instance.id");
         config
@@ -235,7 +240,8 @@ impl ConsumerContext for ConsumerEvents {
             }
             return;
         }
-        let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let mut partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        partitions.sort_unstable();
         lock(&self.rebalances).push(if assigned {
             Rebalance::Assigned(partitions)
         } else {

@@ -197,7 +197,7 @@ impl SpanReader {
                  partition was cut"
             ),
             (None, Some(why)) => why,
-            (None, None) => "no broker answered".to_owned(),
+            (None, None) => "nothing came, and no error".to_owned(),
         };
         ReadError::Stalled {
             topic: self.topic.clone(),
