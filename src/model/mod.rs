@@ -1,11 +1,14 @@
 //! The model bundle: manifest and features [pure], its graphs through ONNX Runtime, and the tests' deterministic fake.
 //! `docs/model-contract.md` is the contract. Arrays are batch first and owned, so that they become tensors without a copy.
 
+use std::sync::Arc;
+
 use ndarray::{Array1, Array2, Array3};
 
 use crate::types::ModelId;
 
 pub mod features;
+pub mod fake;
 
 /// The sizes of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,92 @@ pub enum ModelError {
     Runtime(String),
     /// A graph failed while it ran.
     #[error("graph {graph}: {what}")]
-    Run { graph: &'static str, what: String },
+    Run { graph: String, what: String },
+}
+
+/// What a head can ask for. The names are those of the graphs' inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeadInput {
+    /// The customer's state before the session: [B,H].
+    State,
+    /// The embedding before the session, as read at its start: [B,E].
+    Prior,
+    /// [B,S].
+    Session,
+    /// The embedding after the session: [B,E].
+    Embedding,
+    /// [B,4].
+    Calendar,
+    /// [B,C].
+    Context,
+}
+
+impl HeadInput {
+    pub const ALL: [Self; 6] =
+        [Self::State, Self::Prior, Self::Session, Self::Embedding, Self::Calendar, Self::Context];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Prior => "prior",
+            Self::Session => "session",
+            Self::Embedding => "embedding",
+            Self::Calendar => "calendar",
+            Self::Context => "context",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|input| input.as_str() == name)
+    }
+
+    /// How many columns it has.
+    pub fn width(self, shape: Shape) -> usize {
+        match self {
+            Self::State => shape.state,
+            Self::Prior | Self::Embedding => shape.embedding,
+            Self::Session => shape.session,
+            Self::Calendar => CALENDAR,
+            Self::Context => shape.context,
+        }
+    }
+}
+
+/// The columns of the calendar: P.
+pub const CALENDAR: usize = 4;
+
+/// Scores beside the embedding, such as the risk of an account takeover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub name: Arc<str>,
+    /// In the manifest's order.
+    pub inputs: Box<[HeadInput]>,
+    /// K.
+    pub classes: usize,
+}
+
+/// The inputs of a head; those that it does not list may be absent, and are not looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeadInputs<'a> {
+    pub state: Option<&'a Array2<f32>>,
+    pub prior: Option<&'a Array2<f32>>,
+    pub session: Option<&'a Array2<f32>>,
+    pub embedding: Option<&'a Array2<f32>>,
+    pub calendar: Option<&'a Array2<f32>>,
+    pub context: Option<&'a Array2<f32>>,
+}
+
+impl<'a> HeadInputs<'a> {
+    pub fn get(&self, input: HeadInput) -> Option<&'a Array2<f32>> {
+        match input {
+            HeadInput::State => self.state,
+            HeadInput::Prior => self.prior,
+            HeadInput::Session => self.session,
+            HeadInput::Embedding => self.embedding,
+            HeadInput::Calendar => self.calendar,
+            HeadInput::Context => self.context,
+        }
+    }
 }
 
 /// The graphs of a bundle. Two implementations: ONNX Runtime, and the tests' fake.
@@ -77,4 +165,12 @@ pub trait Model: Send {
         calendar: Array2<f32>,
         context: Array2<f32>,
     ) -> Result<Array2<f32>, ModelError>;
+    /// The scores that this bundle gives, sorted by name.
+    fn heads(&self) -> &[Head];
+    /// The head at this place in [`Model::heads`] → scores [B,K].
+    fn score(&mut self, head: usize, inputs: HeadInputs<'_>) -> Result<Array2<f32>, ModelError>;
+    /// One of the heads asks for it.
+    fn heads_read(&self, input: HeadInput) -> bool {
+        self.heads().iter().any(|head| head.inputs.contains(&input))
+    }
 }

@@ -1,1 +1,646 @@
-//! customer
+//! Folds session vectors into customer states, in order, and refolds what a straggler changed. Steps with their session
+//! vectors → embeddings and session summaries. The rules are pure; the customer graphs are called in waves: each wave
+//! takes at most one call of each customer, so that a batch never waits for a row of its own.
+//!
+//! ```text
+//!   frozen state ─▸ step(session 1) ─▸ step(session 2) ─▸ … ─▸ step(open session)
+//!                      └ after 1          └ after 2 ─▸ read(moment) = embedding    └─▸ read = provisional embedding
+//! ```
+//!
+//! What is frozen costs its state vector; each revisable session keeps the state after it, so that a revision refolds
+//! from its place on. The final state is a function of the sessions in fold order, not of the order of their arrival.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ndarray::{Array2, ArrayView1};
+
+use crate::model::features::{self, FeatureSpec};
+use crate::model::{Model, ModelError};
+use crate::pipeline::session::{Change, Slot, Snapshot, Step};
+use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64};
+use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
+
+/// Rows of one call of a customer graph at the most.
+const BATCH_ROWS_MAX: usize = 512;
+
+/// One step of an epoch, with the vector of its session where it has one.
+#[derive(Debug)]
+pub struct Work {
+    pub partition: i32,
+    /// Its place among all that the epoch gives.
+    pub order: usize,
+    /// The record that caused it.
+    pub source: Position,
+    pub step: Step,
+    pub vector: Option<Box<[f32]>>,
+}
+
+/// What one published session gives.
+#[derive(Debug)]
+pub struct Settled {
+    pub order: usize,
+    pub embedding: CustomerEmbedding,
+    /// `None` for a provisional one.
+    pub summary: Option<SessionSummary>,
+}
+
+/// The customers of one partition, by slot.
+#[derive(Debug, Default)]
+pub struct Customers {
+    slots: Vec<Option<Box<Customer>>>,
+    /// Of the open sessions that had a provisional step: where the step graph stands.
+    pub hidden: HashMap<u64, Box<[f32]>>,
+}
+
+impl Customers {
+    /// The customer's state with everything folded, as bits; `None` where nothing was folded.
+    pub fn state(&self, slot: Slot) -> Option<&[f32]> {
+        let customer = self.slots.get(slot.0 as usize)?.as_ref()?;
+        let last = customer.folded.last().map_or(&customer.frozen, |f| &f.after);
+        last.times.map(|_| &*last.state)
+    }
+}
+
+/// A customer's state after some sessions.
+#[derive(Debug, Clone)]
+struct Mark {
+    state: Box<[f32]>,
+    /// `None`: nothing is folded.
+    times: Option<Times>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// The end of the session folded last, and the latest end of all.
+    last_end: EventTime,
+    latest_end: EventTime,
+    /// The latest `closed_at`.
+    as_of: EventTime,
+}
+
+impl Mark {
+    /// After one more session; `state` is what the graph made of it.
+    fn with(&self, session: &Brief, state: Box<[f32]>) -> Self {
+        let before = self.times;
+        let times = Times {
+            last_end: session.end,
+            latest_end: before.map_or(session.end, |t| t.latest_end.max(session.end)),
+            as_of: before.map_or(session.closed_at, |t| t.as_of.max(session.closed_at)),
+        };
+        Self { state, times: Some(times) }
+    }
+
+    fn as_of(&self) -> EventTime {
+        self.times.map(|t| t.as_of).expect("only a state with something folded is read")
+    }
+}
+
+/// What folding needs to know of a session.
+#[derive(Debug)]
+struct Brief {
+    serial: u64,
+    key_hash: u64,
+    start: EventTime,
+    end: EventTime,
+    /// Its end while it is open.
+    closed_at: EventTime,
+    opened_by: OpenedBy,
+    close_reason: Option<CloseReason>,
+    /// A lone LOGOUT is not: the state passes through.
+    is_published: bool,
+    /// Of its own LOGIN.
+    context: Option<Box<[f32]>>,
+}
+
+impl Brief {
+    fn of(session: &mut Snapshot) -> Self {
+        let cause = &session.cause;
+        Self {
+            serial: session.serial,
+            key_hash: fnv1a64(session.key.as_bytes()),
+            start: cause.session_start,
+            end: cause.session_end,
+            closed_at: cause.closed_at.unwrap_or(cause.session_end),
+            opened_by: cause.opened_by,
+            close_reason: cause.close_reason,
+            is_published: session.sequence.is_some(),
+            context: session.context.take(),
+        }
+    }
+}
+
+/// A revisable session in the list.
+#[derive(Debug)]
+struct Folded {
+    session: Brief,
+    vector: Box<[f32]>,
+    /// Its own or inherited; known once it was folded, and never of a lone LOGOUT.
+    context: Option<Arc<[f32]>>,
+    after: Mark,
+    gate: f32,
+}
+
+/// What a session closed by a limit leaves for the one that continues it.
+#[derive(Debug)]
+struct Kept {
+    key_hash: u64,
+    context: Arc<[f32]>,
+}
+
+#[derive(Debug)]
+struct Published {
+    embedding: Box<[f32]>,
+    as_of: EventTime,
+}
+
+#[derive(Debug)]
+struct Customer {
+    frozen: Mark,
+    folded: Vec<Folded>,
+    /// The states after `folded[dirty..]` are not those of the present list.
+    dirty: usize,
+    kept: Vec<Kept>,
+    published: Option<Published>,
+    /// The context of the session that was unfolded last, for its return.
+    carried: Option<(u64, Arc<[f32]>)>,
+}
+
+impl Customer {
+    fn new(state_len: usize) -> Self {
+        Self {
+            frozen: Mark { state: vec![0.0; state_len].into(), times: None },
+            folded: Vec::new(),
+            dirty: 0,
+            kept: Vec::new(),
+            published: None,
+            carried: None,
+        }
+    }
+
+    /// The state before `folded[place]`.
+    fn mark(&self, place: usize) -> &Mark {
+        place.checked_sub(1).map_or(&self.frozen, |at| &self.folded[at].after)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.frozen.times.is_none() && self.folded.is_empty()
+    }
+
+    fn insert(&mut self, place: usize, session: Brief, vector: Box<[f32]>) {
+        let carried = self.carried.take().filter(|(serial, _)| *serial == session.serial);
+        let after = Mark { state: Box::default(), times: None };
+        let context = carried.map(|(_, context)| context);
+        self.folded.insert(place, Folded { session, vector, context, after, gate: 1.0 });
+        self.dirty = self.dirty.min(place);
+    }
+
+    fn remove(&mut self, place: usize) {
+        let entry = self.folded.remove(place);
+        self.carried = entry.context.map(|context| (entry.session.serial, context));
+        self.dirty = self.dirty.min(place);
+    }
+
+    fn freeze(&mut self, count: usize) {
+        debug_assert!(self.dirty >= count, "only what is folded freezes");
+        for entry in self.folded.drain(..count) {
+            if let Some(context) = entry.context {
+                self.kept.retain(|kept| kept.key_hash != entry.session.key_hash);
+                if entry.session.close_reason.is_some_and(CloseReason::is_limit) {
+                    self.kept.push(Kept { key_hash: entry.session.key_hash, context });
+                }
+            }
+            self.frozen = entry.after;
+        }
+        self.dirty -= count;
+        if self.folded.is_empty() {
+            (self.folded, self.carried) = (Vec::new(), None);
+        }
+    }
+
+    /// Its own LOGIN's; of a session that continues one which a limit closed, that one's; else none.
+    fn context(&self, session: &Brief, place: usize, known: Option<&Arc<[f32]>>, spec: &FeatureSpec) -> Arc<[f32]> {
+        if let Some(own) = &session.context {
+            return Arc::from(&**own);
+        }
+        if session.opened_by == OpenedBy::Continued {
+            let before = self.folded[..place]
+                .iter()
+                .rev()
+                .find(|f| f.session.is_published && f.session.key_hash == session.key_hash);
+            let inherited = match before {
+                Some(entry) if !entry.session.close_reason.is_some_and(CloseReason::is_limit) => None,
+                Some(entry) => entry.context.as_ref(),
+                None => self.kept.iter().find(|k| k.key_hash == session.key_hash).map(|k| &k.context),
+            };
+            if let Some(context) = inherited.or(known) {
+                return Arc::clone(context);
+            }
+        }
+        spec.no_context().into()
+    }
+}
+
+/// The rows of one call of a customer graph.
+#[derive(Debug)]
+enum Request {
+    Step { state: Box<[f32]>, session: Box<[f32]>, gap: f32, calendar: [f32; 4], context: Arc<[f32]> },
+    Read { state: Box<[f32]>, ahead: f32, calendar: [f32; 4], context: Arc<[f32]> },
+}
+
+/// What a request gave: a state and its gate, or an embedding of unit length; `None` where it was not finite.
+#[derive(Debug)]
+enum Answer {
+    Step(Option<(Box<[f32]>, f32)>),
+    Read(Option<Box<[f32]>>),
+}
+
+/// One customer on its way through an epoch.
+#[derive(Debug)]
+struct Lane {
+    key: (i32, Slot),
+    customer: Box<Customer>,
+    work: VecDeque<Work>,
+    /// The session of the first work has been put into the list.
+    is_inserted: bool,
+    /// The open session of the first work, while it is stepped and read.
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    session: Brief,
+    context: Arc<[f32]>,
+    /// `None` until the step is answered.
+    after: Option<Mark>,
+}
+
+/// What the rules need to know of the model.
+#[derive(Debug)]
+struct Terms<'a> {
+    spec: &'a FeatureSpec,
+    model: &'a ModelId,
+    state_len: usize,
+    emitted_at: i64,
+}
+
+/// Folds the work of an epoch. `work` stands in order; the result does too.
+pub fn fold(
+    model: &mut dyn Model,
+    customers: &mut BTreeMap<i32, Customers>,
+    work: Vec<Work>,
+    emitted_at: i64,
+) -> Result<Vec<Settled>, ModelError> {
+    let (spec, id) = (model.features().clone(), model.id().clone());
+    let terms = Terms { spec: &spec, model: &id, state_len: model.shape().state, emitted_at };
+    let mut lanes = lanes(customers, work, terms.state_len);
+    let mut settled = Vec::new();
+    loop {
+        let mut requests = Vec::new();
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            if let Some(request) = lane.advance(&terms) {
+                requests.push((at, request));
+            }
+        }
+        if requests.is_empty() {
+            break;
+        }
+        for (at, answer) in answer(model, requests)? {
+            settled.extend(lanes[at].take(answer, &terms)?);
+        }
+    }
+    for lane in lanes {
+        let (partition, slot) = lane.key;
+        let is_known = !lane.customer.is_empty();
+        customers.entry(partition).or_default().slots[slot.0 as usize] = is_known.then_some(lane.customer);
+    }
+    settled.sort_unstable_by_key(|s: &Settled| s.order);
+    Ok(settled)
+}
+
+/// Takes the customers that have work out of their slots.
+fn lanes(customers: &mut BTreeMap<i32, Customers>, work: Vec<Work>, state_len: usize) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = Vec::new();
+    let mut by_key: HashMap<(i32, Slot), usize> = HashMap::new();
+    for work in work {
+        let key = (work.partition, work.step.slot);
+        let at = *by_key.entry(key).or_insert_with(|| {
+            let slots = &mut customers.entry(key.0).or_default().slots;
+            let slot = key.1.0 as usize;
+            if slots.len() <= slot {
+                slots.resize_with(slot + 1, || None);
+            }
+            let customer = slots[slot].take().unwrap_or_else(|| Box::new(Customer::new(state_len)));
+            lanes.push(Lane { key, customer, work: VecDeque::new(), is_inserted: false, opened: None });
+            lanes.len() - 1
+        });
+        lanes[at].work.push_back(work);
+    }
+    lanes
+}
+
+impl Lane {
+    /// Works until a graph must be called, or all is done.
+    fn advance(&mut self, terms: &Terms<'_>) -> Option<Request> {
+        while !self.work.is_empty() {
+            let request = self.work_on(terms);
+            if request.is_some() {
+                return request;
+            }
+            self.next();
+        }
+        self.customer.refold(self.customer.folded.len(), terms.spec)
+    }
+
+    fn next(&mut self) -> Option<Work> {
+        self.is_inserted = false;
+        self.work.pop_front()
+    }
+
+    /// Does of the first work what can be done without a graph; `None` when that is all of it.
+    fn work_on(&mut self, terms: &Terms<'_>) -> Option<Request> {
+        let (customer, spec) = (&mut *self.customer, terms.spec);
+        let Work { step, vector, .. } = self.work.front_mut()?;
+        match &mut step.what {
+            Change::Fold { place, session } => {
+                if !self.is_inserted {
+                    customer.insert(*place, Brief::of(session), vector.take().unwrap_or_default());
+                    self.is_inserted = true;
+                }
+                session.sequence?;
+                let needed = customer.refold(customer.folded.len(), spec);
+                Some(needed.unwrap_or_else(|| customer.read_settled(*place, spec)))
+            }
+            Change::Provisional { session, .. } => {
+                let needed = customer.refold(customer.folded.len(), spec);
+                if needed.is_some() {
+                    return needed;
+                }
+                let last = customer.mark(customer.folded.len());
+                if let Some(Opened { context, after: Some(after), .. }) = &self.opened {
+                    return Some(read(after, context, spec));
+                }
+                let session = Brief::of(session);
+                let vector = vector.take().expect("a provisional step comes with its session's vector");
+                let context = customer.context(&session, customer.folded.len(), None, spec);
+                let request = step_with(last, &session, vector, &context, spec);
+                self.opened = Some(Opened { session, context, after: None });
+                Some(request)
+            }
+            Change::Freeze { count } => {
+                let needed = customer.refold(*count, spec);
+                if needed.is_none() {
+                    customer.freeze(*count);
+                }
+                needed
+            }
+            Change::Unfold { place } => {
+                customer.remove(*place);
+                None
+            }
+            Change::Forget { key_hash } => {
+                customer.kept.retain(|kept| kept.key_hash != *key_hash);
+                None
+            }
+            Change::Erase { .. } => {
+                *customer = Customer::new(terms.state_len);
+                None
+            }
+        }
+    }
+
+    /// The answer to the last request.
+    fn take(&mut self, answer: Answer, terms: &Terms<'_>) -> Result<Option<Settled>, ModelError> {
+        let customer = &mut *self.customer;
+        let embedding = match (answer, &mut self.opened) {
+            (Answer::Step(stepped), Some(opened)) => {
+                let before = customer.mark(customer.folded.len());
+                let state = stepped.map_or_else(|| before.state.clone(), |(state, _)| state);
+                opened.after = Some(before.with(&opened.session, state));
+                return Ok(None);
+            }
+            (Answer::Step(stepped), None) => {
+                customer.refolded(stepped);
+                return Ok(None);
+            }
+            (Answer::Read(embedding), _) => embedding,
+        };
+        let known = || customer.published.as_ref().map(|p| p.embedding.clone());
+        let embedding = embedding.or_else(known).ok_or_else(not_finite)?;
+        let work = self.next().expect("a lane that asked has work");
+        let customer = &mut *self.customer;
+        let settled = match work.step.what {
+            Change::Fold { place, session } => {
+                let (embedding, summary) = customer.settle(place, *session, embedding, work.source, terms);
+                Settled { order: work.order, embedding, summary: Some(summary) }
+            }
+            Change::Provisional { session, .. } => {
+                let after =
+                    self.opened.take().and_then(|o| o.after).expect("an open session is stepped before it is read");
+                let embedding = customer.provisional(&after, *session, &embedding, work.source, terms);
+                Settled { order: work.order, embedding, summary: None }
+            }
+            Change::Unfold { .. } | Change::Freeze { .. } | Change::Forget { .. } | Change::Erase { .. } => {
+                unreachable!("only published sessions are read")
+            }
+        };
+        Ok(Some(settled))
+    }
+}
+
+fn not_finite() -> ModelError {
+    let what = "gave a vector that is not finite or has no length, for a customer without an earlier one";
+    ModelError::Run { graph: "customer_read".into(), what: what.into() }
+}
+
+impl Customer {
+    /// The next call that is needed before the states after the first `until` sessions are right.
+    fn refold(&mut self, until: usize, spec: &FeatureSpec) -> Option<Request> {
+        while self.dirty < until {
+            let place = self.dirty;
+            let entry = &self.folded[place];
+            if entry.session.is_published {
+                let context = self.context(&entry.session, place, entry.context.as_ref(), spec);
+                let request = step_with(self.mark(place), &entry.session, entry.vector.clone(), &context, spec);
+                self.folded[place].context = Some(context);
+                return Some(request);
+            }
+            self.folded[place].after = self.mark(place).clone();
+            self.dirty += 1;
+        }
+        None
+    }
+
+    /// The answer to [`Self::refold`]'s request. Where it is not finite the session is kept out of the state: gate 0.
+    fn refolded(&mut self, stepped: Option<(Box<[f32]>, f32)>) {
+        let place = self.dirty;
+        let before = self.mark(place);
+        let (state, gate) = stepped.unwrap_or_else(|| (before.state.clone(), 0.0));
+        let after = before.with(&self.folded[place].session, state);
+        self.folded[place].after = after;
+        self.folded[place].gate = gate;
+        self.dirty += 1;
+    }
+
+    fn read_settled(&self, place: usize, spec: &FeatureSpec) -> Request {
+        let context = self.folded[place].context.as_ref().expect("a published session was stepped before it is read");
+        read(self.mark(self.folded.len()), context, spec)
+    }
+
+    fn settle(
+        &mut self,
+        place: usize,
+        session: Snapshot,
+        embedding: Box<[f32]>,
+        source: Position,
+        terms: &Terms<'_>,
+    ) -> (CustomerEmbedding, SessionSummary) {
+        let others = self.folded.iter().enumerate().any(|(at, f)| at != place && f.session.is_published);
+        let summary = SessionSummary {
+            customer_id: session.customer.clone(),
+            sequence: session.sequence.unwrap_or_default(),
+            session_key: Arc::clone(&session.key),
+            cause: session.cause.clone(),
+            event_ids: session.event_ids.clone(),
+        };
+        let as_of = self.mark(self.folded.len()).as_of();
+        let mut record = self.record(session, &embedding, as_of, source, terms);
+        record.gate = self.folded[place].gate;
+        record.cold_start = self.frozen.times.is_none() && !others;
+        self.published = Some(Published { embedding, as_of });
+        (record, summary)
+    }
+
+    fn provisional(
+        &self,
+        after: &Mark,
+        session: Snapshot,
+        embedding: &[f32],
+        source: Position,
+        terms: &Terms<'_>,
+    ) -> CustomerEmbedding {
+        let cold_start = self.mark(self.folded.len()).times.is_none();
+        CustomerEmbedding { cold_start, ..self.record(session, embedding, after.as_of(), source, terms) }
+    }
+
+    fn record(
+        &self,
+        session: Snapshot,
+        embedding: &[f32],
+        as_of: EventTime,
+        source: Position,
+        terms: &Terms<'_>,
+    ) -> CustomerEmbedding {
+        let kind = match (session.cause.close_reason, session.cause.revision) {
+            (None, _) => EmbeddingKind::Provisional,
+            (Some(_), 0) => EmbeddingKind::SessionClosed,
+            (Some(_), _) => EmbeddingKind::SessionRevised,
+        };
+        CustomerEmbedding {
+            customer_id: session.customer,
+            sequence: session.sequence.unwrap_or_default(),
+            kind,
+            embedding: embedding.to_vec(),
+            model: terms.model.clone(),
+            cosine_shift: self.published.as_ref().map(|p| cosine_shift(&p.embedding, embedding)),
+            gate: 1.0,
+            previous_as_of: self.published.as_ref().map(|p| p.as_of),
+            scores: BTreeMap::new(),
+            cold_start: false,
+            cause: session.cause,
+            labels: session.labels,
+            as_of,
+            emitted_at: terms.emitted_at,
+            source,
+        }
+    }
+}
+
+fn since(later: EventTime, earlier: EventTime) -> u64 {
+    u64::try_from(later.ms().saturating_sub(earlier.ms())).unwrap_or(0)
+}
+
+fn step_with(before: &Mark, session: &Brief, vector: Box<[f32]>, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
+    Request::Step {
+        state: before.state.clone(),
+        session: vector,
+        gap: before.times.map_or(0.0, |t| features::hours(since(session.start, t.last_end))),
+        calendar: spec.calendar(session.start.ms()),
+        context: Arc::clone(context),
+    }
+}
+
+/// Read for the mark's `as_of`: of what is settled the latest `closed_at`, with an open session the later of that and
+/// its last event.
+fn read(mark: &Mark, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
+    let moment = mark.as_of();
+    Request::Read {
+        state: mark.state.clone(),
+        ahead: mark.times.map_or(0.0, |t| features::hours(since(moment, t.latest_end))),
+        calendar: spec.calendar(moment.ms()),
+        context: Arc::clone(context),
+    }
+}
+
+/// 1 − cosine of two vectors of unit length, in [0, 2]; exactly 0 where they are the same.
+fn cosine_shift(old: &[f32], new: &[f32]) -> f64 {
+    if old == new {
+        return 0.0;
+    }
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    (1.0 - dot(old, new) / (dot(old, old) * dot(new, new)).sqrt()).clamp(0.0, 2.0)
+}
+
+/// Calls the graphs for all requests, steps and reads in batches of their own.
+fn answer(model: &mut dyn Model, requests: Vec<(usize, Request)>) -> Result<Vec<(usize, Answer)>, ModelError> {
+    let (steps, reads): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(_, r)| matches!(r, Request::Step { .. }));
+    let mut answers = Vec::with_capacity(steps.len() + reads.len());
+    for rows in steps.chunks(BATCH_ROWS_MAX) {
+        let mut columns: [Vec<f32>; 5] = Default::default();
+        for (_, request) in rows {
+            if let Request::Step { state, session, gap, calendar, context } = request {
+                extend(&mut columns, [state, session, &[*gap], calendar, context]);
+            }
+        }
+        let [state, session, gap, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
+        let (states, gates) = model.customer_step(state, session, gap, calendar, context)?;
+        for (((at, _), state), gate) in rows.iter().zip(states.rows()).zip(gates.iter()) {
+            let is_finite = gate.is_finite() && state.iter().all(|x| x.is_finite());
+            answers.push((*at, Answer::Step(is_finite.then(|| (state.iter().copied().collect(), *gate)))));
+        }
+    }
+    for rows in reads.chunks(BATCH_ROWS_MAX) {
+        let mut columns: [Vec<f32>; 4] = Default::default();
+        for (_, request) in rows {
+            if let Request::Read { state, ahead, calendar, context } = request {
+                extend(&mut columns, [state, &[*ahead], calendar, context]);
+            }
+        }
+        let [state, ahead, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
+        let embeddings = model.customer_read(state, ahead, calendar, context)?;
+        for ((at, _), embedding) in rows.iter().zip(embeddings.rows()) {
+            answers.push((*at, Answer::Read(unit(embedding))));
+        }
+    }
+    Ok(answers)
+}
+
+fn extend<const N: usize>(columns: &mut [Vec<f32>; N], row: [&[f32]; N]) {
+    for (column, values) in columns.iter_mut().zip(row) {
+        column.extend_from_slice(values);
+    }
+}
+
+fn rectangle(rows: usize, column: Vec<f32>) -> Array2<f32> {
+    let width = column.len() / rows;
+    Array2::from_shape_vec((rows, width), column).expect("each row gave as many values")
+}
+
+/// Brought to unit length; `None` where it has none.
+fn unit(vector: ArrayView1<'_, f32>) -> Option<Box<[f32]>> {
+    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    #[expect(clippy::cast_possible_truncation, reason = "rounded to f32 once, on purpose")]
+    let unit = || vector.iter().map(|x| (f64::from(*x) / length) as f32).collect();
+    (length.is_finite() && length > 0.0).then(unit)
+}

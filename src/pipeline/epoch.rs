@@ -1,6 +1,21 @@
 //! One epoch: records in, one result out. Calls the stages in order: decode, sessionize, encode, fold.
+//!
+//! Which records leave, in what order and with what sequence, is a function of the input records of each partition
+//! alone; how they are cut into epochs changes nothing.
 
-use crate::types::{CustomerId, Position, RejectReason, ResumeAt};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::SessionRules;
+use crate::model::features::FeatureSpec;
+use crate::model::{Model, ModelError};
+use crate::pipeline::customer::{self, Customers, Work};
+use crate::pipeline::decode::{self, Decoded};
+use crate::pipeline::encode::{self, OpenInput, SessionInput};
+use crate::pipeline::session::{Arrival, Change, Partition, Step};
+use crate::pipeline::source::Record;
+use crate::types::{CustomerId, Moment, Position, RejectReason, ResumeAt};
+use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
 
 /// What an epoch gives: everything that must be committed together.
@@ -20,7 +35,7 @@ pub struct EpochResult {
 pub struct Output {
     /// The record that caused it; outputs go to its partition number.
     pub cause: Position,
-    /// Of the record that caused it.
+    /// Of that record, where it is the same customer's.
     pub traceparent: Option<Box<[u8]>>,
     pub body: Body,
 }
@@ -46,4 +61,269 @@ pub struct Reject {
     pub key: Option<Box<[u8]>>,
     pub value: Option<Box<[u8]>>,
     pub timestamp_ms: Option<i64>,
+}
+
+/// What one worker holds of its partitions: the sessionizers and the customers.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    sessions: BTreeMap<i32, Partition>,
+    customers: BTreeMap<i32, Customers>,
+}
+
+impl Partitions {
+    /// Begins a partition from nothing; one that is there already is dropped.
+    pub fn open(&mut self, partition: i32, rules: &SessionRules) {
+        self.sessions.insert(partition, Partition::new(rules.clone()));
+        self.customers.insert(partition, Customers::default());
+    }
+
+    pub fn close(&mut self, partition: i32) {
+        self.sessions.remove(&partition);
+        self.customers.remove(&partition);
+    }
+
+    pub fn sessions(&self) -> &BTreeMap<i32, Partition> {
+        &self.sessions
+    }
+
+    pub fn customers(&self) -> &BTreeMap<i32, Customers> {
+        &self.customers
+    }
+}
+
+/// What an epoch needs to know beside the records.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub rules: SessionRules,
+    /// The attributes that go on the records.
+    pub labels: Vec<Arc<str>>,
+    /// Wall clock in milliseconds, for the records' `emitted_at` alone.
+    pub emitted_at: i64,
+}
+
+/// Runs one epoch over records of opened partitions. An error leaves the partitions unusable: drop them.
+pub fn run<'a>(
+    partitions: &mut Partitions,
+    model: &mut dyn Model,
+    terms: &Terms,
+    records: impl IntoIterator<Item = Record<'a>>,
+) -> Result<EpochResult, ModelError> {
+    let mut epoch = Epoch::begin(partitions, model.features().clone(), terms);
+    let mut resume: BTreeMap<i32, ResumeAt> = BTreeMap::new();
+    for record in records {
+        resume.insert(record.position.partition, record.position.resume_after());
+        epoch.take(&record);
+    }
+    let mut result = epoch.finish(model)?;
+    result.resume = resume.into_iter().collect();
+    Ok(result)
+}
+
+/// An epoch in the making: inputs in order, then [`Epoch::finish`].
+#[derive(Debug)]
+pub struct Epoch<'e> {
+    partitions: &'e mut Partitions,
+    features: FeatureSpec,
+    terms: &'e Terms,
+    work: Vec<Work>,
+    /// The outputs that need no model, with their place in the order.
+    plain: Vec<(usize, Output)>,
+    /// Of the customers whose own record caused something, by place in the order.
+    traces: BTreeMap<usize, Box<[u8]>>,
+    order: usize,
+    duplicates: u64,
+    records: u64,
+    steps: Vec<Step>,
+}
+
+impl<'e> Epoch<'e> {
+    pub fn begin(partitions: &'e mut Partitions, features: FeatureSpec, terms: &'e Terms) -> Self {
+        Self {
+            partitions,
+            features,
+            terms,
+            work: Vec::new(),
+            plain: Vec::new(),
+            traces: BTreeMap::new(),
+            order: 0,
+            duplicates: 0,
+            records: 0,
+            steps: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        let refusal = match decode::decode(record, &self.terms.rules) {
+            Ok(Decoded::Click { customer, click }) => {
+                match self.click(record.position, customer, &click, record.traceparent) {
+                    Ok(()) => return,
+                    Err(RejectReason::Duplicate) => {
+                        self.duplicates += 1;
+                        return;
+                    }
+                    Err(reason) => (reason, self.why(reason, record.position), "session"),
+                }
+            }
+            Ok(Decoded::Tick(time)) => return self.tick(record.position, time.into()),
+            Ok(Decoded::Erase(customer)) => return self.erase(record.position, customer, record.traceparent),
+            Err(refused) => (refused.reason, refused.detail, "decode"),
+        };
+        let (reason, detail, stage) = refusal;
+        let reject = Reject {
+            reason,
+            detail,
+            stage,
+            key: record.key.map(Box::from),
+            value: record.value.map(Box::from),
+            timestamp_ms: record.timestamp_ms,
+        };
+        self.emit(record.position, record.traceparent, Body::Reject(Box::new(reject)));
+    }
+
+    fn why(&self, reason: RejectReason, position: Position) -> String {
+        match reason {
+            RejectReason::Late => {
+                let stream_time = self.partitions.sessions[&position.partition].stream_time().ms().unwrap_or(0);
+                format!("not after what is already frozen on its session key; stream time {stream_time} ms")
+            }
+            RejectReason::Full => format!(
+                "its session is closed and takes no more: {} events (session.events_max) or {} changes (session.revisions_max)",
+                self.terms.rules.events_max, self.terms.rules.revisions_max
+            ),
+            RejectReason::Decode
+            | RejectReason::Key
+            | RejectReason::Customer
+            | RejectReason::Future
+            | RejectReason::Duplicate => String::new(),
+        }
+    }
+
+    /// A click, decoded and found good.
+    pub fn click(
+        &mut self,
+        position: Position,
+        customer: CustomerId,
+        click: &ClickEvent<'_>,
+        traceparent: Option<&[u8]>,
+    ) -> Result<(), RejectReason> {
+        let arrival = Arrival::new(customer.clone(), click, &self.features, &self.terms.labels);
+        let mut steps = std::mem::take(&mut self.steps);
+        let outcome = self.sessions(position).push(arrival, &mut steps);
+        self.steps = steps;
+        self.queue(position, Some((&customer, traceparent)));
+        outcome
+    }
+
+    /// Stream time moves alone.
+    pub fn tick(&mut self, position: Position, time: Moment) {
+        let mut steps = std::mem::take(&mut self.steps);
+        self.sessions(position).tick(time, &mut steps);
+        self.steps = steps;
+        self.queue(position, None);
+    }
+
+    pub fn erase(&mut self, position: Position, customer: CustomerId, traceparent: Option<&[u8]>) {
+        let mut steps = std::mem::take(&mut self.steps);
+        self.sessions(position).erase(&customer, &mut steps);
+        self.steps = steps;
+        self.queue(position, None);
+        self.emit(position, traceparent, Body::Erased(customer));
+    }
+
+    fn sessions(&mut self, position: Position) -> &mut Partition {
+        self.partitions
+            .sessions
+            .get_mut(&position.partition)
+            .expect("the source gives records of opened partitions only")
+    }
+
+    fn emit(&mut self, cause: Position, traceparent: Option<&[u8]>, body: Body) {
+        self.plain.push((self.order, Output { cause, traceparent: traceparent.map(Box::from), body }));
+        self.order += 1;
+    }
+
+    /// Takes the steps over as work.
+    fn queue(&mut self, source: Position, own: Option<(&CustomerId, Option<&[u8]>)>) {
+        for step in self.steps.drain(..) {
+            if let (Some((customer, Some(trace))), Change::Fold { session, .. } | Change::Provisional { session, .. }) =
+                (own, &step.what)
+                && session.customer == *customer
+            {
+                self.traces.insert(self.order, Box::from(trace));
+            }
+            self.work.push(Work { partition: source.partition, order: self.order, source, step, vector: None });
+            self.order += 1;
+        }
+    }
+
+    /// Encodes and folds what the inputs caused.
+    pub fn finish(mut self, model: &mut dyn Model) -> Result<EpochResult, ModelError> {
+        encode_work(model, &mut self.partitions.customers, &mut self.work)?;
+        let settled = customer::fold(model, &mut self.partitions.customers, self.work, self.terms.emitted_at)?;
+        let mut outputs = Vec::with_capacity(self.plain.len() + 2 * settled.len());
+        let mut plain = self.plain.into_iter().peekable();
+        for settled in settled {
+            while let Some((_, output)) = plain.next_if(|(order, _)| *order < settled.order) {
+                outputs.push(output);
+            }
+            let cause = settled.embedding.source;
+            let traceparent = self.traces.remove(&settled.order);
+            let body = Body::Embedding(Box::new(settled.embedding));
+            outputs.push(Output { cause, traceparent: traceparent.clone(), body });
+            if let Some(summary) = settled.summary {
+                outputs.push(Output { cause, traceparent, body: Body::Session(Box::new(summary)) });
+            }
+        }
+        outputs.extend(plain.map(|(_, output)| output));
+        Ok(EpochResult { outputs, resume: Vec::new(), duplicates: self.duplicates, records: self.records })
+    }
+}
+
+/// Gives each session of the work its vector. Whole sessions of all partitions share their batches.
+fn encode_work(
+    model: &mut dyn Model,
+    customers: &mut BTreeMap<i32, Customers>,
+    work: &mut [Work],
+) -> Result<(), ModelError> {
+    let (mut whole, mut whole_of): (Vec<SessionInput>, Vec<usize>) = Default::default();
+    let mut open: BTreeMap<i32, (Vec<OpenInput>, Vec<usize>)> = BTreeMap::new();
+    for (at, work) in work.iter_mut().enumerate() {
+        match &mut work.step.what {
+            Change::Fold { session, .. } if session.sequence.is_some() => {
+                whole.push(std::mem::take(&mut session.input));
+                whole_of.push(at);
+            }
+            Change::Provisional { input, .. } => {
+                let empty =
+                    OpenInput { session: input.session, restart: input.restart, input: SessionInput::default() };
+                let (inputs, of) = open.entry(work.partition).or_default();
+                inputs.push(std::mem::replace(input, empty));
+                of.push(at);
+            }
+            Change::Fold { .. }
+            | Change::Unfold { .. }
+            | Change::Freeze { .. }
+            | Change::Forget { .. }
+            | Change::Erase { .. } => {}
+        }
+    }
+    for (vector, at) in encode::encode(model, &whole)?.into_iter().zip(whole_of) {
+        work[at].vector = Some(vector);
+    }
+    for (partition, (inputs, of)) in open {
+        let hidden = &mut customers.entry(partition).or_default().hidden;
+        for (vector, at) in encode::encode_open(model, hidden, &inputs)?.into_iter().zip(of) {
+            work[at].vector = Some(vector);
+        }
+    }
+    for work in work.iter() {
+        let Some(customers) = customers.get_mut(&work.partition) else { continue };
+        match &work.step.what {
+            Change::Fold { session, .. } => _ = customers.hidden.remove(&session.serial),
+            Change::Erase { open } => open.iter().for_each(|serial| _ = customers.hidden.remove(serial)),
+            Change::Provisional { .. } | Change::Unfold { .. } | Change::Freeze { .. } | Change::Forget { .. } => {}
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,76 @@
+# Each target sets up what it needs first; the second time that is offline and takes a second.
+#   DCE_CACHE_DIR     where what is fetched lives (~/.cache/dce)
+#   DCE_TEST_BOOTSTRAP=host:port make test     uses that Kafka instead of starting one
+#   ORT_DYLIB_PATH    an ONNX Runtime library of your own
+#   ARGS              more arguments: make demo ARGS="--events 2000"
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint clean cargo packages packages-test
+
+CARGO ?= cargo
+ARGS ?=
+
+# The shell words that set ORT_DYLIB_PATH for what follows in a recipe.
+ORT = ORT_DYLIB_PATH="$$(deploy/setup/onnxruntime.sh | tail -n 1)"; export ORT_DYLIB_PATH
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+
+setup: packages-test ## fetch all that building, the demo and the tests need
+	@$(ORT)
+	@[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	@deploy/setup/lint-tools.sh >/dev/null
+
+demo: cargo packages ## the whole pipeline in the terminal, with a broker inside: no Kafka needed
+	@$(ORT)
+	echo "building dce (release)"
+	$(CARGO) build --release
+	echo "running: target/release/dce demo $(ARGS)"
+	target/release/dce demo $(ARGS)
+
+test: cargo packages-test ## fast tests, documentation's tests, then the tests on a real Kafka
+	@$(ORT)
+	[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	echo "== the fast tests"
+	$(CARGO) test --lib --bins --tests
+	echo "== the documentation's tests"
+	$(CARGO) test --doc
+	echo "== on a real Kafka"
+	$(CARGO) test --no-run --test integration
+	integration/kafka.sh run -- $(CARGO) test --test integration
+
+bench: cargo packages ## the benchmarks in benches/
+	@$(ORT)
+	$(CARGO) bench --benches $(ARGS)
+
+lint: cargo packages ## formatting, clippy, the documentation's links, shell scripts, Python
+	@for component in fmt clippy; do
+	  $(CARGO) $$component --version >/dev/null 2>&1 || { echo "error: 'cargo $$component' is missing: add the components rustfmt and clippy to the Rust toolchain" >&2; exit 1; }
+	done
+	echo "== cargo fmt"
+	$(CARGO) fmt --check
+	echo "== cargo clippy"
+	$(CARGO) clippy --all-targets -- -D warnings
+	echo "== cargo doc"
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	tools="$$(deploy/setup/lint-tools.sh | tail -n 1)"
+	echo "== shellcheck"
+	find .ci/run deploy integration models -name '*.sh' -print -o -path .ci/run -print | xargs "$$tools/shellcheck"
+	echo "== ruff"
+	"$$tools/ruff" check --quiet --no-cache .
+	"$$tools/ruff" format --check --quiet --no-cache .
+
+clean: ## remove what was built and a test broker left in target/; what was fetched stays in the cache
+	@integration/kafka.sh stop
+	rm -rf target
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo "error: no cargo. A Rust toolchain, $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer with rustfmt and clippy, is needed: install one with rustup or from your distribution, and see that its bin folder is in PATH" >&2; exit 1; }
+
+packages:
+	@deploy/setup/packages.sh build
+
+packages-test:
+	@deploy/setup/packages.sh build test
+.ONESHELL:

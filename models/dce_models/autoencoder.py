@@ -1,0 +1,126 @@
+"""The first stage: a session's vector is what a decoder needs to tell the session again."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .dataset import Dataset
+from .features import Features
+from .network import SessionDecoder, SessionEncoder
+from .spec import Spec
+
+
+def padded(dataset: Dataset, rows: list[int], events_max: int) -> tuple[Tensor, Tensor, Tensor]:
+    length = [min(len(dataset.fields[r]), events_max) for r in rows]
+    fields = np.zeros((len(rows), max(length), dataset.fields[0].shape[1]), np.int64)
+    numbers = np.zeros((len(rows), max(length), dataset.numbers[0].shape[1]), np.float32)
+    for i, (r, n) in enumerate(zip(rows, length, strict=True)):
+        fields[i, :n] = dataset.fields[r][:n]
+        numbers[i, :n] = dataset.numbers[r][:n]
+    return torch.from_numpy(fields), torch.from_numpy(numbers), torch.tensor(length, dtype=torch.int32)
+
+
+def batches(dataset: Dataset, size: int, random: np.random.Generator) -> Iterator[list[int]]:
+    """Shuffled, sessions of like length together so that little is padded."""
+    rows = random.permutation(len(dataset.fields))
+    stretch = size * 32
+    chunks = []
+    for at in range(0, len(rows), stretch):
+        near = sorted(rows[at : at + stretch].tolist(), key=lambda r: len(dataset.fields[r]))
+        chunks += [near[i : i + size] for i in range(0, len(near), size)]
+    for i in random.permutation(len(chunks)):
+        yield chunks[i]
+
+
+def train(
+    spec: Spec, features: Features, learn: Dataset, judge: Dataset, seed: int, say: Callable[[str], None]
+) -> SessionEncoder:
+    t = spec.training
+    tables = [features.table_rows(c) for c in range(len(spec.fields))]
+    encoder = SessionEncoder(spec, tables)
+    decoder = SessionDecoder(spec, tables, encoder)
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=t["session_rate"])
+    random = np.random.default_rng(seed)
+    total = t["session_epochs"] * (len(learn.fields) // t["session_batch"] + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, t["session_rate"], total_steps=total + 100)
+    known = [len(k) for k in features.known]
+    for epoch in range(t["session_epochs"]):
+        encoder.train()
+        began, losses = time.monotonic(), []
+        for rows in batches(learn, t["session_batch"], random):
+            fields, numbers, length = padded(learn, rows, t["events_max"])
+            fields = as_unknown(fields, known, tables, t["unknown_share"])
+            loss, _ = reconstruct(encoder, decoder, fields, numbers, length, t["forget_share"])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        right = accuracy(encoder, decoder, judge, t["events_max"])
+        say(
+            f"sessions {epoch + 1}/{t['session_epochs']}: loss {np.mean(losses):.4f}, "
+            f"{spec.fields[0].source} told again {right:.3f}, {time.monotonic() - began:.0f} s"
+        )
+    standardise(encoder, encode(encoder, learn))
+    return encoder
+
+
+def as_unknown(fields: Tensor, known: list[int], tables: list[int], share: float) -> Tensor:
+    """Shows some known values as unknown ones, or the buckets' rows would never be learnt."""
+    fields = fields.clone()
+    for c, (words, rows) in enumerate(zip(known, tables, strict=True)):
+        hide = (torch.rand(fields.shape[:2]) < share) & (fields[..., c] > 0)
+        bucket = torch.randint(words + 1, rows, fields.shape[:2])
+        fields[..., c] = torch.where(hide, bucket, fields[..., c])
+    return fields
+
+
+def reconstruct(
+    encoder: SessionEncoder, decoder: SessionDecoder, fields: Tensor, numbers: Tensor, length: Tensor, forget: float
+) -> tuple[Tensor, Tensor]:
+    """The loss an event, and which events had their first field told right."""
+    session = encoder(fields, numbers, length)
+    before = torch.zeros_like(encoder.events(fields, numbers))
+    before[:, 1:] = encoder.events(fields, numbers)[:, :-1]
+    before = before * (torch.rand(before.shape[:2]) >= forget)[..., None]
+    names, values = decoder(session, before)
+    real = torch.arange(fields.shape[1])[None] < length[:, None]
+    loss = functional.smooth_l1_loss(values[real], numbers[real])
+    for c, logits in enumerate(names):
+        loss = loss + functional.cross_entropy(logits[real], fields[..., c][real])
+    return loss, names[0][real].argmax(-1) == fields[..., 0][real]
+
+
+@torch.no_grad()
+def accuracy(encoder: SessionEncoder, decoder: SessionDecoder, dataset: Dataset, events_max: int) -> float:
+    """With the decoder's other inputs blanked: what the vector alone can tell."""
+    encoder.eval()
+    right = [
+        reconstruct(encoder, decoder, *padded(dataset, rows, events_max), forget=1.0)[1]
+        for rows in batches(dataset, 512, np.random.default_rng(0))
+    ]
+    return float(torch.cat(right).float().mean())
+
+
+@torch.no_grad()
+def encode(encoder: SessionEncoder, dataset: Dataset) -> Tensor:
+    """[sessions, S], whole sessions."""
+    encoder.eval()
+    vectors = torch.zeros(len(dataset.fields), encoder.out.out_features)
+    for rows in batches(dataset, 256, np.random.default_rng(0)):
+        vectors[rows] = encoder(*padded(dataset, rows, 1_000_000))
+    return vectors
+
+
+@torch.no_grad()
+def standardise(encoder: SessionEncoder, vectors: Tensor) -> None:
+    """Makes each component of the vector 0 in the mean and 1 in deviation, inside the last layer's weights."""
+    mean, deviation = vectors.mean(0), vectors.std(0).clamp_min(1e-3)
+    encoder.out.weight /= deviation[:, None]
+    encoder.out.bias.copy_((encoder.out.bias - mean) / deviation)

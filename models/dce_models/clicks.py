@@ -1,0 +1,83 @@
+"""Clicks and the rows of `dce sessions --json` to customers' sessions, in the pipeline's fold order."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .spec import KINDS
+
+GAP_MS = 1_800_000  # session.gap by default
+CAPPED = ("EVENTS_MAX", "DURATION_MAX", "EVICTED")  # closed by a limit: what follows on its key is CONTINUED
+
+
+@dataclass
+class Session:
+    start: int
+    end: int
+    closed_at: int
+    events: list[dict[str, Any]]
+    context: dict[str, float] | None  # of its LOGIN, or inherited from what it continues
+
+
+@dataclass
+class Customer:
+    customer_id: str
+    sessions: list[Session]  # in fold order
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)
+
+
+def load(clicks: Path, rows: Path, gap_ms: int = GAP_MS) -> list[Customer]:
+    """Reads the clicks once and gives each customer's settled sessions. Open and rejected ones take no part."""
+    events: dict[tuple[str, str], dict[str, Any]] = {}
+    for click in read_clicks(clicks):
+        events.setdefault((click["customer_id"], click["event_id"]), click)
+    latest: dict[tuple[str, str], dict[str, Any]] = {}  # the last revision of each session
+    customers = []
+    for row in lines(rows):
+        if row["what"] == "session":
+            latest[row["customer_id"], row["uid"]] = row
+        elif row["what"] == "customer":
+            name = row["customer_id"]
+            folds = [latest[name, uid] for uid in row["folds"]]
+            customers.append(Customer(name, sessions(name, folds, events, gap_ms)))
+    return customers
+
+
+def read_clicks(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines that are a customer's events: what the sessionizer rejects as undecodable is skipped here too."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                click = json.loads(line)
+                named = click["kind"] in KINDS and click["customer_id"] and click["event_id"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if named and isinstance(click.get("event_time"), int):
+                yield click
+
+
+def sessions(
+    name: str, folds: list[dict[str, Any]], events: dict[tuple[str, str], dict[str, Any]], gap_ms: int
+) -> list[Session]:
+    made: list[Session] = []
+    ended: dict[str, tuple[str, dict[str, float] | None]] = {}  # key -> its last session's reason and context
+    latest = 0
+    for row in folds:
+        own = [events[name, event_id] for event_id in row["events"]]
+        context = next((e.get("context") or {} for e in own if e["kind"] == "LOGIN"), None)
+        reason, inherited = ended.get(row["key"], ("", None))
+        if row["opened_by"] == "CONTINUED" and reason in CAPPED:
+            context = inherited
+        ended[row["key"]] = (row["reason"], context)
+        # The rows do not carry closed_at; for RELOGIN the end is near enough to train with.
+        latest = max(latest, row["end"] + (gap_ms if row["reason"] == "GAP" else 0))
+        made.append(Session(row["start"], row["end"], latest, own, context))
+    return made

@@ -1,0 +1,187 @@
+//! Configuration: `deploy/default.toml` + file + environment + `--set` → settings as written → checked structs as meant.
+//! Takes [`Layers`], gives [`Config`], of which each part goes to who needs it. An error names the setting, its value,
+//! the rule, and the layer that it came from. There are no `Default`s: every value stands in `deploy/default.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod checked;
+mod layers;
+mod properties;
+
+pub use layers::{ConfigFile, FlagSetting, Layers, Origin, Setting, Settings, environment, variable_of};
+pub use properties::Properties;
+
+/// Every setting, commented, with its default.
+pub const DEFAULT_TOML: &str = include_str!("../../deploy/default.toml");
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub app: App,
+    pub kafka: Kafka,
+    pub topics: Topics,
+    pub encoding: Encoding,
+    pub session: SessionRules,
+    /// Names of the attributes that become labels; distinct, none empty.
+    pub labels: Vec<String>,
+    pub epoch: Epoch,
+    /// The model bundle's folder. Whether it is there, its reader says.
+    pub model_path: PathBuf,
+    /// 1 or more.
+    pub inference_threads: usize,
+    /// Where the endpoints answer; `None` is off.
+    pub http_listen: Option<SocketAddr>,
+    pub log: Log,
+}
+
+impl Config {
+    pub fn load(layers: &Layers) -> Result<Self, ConfigError> {
+        checked::config(&Settings::merge(layers)?)
+    }
+}
+
+/// Names of this deployment and this worker at the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    pub id: String,
+    pub instance: String,
+}
+
+impl App {
+    /// `group.id` of the main job.
+    pub fn group_id(&self) -> &str {
+        &self.id
+    }
+
+    /// `group.instance.id`: at most 241 characters that Kafka allows there.
+    pub fn group_instance_id(&self) -> String {
+        format!("{}-{}", self.id, self.instance)
+    }
+
+    pub fn transactional_id(&self) -> String {
+        format!("{}-{}", self.id, self.instance)
+    }
+}
+
+/// How brokers are reached. Precedence in a client: what `dce` tunes < these < what `dce` owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// `bootstrap.servers`.
+    pub bootstrap: String,
+    /// For clients that are neither: administration, metadata.
+    pub common: Properties,
+    /// For consumers; `common` is contained.
+    pub consumer: Properties,
+    /// For producers; `common` is contained.
+    pub producer: Properties,
+}
+
+/// Names of topics, all different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    pub clickstream: String,
+    pub embeddings: String,
+    /// Written where provisional embeddings are wanted alone.
+    pub embeddings_live: Option<String>,
+    pub sessions: Option<String>,
+    pub rejected: String,
+}
+
+impl Topics {
+    /// All that the main job writes.
+    pub fn written(&self) -> Vec<&str> {
+        let mut names = vec![self.embeddings.as_str()];
+        names.extend(self.embeddings_live.as_deref());
+        names.extend(self.sessions.as_deref());
+        names.push(&self.rejected);
+        names
+    }
+}
+
+/// The rules of sessions. Durations in milliseconds, at most [`crate::types::Moment::DURATION_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRules {
+    /// Silence that ends a session.
+    pub gap_ms: u64,
+    /// How long, in stream time, a closed session can still be completed.
+    pub allowed_lateness_ms: u64,
+    /// How far an event time may lie beyond its record's timestamp.
+    pub future_max_ms: u64,
+    pub duration_max_ms: u64,
+    /// The four counts are 1 or more.
+    pub events_max: usize,
+    pub open_max: usize,
+    pub revisable_max: usize,
+    pub revisions_max: u32,
+    /// An embedding after every so many events of an open session; 0 is never.
+    pub provisional_every_events: usize,
+}
+
+/// How the bytes of the outputs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    /// Avro single-object encoding.
+    Avro,
+}
+
+/// How much goes into one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// 1 or more.
+    pub events_max: usize,
+    pub wait_max: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    /// By the part of the program (`rdkafka`, `dce::http`); these win over `level`.
+    pub targets: Vec<(String, LogLevel)>,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What is wrong with the configuration: always the user's to fix.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("configuration file {name} cannot be read")]
+    Read { name: String, source: std::io::Error },
+    #[error("{place}: not TOML: {why}")]
+    Syntax { place: String, why: String },
+    #[error("{key} (from {origin}): no such setting{}", did_you_mean(suggestion.as_deref()))]
+    Unknown { key: String, origin: Origin, suggestion: Option<String> },
+    #[error("{key} = {value} (from {origin}): must be {must}")]
+    Invalid { key: String, value: String, origin: Origin, must: String },
+    #[error("--set {text}: must be section.key=value, such as session.gap=20m")]
+    SetForm { text: String },
+    #[error("environment variable {name}: is not UTF-8")]
+    EnvironmentText { name: String },
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    match suggestion {
+        Some(key) => format!("; did you mean {key}?"),
+        None => "; `dce config` prints all".to_owned(),
+    }
+}

@@ -1,0 +1,615 @@
+//! Groups events into sessions by login, logout and event time. [`Arrival`]s in their order → [`Step`]s. [pure]
+//!
+//! One [`Partition`] holds the open and the revisable sessions of the customers of one input partition. Boundaries are
+//! decided on arrival, contents are completed until they freeze:
+//!
+//! ```text
+//!            LOGOUT, LOGIN, gap, limit           allowed_lateness of stream time
+//!   open ────────────────────────────▸ revisable ──────────────────────────────▸ frozen
+//!    ▲ grows, provisional                 ▲ a straggler completes or cuts it: revision + 1
+//! ```
+//!
+//! Time is stream time: the largest accepted event time of the partition, a function of the records read alone.
+//! The rules are those of the reference program (`sessions.py`), row by row.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::config::SessionRules;
+use crate::pipeline::encode::{OpenInput, SessionInput};
+use crate::types::{CloseReason, CustomerId, EventTime, Moment, OpenedBy, RejectReason, fnv1a64};
+use crate::wire::embedding::Cause;
+
+mod event;
+mod place;
+
+pub use event::{Arrival, Event, Tags, session_key};
+
+/// Where a customer's vectors stand: dense, given anew after an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// What happened to a customer's list of revisable sessions, in order; who follows all steps holds the same list.
+#[derive(Debug)]
+pub struct Step {
+    pub slot: Slot,
+    pub what: Change,
+}
+
+#[derive(Debug)]
+pub enum Change {
+    /// A closed session stands at `place` of the list (again, after an [`Change::Unfold`], when it was revised).
+    Fold { place: usize, session: Box<Snapshot> },
+    /// The session at `place` leaves the list.
+    Unfold { place: usize },
+    /// The first `count` sessions of the list can change no more.
+    Freeze { count: usize },
+    /// An open session has reached a multiple of `provisional_every_events`.
+    Provisional { session: Box<Snapshot>, input: OpenInput },
+    /// A key's last frozen session can no longer be continued: what was kept of it for that may go.
+    Forget { key_hash: u64 },
+    /// The customer is gone; `open` names the open sessions that went.
+    Erase { open: Vec<u64> },
+}
+
+/// A session as it stands at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Names the session within its partition.
+    pub serial: u64,
+    pub customer: CustomerId,
+    pub key: Arc<str>,
+    /// `None`: a lone LOGOUT, which is no session until something joins it, and is not folded.
+    pub sequence: Option<u64>,
+    pub cause: Cause,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Empty for a provisional one.
+    pub event_ids: Vec<Arc<str>>,
+    /// All events; empty for a provisional one.
+    pub input: SessionInput,
+    /// The financial context of its own LOGIN.
+    pub context: Option<Box<[f32]>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    serial: u64,
+    uid: Arc<str>,
+    key: Arc<str>,
+    /// Sorted, never empty.
+    events: Vec<Event>,
+    /// Of the events' ids, in no order: to find duplicates.
+    id_hashes: Vec<u64>,
+    opened_by: OpenedBy,
+    /// `None` while open.
+    reason: Option<CloseReason>,
+    closed_at: Moment,
+    /// Stream time at the last arrival while open, then when it closed.
+    heard: Moment,
+    /// How often it was published.
+    publications: u32,
+    /// That changed it, or what it was cut from, since it closed.
+    stragglers: u32,
+    /// When the earliest alarm set for it rings; NEVER if none is.
+    armed: Moment,
+    /// How many events at its beginning the last provisional step has covered, unchanged since.
+    stepped: usize,
+}
+
+impl Session {
+    fn start(&self) -> EventTime {
+        self.events[0].time
+    }
+
+    fn end(&self) -> EventTime {
+        self.last().time
+    }
+
+    fn last(&self) -> &Event {
+        self.events.last().expect("a session has an event")
+    }
+
+    fn insert(&mut self, mut event: Event) {
+        let place = self.events.partition_point(|e| *e <= event);
+        if let Some(neighbour) = self.events.get(place.saturating_sub(1)).filter(|e| e.tags == event.tags) {
+            event.tags = Arc::clone(&neighbour.tags);
+        }
+        if place < self.stepped {
+            self.stepped = 0;
+        }
+        self.id_hashes.push(event.id_hash());
+        self.events.insert(place, event);
+    }
+
+    /// Leaves the events before `place` and gives the others.
+    fn split_off(&mut self, place: usize) -> Vec<Event> {
+        let rest = self.events.split_off(place);
+        self.id_hashes = self.events.iter().map(Event::id_hash).collect();
+        self.stepped = 0;
+        rest
+    }
+
+    fn has(&self, id: &str, id_hash: u64) -> bool {
+        self.id_hashes.contains(&id_hash) && self.events.iter().any(|e| *e.id == *id)
+    }
+
+    /// A lone LOGOUT is no session.
+    fn is_published(&self) -> bool {
+        self.events.iter().any(|e| e.kind != crate::types::ClickKind::Logout)
+    }
+
+    fn fold_order(&self) -> (Moment, EventTime, &str, &Event) {
+        (self.closed_at, self.start(), &self.key, &self.events[0])
+    }
+}
+
+/// The last frozen session of a key.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    key_hash: u64,
+    end: EventTime,
+    reason: CloseReason,
+}
+
+#[derive(Debug)]
+struct Customer {
+    slot: Slot,
+    sequence: u64,
+    /// One a key.
+    open: Vec<Session>,
+    /// Closed and still revisable, in fold order.
+    folded: Vec<Session>,
+    /// The latest `closed_at` of what is frozen.
+    frozen_at: Moment,
+    /// Of the keys that froze last, the latest at the back.
+    ends: VecDeque<End>,
+    /// The latest end of the keys no longer in `ends`.
+    floor: Moment,
+    /// When the alarm set for its next freeze rings; NEVER if none is.
+    freeze_armed: Moment,
+}
+
+impl Customer {
+    fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            sequence: 0,
+            open: Vec::new(),
+            folded: Vec::new(),
+            frozen_at: Moment::NEVER,
+            ends: VecDeque::new(),
+            floor: Moment::NEVER,
+            freeze_armed: Moment::NEVER,
+        }
+    }
+
+    fn open_on(&self, key: &str) -> Option<usize> {
+        self.open.iter().position(|s| *s.key == *key)
+    }
+
+    fn last_end(&self, key: &str) -> Option<End> {
+        let key_hash = fnv1a64(key.as_bytes());
+        self.ends.iter().find(|e| e.key_hash == key_hash).copied()
+    }
+
+    fn frozen_end(&self, key: &str) -> Moment {
+        self.floor.max(self.last_end(key).map_or(Moment::NEVER, |e| e.end.into()))
+    }
+
+    fn has_event(&self, key: &str, event: &Event) -> bool {
+        let hash = event.id_hash();
+        self.folded.iter().chain(&self.open).any(|s| *s.key == *key && s.has(&event.id, hash))
+    }
+}
+
+/// What rings when stream time reaches it. At one moment silences end first, by customer and key, then things freeze.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Alarm {
+    when: Moment,
+    what: AlarmKind,
+    customer: CustomerId,
+    /// Empty for a freeze.
+    key: Arc<str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum AlarmKind {
+    Silence,
+    Freeze,
+    Forget,
+}
+
+/// The sessions of one input partition. Steps are appended to the list that the caller gives.
+#[derive(Debug)]
+pub struct Partition {
+    customers: HashMap<CustomerId, Customer>,
+    machine: Machine,
+}
+
+/// All of a partition but its customers.
+#[derive(Debug)]
+struct Machine {
+    rules: SessionRules,
+    /// The largest accepted event time.
+    stream_time: Moment,
+    alarms: BinaryHeap<Reverse<Alarm>>,
+    next_serial: u64,
+    free_slots: Vec<Slot>,
+    next_slot: u32,
+    open_sessions: usize,
+    no_key: Arc<str>,
+    steps: Vec<Step>,
+}
+
+impl Partition {
+    pub fn new(rules: SessionRules) -> Self {
+        let machine = Machine {
+            rules,
+            stream_time: Moment::NEVER,
+            alarms: BinaryHeap::new(),
+            next_serial: 0,
+            free_slots: Vec::new(),
+            next_slot: 0,
+            open_sessions: 0,
+            no_key: "".into(),
+            steps: Vec::new(),
+        };
+        Self { customers: HashMap::new(), machine }
+    }
+
+    pub fn stream_time(&self) -> Moment {
+        self.machine.stream_time
+    }
+
+    pub fn open_sessions(&self) -> usize {
+        self.machine.open_sessions
+    }
+
+    pub fn customers(&self) -> usize {
+        self.customers.len()
+    }
+
+    /// Each customer with its slot and the number of its open sessions, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&CustomerId, Slot, usize)> {
+        self.customers.iter().map(|(id, customer)| (id, customer.slot, customer.open.len()))
+    }
+
+    /// An event arrives. The steps are those that its time causes and then those that it causes itself; with an error
+    /// (late, duplicate, full) only the former.
+    pub fn push(&mut self, arrival: Arrival, steps: &mut Vec<Step>) -> Result<(), RejectReason> {
+        let Arrival { customer: name, key, event } = arrival;
+        let time = self.machine.stream_time.max(event.time.into());
+        self.writing(steps, |this| {
+            this.advance(time);
+            let machine = &mut this.machine;
+            let customer = this.customers.entry(name.clone()).or_insert_with(|| Customer::new(machine.new_slot()));
+            let outcome = machine.push(&name, customer, &key, event);
+            machine.arm_freeze(&name, customer);
+            outcome
+        })
+    }
+
+    /// Stream time moves alone.
+    pub fn tick(&mut self, time: Moment, steps: &mut Vec<Step>) {
+        let time = self.machine.stream_time.max(time);
+        self.writing(steps, |this| this.advance(time));
+    }
+
+    /// Forgets a customer; nothing if there is none.
+    pub fn erase(&mut self, name: &CustomerId, steps: &mut Vec<Step>) {
+        let Some(customer) = self.customers.remove(name) else { return };
+        self.machine.open_sessions -= customer.open.len();
+        self.machine.free_slots.push(customer.slot);
+        let open = customer.open.iter().map(|s| s.serial).collect();
+        steps.push(Step { slot: customer.slot, what: Change::Erase { open } });
+    }
+
+    fn writing<T>(&mut self, steps: &mut Vec<Step>, work: impl FnOnce(&mut Self) -> T) -> T {
+        std::mem::swap(&mut self.machine.steps, steps);
+        let done = work(self);
+        std::mem::swap(&mut self.machine.steps, steps);
+        done
+    }
+
+    /// Stream time moves, through every moment at which something falls due.
+    fn advance(&mut self, stream_time: Moment) {
+        while self.machine.alarms.peek().is_some_and(|Reverse(alarm)| alarm.when <= stream_time) {
+            let Some(Reverse(alarm)) = self.machine.alarms.pop() else { break };
+            if let Some(customer) = self.customers.get_mut(&alarm.customer) {
+                self.machine.ring(&alarm, customer);
+                self.machine.arm_freeze(&alarm.customer, customer);
+            }
+        }
+        self.machine.stream_time = stream_time;
+    }
+}
+
+impl Machine {
+    fn new_slot(&mut self) -> Slot {
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.next_slot += 1;
+            Slot(self.next_slot - 1)
+        })
+    }
+
+    fn push(
+        &mut self,
+        name: &CustomerId,
+        customer: &mut Customer,
+        key: &Arc<str>,
+        event: Event,
+    ) -> Result<(), RejectReason> {
+        self.freeze(name, customer, self.stream_time);
+        if customer.has_event(key, &event) {
+            return Err(RejectReason::Duplicate);
+        }
+        let in_open = customer.open_on(key).is_some_and(|at| customer.open[at].start() <= event.time);
+        if Moment::from(event.time) <= customer.frozen_end(key) && !in_open {
+            return Err(RejectReason::Late);
+        }
+        self.place(name, customer, key, event)
+    }
+
+    // ---- time
+
+    fn ring(&mut self, alarm: &Alarm, customer: &mut Customer) {
+        match alarm.what {
+            AlarmKind::Silence => self.ring_silence(alarm, customer),
+            AlarmKind::Freeze => {
+                if customer.freeze_armed == alarm.when {
+                    customer.freeze_armed = Moment::NEVER;
+                    self.freeze(&alarm.customer, customer, alarm.when);
+                }
+            }
+            AlarmKind::Forget => {
+                let continued = customer.open_on(&alarm.key).map(|at| customer.open[at].opened_by);
+                let due = customer.last_end(&alarm.key).map(|end| Moment::from(end.end).plus_ms(self.rules.gap_ms));
+                if continued != Some(OpenedBy::Continued) && due.is_some_and(|due| due <= alarm.when) {
+                    self.steps.push(Step {
+                        slot: customer.slot,
+                        what: Change::Forget { key_hash: fnv1a64(alarm.key.as_bytes()) },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Closes the session if it has been silent for so long, else sets the alarm anew.
+    fn ring_silence(&mut self, alarm: &Alarm, customer: &mut Customer) {
+        let Some(at) = customer.open_on(&alarm.key).filter(|at| customer.open[*at].armed == alarm.when) else { return };
+        let until = self.silent_until(&customer.open[at]);
+        if until > alarm.when {
+            customer.open[at].armed = until;
+            self.alarms.push(Reverse(Alarm { when: until, ..alarm.clone() }));
+            return;
+        }
+        self.stream_time = alarm.when;
+        self.freeze(&alarm.customer, customer, alarm.when.just_before());
+        let session = self.take_open(customer, at);
+        let closed_at = Moment::from(session.end()).plus_ms(self.rules.gap_ms);
+        self.close(&alarm.customer, customer, session, CloseReason::Gap, closed_at);
+    }
+
+    fn silent_until(&self, session: &Session) -> Moment {
+        let lateness_over = Moment::from(session.end()).plus_ms(self.rules.allowed_lateness_ms);
+        lateness_over.max(session.heard).plus_ms(self.rules.gap_ms)
+    }
+
+    /// What closed `allowed_lateness` of stream time ago can change no more: from the front of the fold order.
+    fn freeze(&mut self, name: &CustomerId, customer: &mut Customer, stream_time: Moment) {
+        let mut count = 0;
+        while let Some(first) = customer.folded.get(count) {
+            let is_over = first.heard.plus_ms(self.rules.allowed_lateness_ms) <= stream_time;
+            if !is_over && customer.folded.len() - count <= self.rules.revisable_max {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return;
+        }
+        self.steps.push(Step { slot: customer.slot, what: Change::Freeze { count } });
+        let frozen: Vec<Session> = customer.folded.drain(..count).collect();
+        for session in frozen {
+            self.remember_end(name, customer, &session);
+        }
+        if customer.folded.is_empty() {
+            customer.folded = Vec::new();
+        }
+    }
+
+    fn remember_end(&mut self, name: &CustomerId, customer: &mut Customer, session: &Session) {
+        customer.frozen_at = customer.frozen_at.max(session.closed_at);
+        let key_hash = fnv1a64(session.key.as_bytes());
+        let before = customer.ends.iter().position(|e| e.key_hash == key_hash).and_then(|at| customer.ends.remove(at));
+        let end = before.map_or(session.end(), |b| b.end.max(session.end()));
+        let reason = session.reason.expect("only closed sessions are folded");
+        customer.ends.push_back(End { key_hash, end, reason });
+        if reason.is_limit() {
+            let when = Moment::from(end).plus_ms(self.rules.gap_ms);
+            let key = Arc::clone(&session.key);
+            self.alarms.push(Reverse(Alarm { when, what: AlarmKind::Forget, customer: name.clone(), key }));
+        }
+        if customer.ends.len() > self.rules.revisable_max {
+            let oldest = customer.ends.pop_front().expect("there are more than revisable_max of them");
+            customer.floor = customer.floor.max(oldest.end.into());
+            self.steps.push(Step { slot: customer.slot, what: Change::Forget { key_hash: oldest.key_hash } });
+        }
+    }
+
+    /// A customer who never returns freezes too, so that it costs no more than its vectors.
+    fn arm_freeze(&mut self, name: &CustomerId, customer: &mut Customer) {
+        let Some(first) = customer.folded.first() else { return };
+        let when = first.heard.plus_ms(self.rules.allowed_lateness_ms);
+        if customer.freeze_armed == Moment::NEVER || when < customer.freeze_armed {
+            customer.freeze_armed = when;
+            let key = Arc::clone(&self.no_key);
+            self.alarms.push(Reverse(Alarm { when, what: AlarmKind::Freeze, customer: name.clone(), key }));
+        }
+    }
+
+    // ---- what follows
+
+    fn new_session(&mut self, uid: Arc<str>, key: Arc<str>, events: Vec<Event>, opened_by: OpenedBy) -> Session {
+        self.next_serial += 1;
+        Session {
+            serial: self.next_serial,
+            uid,
+            key,
+            id_hashes: events.iter().map(Event::id_hash).collect(),
+            events,
+            opened_by,
+            reason: None,
+            closed_at: Moment::NEVER,
+            heard: Moment::NEVER,
+            publications: 0,
+            stragglers: 0,
+            armed: Moment::NEVER,
+            stepped: 0,
+        }
+    }
+
+    fn take_open(&mut self, customer: &mut Customer, at: usize) -> Session {
+        self.open_sessions -= 1;
+        customer.open.swap_remove(at)
+    }
+
+    /// An open session is new or has grown.
+    fn opened(&mut self, name: &CustomerId, customer: &mut Customer, mut session: Session) {
+        session.heard = self.stream_time;
+        if session.events.len() >= self.rules.events_max {
+            let end = session.end().into();
+            return self.close(name, customer, session, CloseReason::EventsMax, end);
+        }
+        let due = self.silent_until(&session);
+        if session.armed == Moment::NEVER || due < session.armed {
+            session.armed = due;
+            let (customer, key) = (name.clone(), Arc::clone(&session.key));
+            self.alarms.push(Reverse(Alarm { when: due, what: AlarmKind::Silence, customer, key }));
+        }
+        let every = self.rules.provisional_every_events;
+        if every > 0 && session.events.len().is_multiple_of(every) {
+            self.provisional(name, customer, &mut session);
+        }
+        let serial = session.serial;
+        debug_assert!(customer.open_on(&session.key).is_none(), "one open session a key");
+        self.open_sessions += 1;
+        customer.open.push(session);
+        if customer.open.len() > self.rules.open_max {
+            let others = customer.open.iter().enumerate().filter(|(_, s)| s.serial != serial);
+            let (at, _) =
+                others.min_by(|(_, a), (_, b)| (a.heard, &a.key).cmp(&(b.heard, &b.key))).expect("open_max ≥ 1");
+            let silent = self.take_open(customer, at);
+            let end = silent.end().into();
+            self.close(name, customer, silent, CloseReason::Evicted, end);
+        }
+    }
+
+    fn provisional(&mut self, name: &CustomerId, customer: &mut Customer, session: &mut Session) {
+        customer.sequence += 1;
+        let from = session.stepped;
+        let input =
+            OpenInput { session: session.serial, restart: from == 0, input: encoder_input(&session.events, from) };
+        session.stepped = session.events.len();
+        let snapshot = snapshot(name, session, Some(customer.sequence), Vec::new(), SessionInput::default());
+        self.steps.push(Step { slot: customer.slot, what: Change::Provisional { session: Box::new(snapshot), input } });
+    }
+
+    fn close(
+        &mut self,
+        name: &CustomerId,
+        customer: &mut Customer,
+        mut session: Session,
+        reason: CloseReason,
+        closed_at: Moment,
+    ) {
+        session.reason = Some(reason);
+        session.closed_at = closed_at;
+        session.heard = self.stream_time;
+        self.fold(name, customer, session);
+    }
+
+    fn unfold(&mut self, customer: &mut Customer, place: usize) -> Session {
+        self.steps.push(Step { slot: customer.slot, what: Change::Unfold { place } });
+        customer.folded.remove(place)
+    }
+
+    fn fold(&mut self, name: &CustomerId, customer: &mut Customer, mut session: Session) {
+        session.closed_at = session.closed_at.max(customer.frozen_at);
+        let place = customer.folded.partition_point(|s| s.fold_order() <= session.fold_order());
+        let mut sequence = None;
+        if session.is_published() {
+            session.publications += 1;
+            customer.sequence += 1;
+            sequence = Some(customer.sequence);
+        }
+        let ids = session.events.iter().map(|e| Arc::clone(&e.id)).collect();
+        let snapshot = snapshot(name, &session, sequence, ids, encoder_input(&session.events, 0));
+        self.steps.push(Step { slot: customer.slot, what: Change::Fold { place, session: Box::new(snapshot) } });
+        customer.folded.insert(place, session);
+        self.freeze(name, customer, Moment::NEVER);
+    }
+}
+
+fn snapshot(
+    name: &CustomerId,
+    session: &Session,
+    sequence: Option<u64>,
+    event_ids: Vec<Arc<str>>,
+    input: SessionInput,
+) -> Snapshot {
+    let first = &session.events[0].tags;
+    let mut tags = Tags::clone(first);
+    for event in &session.events[1..] {
+        if !Arc::ptr_eq(&event.tags, first) {
+            tags.channel = tags.channel.or_else(|| event.tags.channel.clone());
+            tags.device = tags.device.or_else(|| event.tags.device.clone());
+            for (name, value) in &event.tags.labels {
+                tags.labels.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(value));
+            }
+        }
+    }
+    let cause = Cause {
+        session_uid: Arc::clone(&session.uid),
+        revision: session.publications.saturating_sub(1),
+        session_id: session.key.strip_prefix("s:").map(Arc::from),
+        device_id: tags.device,
+        channel: tags.channel,
+        session_start: session.start(),
+        session_end: session.end(),
+        closed_at: session.reason.and_then(|_| session.closed_at.ms()).and_then(EventTime::parse),
+        opened_by: session.opened_by,
+        close_reason: session.reason,
+        event_count: count(session.events.len()),
+        unknown_count: count(session.events.iter().filter(|e| e.features.unknown).count()),
+    };
+    Snapshot {
+        serial: session.serial,
+        customer: name.clone(),
+        key: Arc::clone(&session.key),
+        sequence,
+        cause,
+        labels: tags.labels,
+        event_ids,
+        input,
+        context: session.events[0].context.clone(),
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The rows of the events from the `from`-th on.
+fn encoder_input(events: &[Event], from: usize) -> SessionInput {
+    let mut input = SessionInput::default();
+    let mut previous = from.checked_sub(1).map(|at| events[at].time);
+    for event in &events[from..] {
+        input.push(&event.features, event.time, previous);
+        previous = Some(event.time);
+    }
+    input
+}

@@ -1,0 +1,332 @@
+//! The metrics, counted per epoch and given in Prometheus's text format. The worker hands over [`EpochStats`] after each
+//! commit; what must go on rising while nothing commits is computed when it is asked for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use super::names::{self, Kind, METRICS, Metric};
+use crate::types::{CloseReason, EventTime, RejectReason, ResumeAt};
+use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind};
+
+/// Bounds of the histograms of seconds: close together where the budgets of latency lie.
+const SECONDS: [f64; 19] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+const RECORDS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6];
+
+/// What one committed epoch did.
+#[derive(Debug, Clone, Default)]
+pub struct EpochStats {
+    /// All of them, rejected ones and duplicates included.
+    pub records: u64,
+    pub duplicates: u64,
+    pub erasures: u64,
+    /// By `RejectReason as usize`; that of duplicates stays 0.
+    pub rejects: [u64; RejectReason::ALL.len()],
+    /// By `CloseReason as usize`.
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// By `EmbeddingKind as usize`.
+    pub embeddings: [u64; EMBEDDING_KINDS.len()],
+    /// Timestamps of the records that caused the embeddings, in milliseconds; of those that have one.
+    pub cause_timestamps_ms: Vec<i64>,
+    pub phases: PhaseTimes,
+    /// The partitions that had records in it.
+    pub partitions: Vec<PartitionStats>,
+}
+
+const EMBEDDING_KINDS: [EmbeddingKind; 3] =
+    [EmbeddingKind::Provisional, EmbeddingKind::SessionClosed, EmbeddingKind::SessionRevised];
+
+/// How long each part of an epoch took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PhaseTimes {
+    /// For records.
+    pub wait: Duration,
+    /// Decoding included.
+    pub sessionize: Duration,
+    pub encode: Duration,
+    /// Reading the embeddings and heads included.
+    pub fold: Duration,
+    pub commit: Duration,
+}
+
+/// How a partition stands after an epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionStats {
+    pub partition: i32,
+    pub resume: ResumeAt,
+    /// `None` before the first accepted event.
+    pub stream_time: Option<EventTime>,
+    pub open_sessions: u64,
+    pub customers: u64,
+}
+
+impl EpochStats {
+    pub fn reject(&mut self, reason: RejectReason) {
+        self.rejects[reason as usize] += 1;
+    }
+
+    /// Counts the record, and the session that closed or was revised with it.
+    pub fn embedding(&mut self, record: &CustomerEmbedding, cause_timestamp_ms: Option<i64>) {
+        self.embeddings[record.kind as usize] += 1;
+        self.cause_timestamps_ms.extend(cause_timestamp_ms);
+        if let (EmbeddingKind::SessionClosed, Some(reason)) = (record.kind, record.cause.close_reason) {
+            self.closed[reason as usize] += 1;
+        }
+    }
+}
+
+/// Why an epoch was dropped, to be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortCause {
+    /// Partitions were taken away.
+    Rebalance,
+    /// The broker refused the transaction.
+    Broker,
+    /// The producer was fenced, or is broken.
+    Fatal,
+    /// Nobody can say whether it was committed.
+    UnknownOutcome,
+}
+
+impl AbortCause {
+    pub const ALL: [Self; 4] = [Self::Rebalance, Self::Broker, Self::Fatal, Self::UnknownOutcome];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rebalance => "rebalance",
+            Self::Broker => "broker",
+            Self::Fatal => "fatal",
+            Self::UnknownOutcome => "unknown_outcome",
+        }
+    }
+}
+
+/// All metrics of one process. Shared by the worker, which counts, and the endpoint, which shows.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    records: Counter,
+    duplicates: Counter,
+    erasures: Counter,
+    rejects: [Counter; RejectReason::ALL.len()],
+    closed: [Counter; CloseReason::ALL.len()],
+    revised: Counter,
+    embeddings: [Counter; EMBEDDING_KINDS.len()],
+    epochs: Counter,
+    aborted: [Counter; AbortCause::ALL.len()],
+    epoch_records: Histogram,
+    wait: Histogram,
+    sessionize: Histogram,
+    encode: Histogram,
+    fold: Histogram,
+    commit: Histogram,
+    record_to_commit: Histogram,
+    /// Of what is assigned now: a partition that another worker has must not be shown here.
+    partitions: Mutex<BTreeMap<i32, Partition>>,
+}
+
+#[derive(Debug)]
+struct Partition {
+    /// By the wall clock.
+    committed_ms: i64,
+    consumer_lag: Option<u64>,
+    last: Option<PartitionStats>,
+}
+
+impl Metrics {
+    /// Every series that is not a partition's is there from the start, at 0, so that its first increase is seen.
+    pub fn new() -> Self {
+        let recorder = recorder();
+        let handle = recorder.handle();
+        let counter = |name, label| recorder.register_counter(&key(name, label), &METADATA);
+        let histogram = |name, label| recorder.register_histogram(&key(name, label), &METADATA);
+        let phase = |phase| histogram(names::EPOCH_PHASE_SECONDS, Some(("phase", phase)));
+        let version = Some(("version", env!("CARGO_PKG_VERSION")));
+        recorder.register_gauge(&key(names::BUILD_INFO, version), &METADATA).set(1.0);
+        Self {
+            handle,
+            records: counter(names::RECORDS, None),
+            duplicates: counter(names::DUPLICATES, None),
+            erasures: counter(names::ERASURES, None),
+            rejects: RejectReason::ALL.map(|reason| {
+                let goes_to_the_topic = reason != RejectReason::Duplicate;
+                if goes_to_the_topic {
+                    counter(names::REJECTS, Some(("reason", reason.as_str())))
+                } else {
+                    Counter::noop()
+                }
+            }),
+            closed: CloseReason::ALL.map(|reason| counter(names::SESSIONS_CLOSED, Some(("reason", reason.as_str())))),
+            revised: counter(names::SESSIONS_REVISED, None),
+            embeddings: EMBEDDING_KINDS.map(|kind| counter(names::EMBEDDINGS, Some(("kind", kind.as_str())))),
+            epochs: counter(names::EPOCHS, None),
+            aborted: AbortCause::ALL.map(|cause| counter(names::EPOCHS_ABORTED, Some(("cause", cause.as_str())))),
+            epoch_records: histogram(names::EPOCH_RECORDS, None),
+            wait: phase("wait"),
+            sessionize: phase("sessionize"),
+            encode: phase("encode"),
+            fold: phase("fold"),
+            commit: phase("commit"),
+            record_to_commit: histogram(names::RECORD_TO_COMMIT_SECONDS, None),
+            partitions: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// The worker has the partition from now (wall clock) on; its state may already be known.
+    pub fn assigned(&self, partition: i32, now_ms: i64) {
+        self.lock().insert(partition, Partition { committed_ms: now_ms, consumer_lag: None, last: None });
+    }
+
+    /// Its series vanish: they are another worker's to show.
+    pub fn revoked(&self, partition: i32) {
+        self.lock().remove(&partition);
+    }
+
+    /// How a partition stands that was restored, or moved without a commit of its own.
+    pub fn restored(&self, stats: PartitionStats) {
+        if let Some(partition) = self.lock().get_mut(&stats.partition) {
+            partition.last = Some(stats);
+        }
+    }
+
+    /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).
+    pub fn epoch_committed(&self, stats: &EpochStats, now_ms: i64) {
+        self.epochs.increment(1);
+        self.records.increment(stats.records);
+        self.duplicates.increment(stats.duplicates);
+        self.erasures.increment(stats.erasures);
+        let counted = (self.rejects.iter().zip(&stats.rejects))
+            .chain(self.closed.iter().zip(&stats.closed))
+            .chain(self.embeddings.iter().zip(&stats.embeddings));
+        for (counter, count) in counted {
+            counter.increment(*count);
+        }
+        self.revised.increment(stats.embeddings[EmbeddingKind::SessionRevised as usize]);
+        #[expect(clippy::cast_precision_loss, reason = "an epoch is far below 2^53 records")]
+        self.epoch_records.record(stats.records as f64);
+        self.wait.record(stats.phases.wait);
+        self.sessionize.record(stats.phases.sessionize);
+        self.encode.record(stats.phases.encode);
+        self.fold.record(stats.phases.fold);
+        self.commit.record(stats.phases.commit);
+        for timestamp_ms in &stats.cause_timestamps_ms {
+            self.record_to_commit.record(seconds_between(*timestamp_ms, now_ms).max(0.0));
+        }
+        let mut partitions = self.lock();
+        for stats in &stats.partitions {
+            // One that was revoked meanwhile is gone; its commit was lawful all the same.
+            if let Some(partition) = partitions.get_mut(&stats.partition) {
+                partition.committed_ms = now_ms;
+                partition.last = Some(*stats);
+            }
+        }
+    }
+
+    pub fn epoch_aborted(&self, cause: AbortCause) {
+        self.aborted[cause as usize].increment(1);
+    }
+
+    /// As the client last saw it.
+    pub fn consumer_lag(&self, partition: i32, records: u64) {
+        if let Some(partition) = self.lock().get_mut(&partition) {
+            partition.consumer_lag = Some(records);
+        }
+    }
+
+    /// All metrics in Prometheus's text format, as they are at `now_ms` (wall clock).
+    pub fn render(&self, now_ms: i64) -> String {
+        let mut text = self.handle.render();
+        let partitions = self.lock();
+        for metric in METRICS.iter().filter(|metric| is_partitions(metric)) {
+            let values = partitions
+                .iter()
+                .filter_map(|(number, partition)| Some((number, partition.value(metric.name, now_ms)?)));
+            let mut values = values.peekable();
+            if values.peek().is_some() {
+                _ = write!(text, "# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind.as_str());
+            }
+            for (number, value) in values {
+                _ = writeln!(text, "{}{{partition=\"{number}\"}} {value}", metric.name);
+            }
+        }
+        text
+    }
+
+    /// Must be called now and then, or the histograms' samples pile up until the next [`Self::render`].
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Partition>> {
+        self.partitions.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Partition {
+    /// The value of one of the partitions' metrics; `None` where it is not known yet.
+    #[expect(clippy::cast_precision_loss, reason = "offsets and counts are far below 2^53")]
+    fn value(&self, name: &str, now_ms: i64) -> Option<f64> {
+        match name {
+            names::PARTITION_LAST_COMMIT_AGE_SECONDS => Some(seconds_between(self.committed_ms, now_ms).max(0.0)),
+            names::PARTITION_CONSUMER_LAG_RECORDS => self.consumer_lag.map(|records| records as f64),
+            names::PARTITION_EVENT_TIME_LAG_SECONDS => Some(seconds_between(self.last?.stream_time?.ms(), now_ms)),
+            names::PARTITION_COMMITTED_OFFSET => Some(self.last?.resume.0 as f64),
+            names::PARTITION_OPEN_SESSIONS => Some(self.last?.open_sessions as f64),
+            names::PARTITION_CUSTOMERS => Some(self.last?.customers as f64),
+            _ => None,
+        }
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("dce", Level::INFO, None);
+
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        let bounds: &[f64] = if metric.name.ends_with("_seconds") { &SECONDS } else { &RECORDS };
+        let matcher = Matcher::Full(metric.name.to_owned());
+        builder = builder.set_buckets_for_metric(matcher, bounds).expect("there are bounds");
+    }
+    let recorder = builder.build_recorder();
+    for metric in METRICS.iter().filter(|metric| !is_partitions(metric)) {
+        let name = KeyName::from_const_str(metric.name);
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, metric.help.into()),
+            Kind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
+            Kind::Histogram => recorder.describe_histogram(name, None, metric.help.into()),
+        }
+    }
+    recorder
+}
+
+fn key(name: &'static str, label: Option<(&'static str, &'static str)>) -> Key {
+    match label {
+        Some((label, value)) => Key::from_parts(name, vec![Label::from_static_parts(label, value)]),
+        None => Key::from_static_name(name),
+    }
+}
+
+fn is_partitions(metric: &Metric) -> bool {
+    metric.label.is_some_and(|(label, _)| label == "partition")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a hundred thousand years in milliseconds are below 2^53")]
+fn seconds_between(from_ms: i64, to_ms: i64) -> f64 {
+    to_ms.saturating_sub(from_ms) as f64 / 1000.0
+}

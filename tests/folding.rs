@@ -1,0 +1,306 @@
+//! Embeddings against the plain run: every state recomputed from nothing, one row at a time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use dce::config::SessionRules;
+use dce::model::fake::FakeModel;
+use dce::model::{Model, features};
+use dce::pipeline::encode::SessionInput;
+use dce::pipeline::epoch::{Body, Epoch, Partitions, Terms};
+use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
+use dce::types::{CustomerId, EventTime, OpenedBy, Position, fnv1a64};
+use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
+use ndarray::{Array1, Array2, Array3};
+use rand::RngExt;
+
+use crate::streams::{Click, has_silence_near_the_gap, pauses, rng, shuffled, stream, wide_rules};
+
+fn terms(rules: &SessionRules) -> Terms {
+    Terms { rules: rules.clone(), labels: vec!["amount".into()], emitted_at: 0 }
+}
+
+fn position(offset: usize) -> Position {
+    Position { partition: 0, offset: offset as i64 }
+}
+
+/// The pipeline, cut into epochs at random; its records, and each customer's final state.
+fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedding>, BTreeMap<String, Vec<f32>>) {
+    let (mut model, terms) = (FakeModel::small(), terms(rules));
+    let mut partitions = Partitions::default();
+    partitions.open(0, rules);
+    let (mut records, mut rng, mut rest) = (Vec::new(), rng(seed), clicks);
+    let mut offset = 0;
+    while !rest.is_empty() {
+        let (epoch_clicks, later) = rest.split_at(rng.random_range(1..=rest.len().min(40)));
+        rest = later;
+        let mut epoch = Epoch::begin(&mut partitions, model.features().clone(), &terms);
+        for click in epoch_clicks {
+            let customer = CustomerId::parse(&click.customer).unwrap();
+            _ = epoch.click(position(offset), customer, &click.event(), None);
+            offset += 1;
+        }
+        for output in epoch.finish(&mut model).unwrap().outputs {
+            if let Body::Embedding(record) = output.body {
+                records.push(*record);
+            }
+        }
+    }
+    let state = |slot| partitions.customers()[&0].state(slot).map(<[f32]>::to_vec);
+    let states = partitions.sessions()[&0].iter();
+    (records, states.filter_map(|(id, slot, _)| Some((id.to_string(), state(slot)?))).collect())
+}
+
+/// A session and its content.
+type Naive = (Snapshot, SessionInput);
+
+#[derive(Default)]
+struct NaiveCustomer {
+    /// The contexts that sessions once inherited, by serial.
+    inherited: HashMap<u64, Box<[f32]>>,
+    /// Frozen sessions that can no longer be continued.
+    forgotten: HashSet<u64>,
+    /// In fold order: frozen, then revisable.
+    frozen: Vec<Naive>,
+    folded: Vec<Naive>,
+    published: Option<(Vec<f32>, EventTime)>,
+}
+
+fn row(values: &[f32]) -> Array2<f32> {
+    Array2::from_shape_vec((1, values.len()), values.to_vec()).unwrap()
+}
+
+fn encode(model: &mut FakeModel, input: &SessionInput) -> Vec<f32> {
+    let shape = model.shape();
+    let fields = input.fields.iter().map(|id| i64::from(*id)).collect();
+    let fields = Array3::from_shape_vec((1, input.length, shape.fields), fields).unwrap();
+    let numbers = Array3::from_shape_vec((1, input.length, shape.numbers), input.numbers.clone()).unwrap();
+    model.encode(fields, numbers, Array1::from_elem(1, input.length as i32)).unwrap().into_raw_vec_and_offset().0
+}
+
+/// Each session's context, in fold order: its own, or of the session on its key that it continues, or none.
+fn contexts(model: &FakeModel, customer: &mut NaiveCustomer, sessions: &[Naive]) -> Vec<Box<[f32]>> {
+    let mut contexts: Vec<Box<[f32]>> = Vec::new();
+    for (at, (session, _)) in sessions.iter().enumerate() {
+        let before = sessions[..at].iter().rposition(|(s, _)| s.key == session.key);
+        let context = match (&session.context, before) {
+            (Some(own), _) => own.clone(),
+            (None, Some(before)) if session.cause.opened_by == OpenedBy::Continued => {
+                let last = &sessions[before].0;
+                if last.cause.close_reason.unwrap().is_limit() && !customer.forgotten.contains(&last.serial) {
+                    contexts[before].clone()
+                } else {
+                    let known = customer.inherited.get(&session.serial).cloned();
+                    known.unwrap_or_else(|| model.features().no_context())
+                }
+            }
+            _ => model.features().no_context(),
+        };
+        if session.cause.close_reason.is_some() {
+            customer.inherited.insert(session.serial, context.clone());
+        }
+        contexts.push(context);
+    }
+    contexts
+}
+
+/// All sessions folded from zeros; gives state, gate of `cause`, the moment and the embedding read with its context.
+fn plain_run(
+    model: &mut FakeModel,
+    customer: &mut NaiveCustomer,
+    sessions: &[Naive],
+    cause: u64,
+) -> (Vec<f32>, f32, EventTime, Vec<f32>) {
+    let mut state = vec![0.0; model.shape().state];
+    let (mut last_end, mut latest_end, mut as_of, mut gate) = (None::<EventTime>, None::<EventTime>, None, 1.0);
+    let mut own_context = None;
+    let contexts = contexts(model, customer, sessions);
+    for ((session, input), context) in sessions.iter().zip(contexts) {
+        let (start, end) = (session.cause.session_start, session.cause.session_end);
+        let hours = |ms: i64| features::hours(ms.max(0) as u64);
+        let gap = last_end.map_or(0.0, |end| hours(start.ms() - end.ms()));
+        let vector = encode(model, input);
+        let calendar = model.features().calendar(start.ms());
+        let (next, gates) =
+            model.customer_step(row(&state), row(&vector), row(&[gap]), row(&calendar), row(&context)).unwrap();
+        state = next.into_raw_vec_and_offset().0;
+        last_end = Some(end);
+        latest_end = latest_end.max(Some(end));
+        as_of = as_of.max(Some(session.cause.closed_at.unwrap_or(end)));
+        if session.serial == cause {
+            gate = if session.cause.close_reason.is_some() { gates[[0, 0]] } else { 1.0 };
+            own_context = Some(context);
+        }
+    }
+    let moment = as_of.unwrap();
+    let ahead = features::hours((moment.ms() - latest_end.unwrap().ms()).max(0) as u64);
+    let calendar = model.features().calendar(moment.ms());
+    let read = model.customer_read(row(&state), row(&[ahead]), row(&calendar), row(&own_context.unwrap())).unwrap();
+    let length = read.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    (state, gate, moment, read.iter().map(|x| (f64::from(*x) / length) as f32).collect())
+}
+
+/// Follows the sessionizer's steps and answers each by a plain run.
+fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
+    let mut model = FakeModel::small();
+    let spec = model.features().clone();
+    let labels: Vec<Arc<str>> = vec!["amount".into()];
+    let mut partition = Partition::new(rules.clone());
+    let mut customers: HashMap<Slot, NaiveCustomer> = HashMap::new();
+    let mut open_inputs: HashMap<u64, SessionInput> = HashMap::new();
+    let (mut steps, mut records) = (Vec::new(), Vec::new());
+    for (offset, click) in clicks.iter().enumerate() {
+        let customer = CustomerId::parse(&click.customer).unwrap();
+        _ = partition.push(Arrival::new(customer, &click.event(), &spec, &labels), &mut steps);
+        for step in steps.drain(..) {
+            let customer = customers.entry(step.slot).or_default();
+            let mut opened = None;
+            let session = match step.what {
+                Change::Fold { place, session } => {
+                    let input = session.input.clone();
+                    customer.folded.insert(place, (Snapshot::clone(&session), input));
+                    if session.sequence.is_none() {
+                        continue;
+                    }
+                    session
+                }
+                Change::Provisional { session, input } => {
+                    let whole = open_inputs.entry(input.session).or_default();
+                    if input.restart {
+                        *whole = SessionInput::default();
+                    }
+                    whole.fields.extend(input.input.fields);
+                    whole.numbers.extend(input.input.numbers);
+                    whole.length += input.input.length;
+                    opened = Some((Snapshot::clone(&session), whole.clone()));
+                    session
+                }
+                Change::Unfold { place } => {
+                    customer.folded.remove(place);
+                    continue;
+                }
+                Change::Freeze { count } => {
+                    customer.frozen.extend(customer.folded.drain(..count));
+                    continue;
+                }
+                Change::Forget { key_hash } => {
+                    let gone = customer.frozen.iter().filter(|(s, _)| fnv1a64(s.key.as_bytes()) == key_hash);
+                    customer.forgotten.extend(gone.map(|(s, _)| s.serial));
+                    continue;
+                }
+                Change::Erase { .. } => continue,
+            };
+            let all = customer.frozen.iter().chain(&customer.folded).chain(&opened);
+            let sessions: Vec<Naive> = all.filter(|(s, _)| s.sequence.is_some()).cloned().collect();
+            let (_, gate, as_of, embedding) = plain_run(&mut model, customer, &sessions, session.serial);
+            let shift = customer.published.as_ref().map(|(old, _)| {
+                let dot =
+                    |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+                if *old == embedding {
+                    0.0
+                } else {
+                    (1.0 - dot(old, &embedding) / (dot(old, old) * dot(&embedding, &embedding)).sqrt()).clamp(0.0, 2.0)
+                }
+            });
+            let kind = match (session.cause.close_reason, session.cause.revision) {
+                (None, _) => EmbeddingKind::Provisional,
+                (_, 0) => EmbeddingKind::SessionClosed,
+                _ => EmbeddingKind::SessionRevised,
+            };
+            records.push(CustomerEmbedding {
+                customer_id: session.customer.clone(),
+                sequence: session.sequence.unwrap(),
+                kind,
+                embedding: embedding.clone(),
+                model: model.id().clone(),
+                cosine_shift: shift,
+                gate,
+                previous_as_of: customer.published.as_ref().map(|(_, at)| *at),
+                scores: BTreeMap::new(),
+                cold_start: sessions.len() == 1,
+                cause: session.cause,
+                labels: session.labels,
+                as_of,
+                emitted_at: 0,
+                source: position(offset),
+            });
+            if kind.is_settled() {
+                customer.published = Some((embedding, as_of));
+            }
+        }
+    }
+    records
+}
+
+/// Rules whose limits are reached all the time.
+fn tight_rules(seed: u64) -> SessionRules {
+    SessionRules {
+        duration_max_ms: 40_000,
+        events_max: 4,
+        open_max: 2,
+        revisable_max: 3,
+        revisions_max: 5,
+        provisional_every_events: (seed % 4) as usize,
+        ..wide_rules()
+    }
+}
+
+#[test]
+fn every_record_equals_the_plain_run() {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..400 {
+        let mut rng = rng(seed);
+        let rules = if seed % 2 == 0 { tight_rules(seed / 2) } else { wide_rules() };
+        let clicks = stream(&mut rng, 80, pauses);
+        let dirty = shuffled(&mut rng, &clicks, 30_000);
+        let (found, _) = run(&dirty, &rules, seed);
+        let want = naive(&dirty, &rules);
+        assert_eq!(found.len(), want.len(), "seed {seed}");
+        for (n, (found, want)) in found.iter().zip(&want).enumerate() {
+            assert_eq!(found, want, "seed {seed}, record {n}");
+            *kinds.entry(found.kind.as_str()).or_default() += 1;
+            *kinds.entry(found.cause.opened_by.as_str()).or_default() += 1;
+        }
+    }
+    for kind in ["PROVISIONAL", "SESSION_CLOSED", "SESSION_REVISED", "CONTINUED", "LOGIN", "IMPLICIT"] {
+        assert!(kinds.get(kind).is_some_and(|n| *n > 200), "the streams must reach {kind}: {kinds:?}");
+    }
+}
+
+#[test]
+fn sequences_rise_by_one_whatever_the_epochs() {
+    for seed in 0..100 {
+        let mut rng = rng(seed);
+        let rules = tight_rules(seed);
+        let clicks = stream(&mut rng, 80, pauses);
+        let clicks = shuffled(&mut rng, &clicks, 30_000);
+        let (records, states) = run(&clicks, &rules, seed);
+        let (again, states_again) = run(&clicks, &rules, seed + 1_000);
+        assert_eq!((&records, &states), (&again, &states_again), "seed {seed}: epochs are cut otherwise, nothing else");
+        let mut last: HashMap<CustomerId, u64> = HashMap::new();
+        for record in records {
+            let last = last.entry(record.customer_id.clone()).or_default();
+            *last += 1;
+            assert_eq!(record.sequence, *last, "seed {seed}, {}", record.customer_id);
+        }
+    }
+}
+
+#[test]
+fn the_final_state_does_not_depend_on_the_order_of_arrival() {
+    let mut tested = 0;
+    for seed in 0..600 {
+        let mut rng = rng(seed);
+        let rules = wide_rules();
+        let clicks = stream(&mut rng, 60, pauses);
+        if has_silence_near_the_gap(&clicks, &rules) {
+            continue;
+        }
+        tested += 1;
+        let dirty = shuffled(&mut rng, &clicks, 10_000);
+        let (_, want) = run(&clicks, &rules, seed);
+        let (_, found) = run(&dirty, &rules, seed + 1);
+        assert_eq!(found, want, "seed {seed}");
+    }
+    assert!(tested > 120, "too few streams without a silence near the gap: {tested}");
+}
