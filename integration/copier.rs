@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dce::kafka::client::{ClientSettings, Rebalance};
+use dce::kafka::client::{ClientSettings, Rebalance, TRANSACTION_TIMEOUT};
 use dce::pipeline::epoch::{Body, EpochResult, Output};
 use dce::pipeline::sink::{Epoch, Outcome, OutputTopics, Receipt, Sink, SinkHandle, SinkSettings};
 use dce::pipeline::source::{Batch, CollectLimits, Source, SourceSettings, StartAt};
-use dce::types::{CustomerId, EventTime, OpenedBy};
+use dce::types::{CustomerId, EventTime, OpenedBy, Position};
 use dce::wire::embedding::{Cause, SessionSummary};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Copier {
         SinkSettings {
             client: client.clone(),
             transactional_id: id.to_owned(),
-            transaction_timeout: Duration::from_secs(8),
+            transaction_timeout: TRANSACTION_TIMEOUT,
             buffer_kbytes: 128 << 10,
             input: from.to_owned(),
             topics: OutputTopics {
@@ -89,6 +89,8 @@ impl Copier {
             self.finish();
             self.under_way = result.records;
             self.sink.submit(Epoch { result, group });
+        } else {
+            self.finish();
         }
         for rebalance in collected.rebalances {
             self.answer(&rebalance);
@@ -134,33 +136,10 @@ pub(crate) fn encode(body: &Body, buffer: &mut Vec<u8>) {
 }
 
 pub(crate) fn copy(batch: &Batch) -> EpochResult {
-    let time = EventTime::parse(0).expect("1970");
-    let cause = Cause {
-        session_uid: "".into(),
-        revision: 0,
-        session_id: None,
-        device_id: None,
-        channel: None,
-        session_start: time,
-        session_end: time,
-        closed_at: None,
-        opened_by: OpenedBy::Login,
-        close_reason: None,
-        event_count: 0,
-        unknown_count: 0,
-    };
     let outputs = batch.records().map(|record| {
         let key = std::str::from_utf8(record.key.expect("a key")).expect("text");
         let value = std::str::from_utf8(record.value.expect("a value")).expect("text");
-        let session = SessionSummary {
-            customer_id: CustomerId::parse(key).expect("a short key"),
-            sequence: 1,
-            session_key: value.into(),
-            cause: cause.clone(),
-            event_ids: Vec::new(),
-        };
-        let traceparent = record.traceparent.map(Box::from);
-        Output { cause: record.position, traceparent, body: Body::Session(Box::new(session)) }
+        output(record.position, key, value, record.traceparent)
     });
     EpochResult {
         outputs: outputs.collect(),
@@ -168,4 +147,29 @@ pub(crate) fn copy(batch: &Batch) -> EpochResult {
         records: batch.len() as u64,
         ..EpochResult::default()
     }
+}
+
+pub(crate) fn output(cause: Position, key: &str, value: &str, traceparent: Option<&[u8]>) -> Output {
+    let time = EventTime::parse(0).expect("1970");
+    let session = SessionSummary {
+        customer_id: CustomerId::parse(key).expect("a short key"),
+        sequence: 1,
+        session_key: value.into(),
+        cause: Cause {
+            session_uid: "".into(),
+            revision: 0,
+            session_id: None,
+            device_id: None,
+            channel: None,
+            session_start: time,
+            session_end: time,
+            closed_at: None,
+            opened_by: OpenedBy::Login,
+            close_reason: None,
+            event_count: 0,
+            unknown_count: 0,
+        },
+        event_ids: Vec::new(),
+    };
+    Output { cause, traceparent: traceparent.map(Box::from), body: Body::Session(Box::new(session)) }
 }

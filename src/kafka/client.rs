@@ -16,6 +16,12 @@ use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::config;
+
+/// Of one epoch. Below the shortest session timeout (10 s), so that a member's transaction has ended when its partitions
+/// go on to another.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
+
 pub type Consumer = BaseConsumer<ConsumerEvents>;
 pub type Producer = ThreadedProducer<ProducerEvents>;
 
@@ -41,6 +47,20 @@ impl fmt::Debug for ClientSettings {
             .field("consumer", &self.consumer.keys())
             .field("producer", &self.producer.keys())
             .finish()
+    }
+}
+
+impl From<&config::Kafka> for ClientSettings {
+    fn from(kafka: &config::Kafka) -> Self {
+        let map = |properties: &config::Properties| {
+            properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        Self {
+            bootstrap: kafka.bootstrap.clone(),
+            common: map(&kafka.common),
+            consumer: map(&kafka.consumer),
+            producer: map(&kafka.producer),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Deadline;
 use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use crate::config::Topics;
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +160,19 @@ pub enum Purpose {
 }
 
 impl TopicSpec {
+    /// The input and all that the main job writes.
+    pub fn of_pipeline(topics: &Topics, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> Vec<Self> {
+        let spec = |name: &str, purpose| Self::new(name, partitions, replication, purpose);
+        let mut specs = vec![
+            spec(&topics.clickstream, Purpose::Clicks { future_max_ms }),
+            spec(&topics.embeddings, Purpose::Table),
+            spec(&topics.rejected, Purpose::Log),
+        ];
+        specs.extend(topics.embeddings_live.iter().map(|name| spec(name, Purpose::Live)));
+        specs.extend(topics.sessions.iter().map(|name| spec(name, Purpose::Log)));
+        specs
+    }
+
     pub fn new(name: &str, partitions: usize, replication: Option<i32>, purpose: Purpose) -> Self {
         let text = |value: u64| value.to_string();
         let settings = match purpose {
