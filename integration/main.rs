@@ -1,1 +1,9 @@
-fn main() {}
+//! Tests on a real Kafka: `integration/kafka.sh run -- cargo test --test integration`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "DCE_TEST_BOOTSTRAP comes by the environment; waiting has deadlines")]
+#![allow(clippy::print_stderr, reason = "what a failed process said")]
+
+#[expect(dead_code, reason = "the tests of the whole program come with it")]
+mod harness;
+mod copier;
+mod source_and_sink;

@@ -14,63 +14,63 @@ use crate::generate::{Bank, Change, Dirt, Label, Params, Record, Scenario, parti
 
 /// Write the clickstream of a synthetic bank, one JSON object a line in order of arrival.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// A folder (clicks.ndjson and labels.csv), or a file that ends in .ndjson, .jsonl or .json; without it the clicks go
     /// to the standard output
     #[arg(long, value_name = "DIR|FILE")]
-    pub out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Where the labels go, if not into the folder
     #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
+    pub(super) labels: Option<PathBuf>,
     /// How many customers the bank has
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub customers: u32,
+    pub(super) customers: u32,
     /// End after so many events; without --days, the bank stays open as long as they take
     #[arg(long, value_name = "N")]
-    pub events: Option<u64>,
+    pub(super) events: Option<u64>,
     /// For how many days visits begin [default: 30, or as --events needs]
     #[arg(long, value_name = "D", value_parser = positive)]
-    pub days: Option<f64>,
+    pub(super) days: Option<f64>,
     /// The first moment: ISO 8601 (UTC unless it says otherwise) or milliseconds since the epoch
     #[arg(long, value_name = "ISO|MS", default_value = "2026-01-01T00:00:00Z", value_parser = moment)]
-    pub start: i64,
+    pub(super) start: i64,
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(super) seed: u64,
     /// Arrivals out of order by up to S seconds
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
-    pub shuffle: f64,
+    pub(super) shuffle: f64,
     /// Share of events that arrive twice, within --shuffle or 5 seconds
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
-    pub duplicate: f64,
+    pub(super) duplicate: f64,
     /// Share of logouts that are lost
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
-    pub drop_logout: f64,
+    pub(super) drop_logout: f64,
     /// All events of a share P of the customers arrive S seconds late: a gateway that lags
     #[arg(long, num_args = 2, value_names = ["P", "S"], value_parser = seconds)]
-    pub lag_customers: Option<Vec<f64>>,
+    pub(super) lag_customers: Option<Vec<f64>>,
     /// Share of the apps that send a session id; others are known by channel and device
     #[arg(long, value_name = "P", default_value_t = 0.7, value_parser = share)]
-    pub session_ids: f64,
+    pub(super) session_ids: f64,
     /// Share of the customers whose account is taken over once
     #[arg(long, value_name = "P", default_value_t = 0.02, value_parser = share)]
-    pub takeovers: f64,
+    pub(super) takeovers: f64,
     /// Share of the customers for whom a bot fetches balances
     #[arg(long, value_name = "P", default_value_t = 0.004, value_parser = share)]
-    pub aggregators: f64,
+    pub(super) aggregators: f64,
     /// The world changes: page-rename, layout-change or shock, and on which day (page-rename@12.5); can be repeated
     #[arg(long, value_name = "WHAT@DAY", value_parser = scenario)]
-    pub scenario: Vec<(Change, f64)>,
+    pub(super) scenario: Vec<(Change, f64)>,
     /// Each line names its partition of so many, by murmur2 of the customer as Java's producers do
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub partitions: Option<u32>,
+    pub(super) partitions: Option<u32>,
     /// The form of the clicks
     #[arg(long, value_enum, default_value_t = Format::Json)]
-    pub format: Format,
+    pub(super) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     Json,
 }
 
@@ -85,7 +85,7 @@ struct Summary {
 }
 
 /// Clicks go to `out` if the arguments name no file for them, else a summary does.
-pub fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let params = params(args)?;
     let (clicks_path, labels_path) = places(args);
     if let Some(folder) = clicks_path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())

@@ -1,1 +1,476 @@
-//! sink
+//! Publishes an epoch's result and its offsets in one transaction, on a thread of its own, while the caller computes
+//! the next. [`Epoch`] → [`Outcome`].
+//!
+//! ```text
+//! caller    submit(N) ── collects and computes N+1 ───── outcome() ── submit(N+1)
+//! thread      begin ▸ records ▸ offsets ▸ commit ─────────┘             begin ▸ …
+//! ```
+//! One epoch is under way at a time: the next is handed over only when this one is known to be committed, so nothing
+//! that was computed on top of a lost epoch can leave.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::epoch::{Body, EpochResult, Output, Reject};
+use crate::kafka::Deadline;
+use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
+use crate::kafka::errors::{Call, CallError, TransactionError};
+use crate::kafka::raw::{self, GroupMetadata};
+
+/// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
+/// request that is still on its way could decide the next transaction (KAFKA-17754).
+const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
+/// What the thread may take beyond its own deadlines before it counts as hung.
+const HANG_GRACE: Duration = Duration::from_secs(4);
+/// How long a full send buffer is waited for at a time.
+const FULL_BUFFER_WAIT: Duration = Duration::from_millis(1);
+
+/// Writes the value of an embedding or a session; the buffer comes empty.
+pub type Encode = Box<dyn Fn(&Body, &mut Vec<u8>) + Send>;
+
+#[derive(Debug, Clone)]
+pub struct SinkSettings {
+    pub client: ClientSettings,
+    /// Stays the same over restarts, so that a new holder ends what the old one left open.
+    pub transactional_id: String,
+    /// Below the session timeout of the source.
+    pub transaction_timeout: Duration,
+    /// Of records not yet acknowledged.
+    pub buffer_kbytes: u32,
+    /// Whose offsets are committed.
+    pub input: String,
+    pub topics: OutputTopics,
+}
+
+#[derive(Debug, Clone)]
+pub struct OutputTopics {
+    /// The table: settled embeddings.
+    pub embeddings: String,
+    /// Every embedding in order, where provisional ones are wanted.
+    pub live: Option<String>,
+    pub sessions: Option<String>,
+    pub rejected: String,
+}
+
+/// What is committed together, and who does it.
+#[derive(Debug)]
+pub struct Epoch {
+    pub result: EpochResult,
+    /// Taken after the poll that gave the epoch's last record.
+    pub group: GroupMetadata,
+}
+
+/// What became of an epoch.
+#[derive(Debug)]
+pub enum Outcome {
+    Committed(Receipt),
+    /// Nothing of it is visible. The epoch and all that was computed on top of it is void: go back to the committed
+    /// offsets and the state at them. The sink goes on.
+    Aborted {
+        why: String,
+    },
+    /// Nothing of it is visible, and the sink is at its end: as for an abort, with a new sink.
+    Fatal {
+        why: String,
+    },
+    /// It may be visible or not, and the sink is at its end. A new sink (which decides it), then the committed offsets.
+    UnknownOutcome {
+        why: String,
+    },
+    /// A call to the client does not come back. End the process: a restart is the one way out.
+    Hung {
+        why: String,
+    },
+}
+
+/// Of a committed epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Written to the table, live, sessions and rejected topics together.
+    pub records: u64,
+    /// Of their keys and values.
+    pub bytes: u64,
+    /// Until all records were handed to the client.
+    pub produce: Duration,
+    /// From then on: offsets and commit.
+    pub commit: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error("the Kafka producer {id} cannot be made: {why}")]
+    Client { id: String, why: String },
+    #[error("the transactions of {id} cannot be started: {why}")]
+    Init { id: String, why: String },
+}
+
+/// The caller's end.
+#[derive(Debug)]
+pub struct SinkHandle {
+    epochs: Option<SyncSender<Epoch>>,
+    outcomes: Receiver<Outcome>,
+    thread: Option<JoinHandle<()>>,
+    /// Since when an epoch is under way, and until when it may be.
+    under_way: Option<Deadline>,
+    /// The longest that an epoch can take by the thread's own deadlines, and some.
+    epoch_max: Duration,
+}
+
+impl SinkHandle {
+    /// Hands an epoch over; does not wait.
+    ///
+    /// # Panics
+    /// When the outcome of the one before has not been taken.
+    pub fn submit(&mut self, epoch: Epoch) {
+        assert!(self.under_way.is_none(), "the outcome of the epoch before decides whether this one counts");
+        self.under_way = Some(Deadline::after(self.epoch_max));
+        if let Some(epochs) = &self.epochs {
+            // An ended thread shows as an outcome.
+            drop(epochs.try_send(epoch));
+        }
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The outcome of the epoch that is under way; `None` if there is none within `wait`, or no epoch.
+    pub fn outcome(&mut self, wait: Duration) -> Option<Outcome> {
+        let deadline = self.under_way?;
+        let outcome = match self.outcomes.recv_timeout(wait) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) if !deadline.passed() => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                // The thread cannot be waited for any more.
+                self.thread = None;
+                Outcome::Hung { why: format!("a transaction's call has not come back for {:?}", deadline.elapsed()) }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Outcome::UnknownOutcome { why: "the sink's thread has ended".to_owned() }
+            }
+        };
+        self.under_way = None;
+        Some(outcome)
+    }
+}
+
+impl Drop for SinkHandle {
+    /// Waits for the thread, unless it may be hung; an epoch under way is finished by it.
+    fn drop(&mut self) {
+        self.epochs = None;
+        let Some(thread) = self.thread.take() else { return };
+        if let Some(deadline) = self.under_way
+            && self.outcomes.recv_timeout(deadline.remaining()).is_err_and(|error| error == RecvTimeoutError::Timeout)
+        {
+            return;
+        }
+        if thread.join().is_err() {
+            tracing::error!("the sink's thread panicked");
+        }
+    }
+}
+
+/// The producer's owner: lives on the sink's thread.
+pub struct Sink {
+    settings: SinkSettings,
+    encode: Encode,
+    producer: Producer,
+    /// Of one value.
+    buffer: Vec<u8>,
+}
+
+impl Sink {
+    /// Makes the producer, ends what a predecessor of the same id left open, and starts the thread. Waits for all that:
+    /// up to twice the transaction's timeout.
+    pub fn spawn(settings: SinkSettings, encode: Encode) -> Result<SinkHandle, SinkError> {
+        let epoch_max = settings.transaction_timeout * 2 + HANG_GRACE;
+        let id = settings.transactional_id.clone();
+        let (epoch_sender, epochs) = sync_channel(1);
+        let (outcome_sender, outcomes) = sync_channel(1);
+        let (ready_sender, ready) = sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("sink-{id}")).spawn(move || match connect(&settings) {
+            Ok(producer) => {
+                drop(ready_sender.send(Ok(())));
+                let sink = Self { settings, encode, producer, buffer: Vec::new() };
+                sink.run(&epochs, &outcome_sender);
+            }
+            Err(error) => drop(ready_sender.send(Err(error))),
+        });
+        let thread = thread.map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() })?;
+        match ready.recv_timeout(epoch_max) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                return Err(SinkError::Init { id, why: format!("the client has not answered for {epoch_max:?}") });
+            }
+        }
+        Ok(SinkHandle { epochs: Some(epoch_sender), outcomes, thread: Some(thread), under_way: None, epoch_max })
+    }
+
+    fn run(mut self, epochs: &Receiver<Epoch>, outcomes: &SyncSender<Outcome>) {
+        while let Ok(epoch) = epochs.recv() {
+            let (outcome, doubtful) = if epoch.result.outputs.is_empty() && epoch.result.resume.is_empty() {
+                (Outcome::Committed(Receipt::default()), false)
+            } else if epoch.group.generation() < 0 {
+                // Brokers do not check a generation of −1: a member that was thrown out would commit unfenced.
+                (Outcome::Aborted { why: "no member of the group when the epoch was collected".to_owned() }, false)
+            } else {
+                match self.publish(&epoch) {
+                    Ok(receipt) => {
+                        let disconnected = self.events().take_disconnected();
+                        (Outcome::Committed(receipt), disconnected || receipt.commit > DOUBTFUL_COMMIT)
+                    }
+                    // After a failed delivery the old producer's next transaction would fail too, by its sequence.
+                    Err(error) => (self.outcome_of(error), true),
+                }
+            };
+            drop(epoch);
+            let goes_on = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. });
+            if outcomes.send(outcome).is_err() || !goes_on {
+                return;
+            }
+            if doubtful {
+                tracing::warn!(
+                    id = self.settings.transactional_id,
+                    "a transaction was aborted or in doubt: new producer"
+                );
+                match connect(&self.settings) {
+                    Ok(producer) => self.producer = producer,
+                    Err(error) => {
+                        // Told as the outcome of the next epoch, of which nothing was begun.
+                        if epochs.recv().is_ok() {
+                            drop(outcomes.send(Outcome::Fatal { why: error.to_string() }));
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, epoch: &Epoch) -> Result<Receipt, TransactionError> {
+        let result = &epoch.result;
+        let deadline = Deadline::after(self.settings.transaction_timeout);
+        self.producer.begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
+        let mut receipt = Receipt::default();
+        for output in &result.outputs {
+            self.produce(output, &deadline, &mut receipt)?;
+        }
+        receipt.produce = deadline.elapsed();
+        if !result.resume.is_empty() {
+            let offsets = self.offsets(result)?;
+            let client = self.producer.client();
+            repeat(Call::SendOffsets, &deadline, |wait| raw::send_offsets(client, &offsets, &epoch.group, wait))?;
+        }
+        repeat(Call::Commit, &deadline, |wait| raw::commit_transaction(self.producer.client(), wait))?;
+        receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
+        Ok(receipt)
+    }
+
+    /// To the topics that the body belongs to, at the partition number of its cause.
+    fn produce(&mut self, output: &Output, deadline: &Deadline, receipt: &mut Receipt) -> Result<(), TransactionError> {
+        let topics = &self.settings.topics;
+        let live = topics.live.as_deref();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let partition = output.cause.partition;
+        let traceparent = output.traceparent.as_deref();
+        let sent = match &output.body {
+            Body::Embedding(embedding) => {
+                (self.encode)(&output.body, &mut buffer);
+                let key = embedding.customer_id.as_str().as_bytes();
+                let table = embedding.kind.is_settled().then_some(topics.embeddings.as_str());
+                live.into_iter().chain(table).try_for_each(|topic| {
+                    self.send(topic, partition, Some(key), Some(&buffer), traced(traceparent), deadline, receipt)
+                })
+            }
+            Body::Session(session) => match &topics.sessions {
+                Some(topic) => {
+                    (self.encode)(&output.body, &mut buffer);
+                    let key = session.customer_id.as_str().as_bytes();
+                    self.send(topic, partition, Some(key), Some(&buffer), traced(traceparent), deadline, receipt)
+                }
+                None => Ok(()),
+            },
+            Body::Erased(customer) => {
+                let key = customer.as_str().as_bytes();
+                live.into_iter().chain([topics.embeddings.as_str()]).try_for_each(|topic| {
+                    self.send(topic, partition, Some(key), None, traced(traceparent), deadline, receipt)
+                })
+            }
+            Body::Reject(reject) => {
+                let headers = || self.reject_headers(output, reject);
+                let (key, value) = (reject.key.as_deref(), reject.value.as_deref());
+                let topic = &topics.rejected;
+                match self.send(topic, partition, key, value, Some(headers()), deadline, receipt) {
+                    // With its headers it is larger than what the client sends: the value stays where it came from.
+                    Err(TransactionError::Abort(error)) if error.code == RDKafkaErrorCode::MessageSizeTooLarge => {
+                        let bytes = value.map_or(0, <[u8]>::len).to_string();
+                        let headers = with(headers(), "dce-value-left-out", bytes.as_bytes());
+                        self.send(topic, partition, key, None, Some(headers), deadline, receipt)
+                    }
+                    sent => sent,
+                }
+            }
+        };
+        self.buffer = buffer;
+        sent
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one record's parts, and what is common to all")]
+    fn send(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+        deadline: &Deadline,
+        receipt: &mut Receipt,
+    ) -> Result<(), TransactionError> {
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
+        record.key = key;
+        record.payload = value;
+        record.headers = headers;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) if !deadline.passed() => {
+                    record = unsent;
+                    std::thread::sleep(FULL_BUFFER_WAIT);
+                }
+                Err((error, _)) => return Err(self.refusal(topic, &error)),
+            }
+        }
+        receipt.records += 1;
+        receipt.bytes += len(key) + len(value);
+        Ok(())
+    }
+
+    /// A record that the client does not take: its transaction has failed, or its producer.
+    fn refusal(&self, topic: &str, error: &KafkaError) -> TransactionError {
+        let fatal = self.producer.client().fatal_error();
+        let (code, text) = fatal.clone().unwrap_or_else(|| {
+            (error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), format!("a record for {topic}: {error}"))
+        });
+        let fatal = fatal.is_some();
+        let error = CallError { code, fatal, retriable: false, requires_abort: !fatal, text };
+        if fatal { TransactionError::Fatal(error) } else { TransactionError::Abort(error) }
+    }
+
+    fn reject_headers(&self, output: &Output, reject: &Reject) -> OwnedHeaders {
+        let mut headers = OwnedHeaders::new_with_capacity(8);
+        headers = with(headers, "dce-reason", reject.reason.as_str().as_bytes());
+        headers = with(headers, "dce-detail", reject.detail.as_bytes());
+        headers = with(headers, "dce-stage", reject.stage.as_bytes());
+        headers = with(headers, "dce-source-topic", self.settings.input.as_bytes());
+        headers = with(headers, "dce-source-partition", output.cause.partition.to_string().as_bytes());
+        headers = with(headers, "dce-source-offset", output.cause.offset.to_string().as_bytes());
+        if let Some(timestamp) = reject.timestamp_ms {
+            headers = with(headers, "dce-source-timestamp", timestamp.to_string().as_bytes());
+        }
+        match output.traceparent.as_deref() {
+            Some(traceparent) => with(headers, "traceparent", traceparent),
+            None => headers,
+        }
+    }
+
+    fn offsets(&self, result: &EpochResult) -> Result<TopicPartitionList, TransactionError> {
+        let mut list = TopicPartitionList::with_capacity(result.resume.len());
+        for (partition, resume) in &result.resume {
+            list.add_partition_offset(&self.settings.input, *partition, Offset::Offset(resume.0))
+                .map_err(|error| CallError::from(&error).class(Call::SendOffsets))?;
+        }
+        Ok(list)
+    }
+
+    /// Aborts where that is what the error asks for.
+    fn outcome_of(&self, error: TransactionError) -> Outcome {
+        let mut why = error.to_string();
+        if let Some(failure) = self.events().take_last_failure() {
+            why = format!("{why}; {failure}");
+        }
+        match error {
+            TransactionError::UnknownOutcome(_) => return Outcome::UnknownOutcome { why },
+            // Its deadline has passed: the call is still under way in the client, so nothing else may be called.
+            TransactionError::Retry(_) | TransactionError::Fatal(_) => return Outcome::Fatal { why },
+            TransactionError::Abort(_) => {}
+        }
+        let deadline = Deadline::after(self.settings.transaction_timeout);
+        let aborted = repeat(Call::Abort, &deadline, |wait| {
+            self.producer.abort_transaction(wait).map_err(|error| CallError::from(&error))
+        });
+        match aborted {
+            Ok(()) => Outcome::Aborted { why },
+            Err(error) => Outcome::Fatal { why: format!("{why}; then the abort failed: {error}") },
+        }
+    }
+
+    fn events(&self) -> &ProducerEvents {
+        self.producer.client().context()
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A producer that may begin transactions: whoever had the id before is fenced, and what it left open is ended.
+fn connect(settings: &SinkSettings) -> Result<Producer, SinkError> {
+    let id = &settings.transactional_id;
+    let transactional =
+        Transactional { id, timeout: settings.transaction_timeout, buffer_kbytes: settings.buffer_kbytes };
+    let config = settings.client.transactional(&transactional);
+    let producer = Producer::from_config_and_context(&config, ProducerEvents::default())
+        .map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() })?;
+    let deadline = Deadline::after(settings.transaction_timeout * 2);
+    repeat(Call::Init, &deadline, |wait| producer.init_transactions(wait).map_err(|error| CallError::from(&error)))
+        .map_err(|error| SinkError::Init { id: id.clone(), why: error.to_string() })?;
+    // Connections that failed before are no doubt about a commit.
+    producer.client().context().take_disconnected();
+    Ok(producer)
+}
+
+/// Calls until there is an answer that is not "call again", or the deadline has passed. A commit without one is unknown.
+fn repeat(
+    call: Call,
+    deadline: &Deadline,
+    mut attempt: impl FnMut(Duration) -> Result<(), CallError>,
+) -> Result<(), TransactionError> {
+    loop {
+        let Err(error) = attempt(deadline.remaining()) else { return Ok(()) };
+        match error.class(call) {
+            TransactionError::Retry(_) if !deadline.passed() => {}
+            TransactionError::Retry(error) if call == Call::Commit => {
+                return Err(TransactionError::UnknownOutcome(error));
+            }
+            class => return Err(class),
+        }
+    }
+}
+
+fn traced(traceparent: Option<&[u8]>) -> Option<OwnedHeaders> {
+    traceparent.map(|traceparent| with(OwnedHeaders::new_with_capacity(1), "traceparent", traceparent))
+}
+
+fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {
+    headers.insert(Header { key, value: Some(value) })
+}
+
+fn len(bytes: Option<&[u8]>) -> u64 {
+    bytes.map_or(0, |bytes| bytes.len() as u64)
+}
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

@@ -1,6 +1,29 @@
-//! Owns the consumer: collects an epoch's records, hands over rebalances. Kafka → [`Record`]s.
+//! Owns the consumer: collects an epoch's records, hands over rebalances. Kafka → [`Record`]s, [`Rebalance`]s.
+//!
+//! A rebalance waits for its answer: after [`Rebalance::Assigned`] the caller finds where each partition begins and
+//! calls [`Source::assign`]; after [`Rebalance::Revoked`] it finishes its epoch (or drops it, if the partitions are
+//! lost) and calls [`Source::unassign`]. Nothing is assigned behind the caller's back. Holding back is not collecting:
+//! what is fetched ahead is bounded.
 
-use crate::types::Position;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::kafka::Deadline;
+use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance};
+use crate::kafka::raw::{self, FetchError, FetchQueue, GroupMetadata, Messages};
+use crate::kafka::reader::{Progress, ReadError, Span, SpanReader};
+use crate::types::{Position, ResumeAt};
+
+/// How long records are waited for before the client's own events are looked at again.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Records of one call to the client; between calls the limits are looked at.
+const CHUNK_RECORDS: usize = 1_000;
 
 /// One input record, borrowed from the client's buffers.
 #[derive(Debug, Clone, Copy)]
@@ -13,4 +36,420 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// The W3C `traceparent` header, which goes on with what the record causes.
     pub traceparent: Option<&'a [u8]>,
+}
+
+/// Records in the client's own memory, each partition's in order. Keeps the consumer alive: drop it before the source.
+#[derive(Debug)]
+pub struct Batch {
+    messages: Messages,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.messages.bytes()
+    }
+
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.messages.iter().map(|message| Record {
+            position: Position { partition: message.partition(), offset: message.offset() },
+            timestamp_ms: message.timestamp_ms(),
+            key: message.key(),
+            value: message.value(),
+            traceparent: message.header(c"traceparent"),
+        })
+    }
+
+    /// Where each partition that is in here goes on, in the order of partitions.
+    pub fn resume(&self) -> Vec<(i32, ResumeAt)> {
+        let mut resume: Vec<(i32, ResumeAt)> = Vec::new();
+        let mut run = None;
+        // From the end, the first record of a partition is its last. Partitions come in runs.
+        for message in self.messages.iter().rev() {
+            let partition = message.partition();
+            if run != Some(partition) && resume.iter().all(|(known, _)| *known != partition) {
+                resume.push((partition, ResumeAt(message.offset() + 1)));
+            }
+            run = Some(partition);
+        }
+        resume.sort_unstable_by_key(|(partition, _)| *partition);
+        resume
+    }
+
+    /// Drops the records of partitions that were lost.
+    pub fn retain_partitions(&mut self, wanted: impl Fn(i32) -> bool) {
+        self.messages.retain(|message| wanted(message.partition()));
+    }
+}
+
+/// When a collection ends. It also ends, with what it has, at a rebalance.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectLimits {
+    pub events_max: usize,
+    /// Of keys and values; may be passed by the records of one call to the client.
+    pub bytes_max: usize,
+    /// After the first record.
+    pub wait_max: Duration,
+    /// For the first record.
+    pub idle_max: Duration,
+}
+
+/// What a collection gives. The records came before the rebalances.
+#[derive(Debug)]
+pub struct Collected {
+    pub batch: Batch,
+    pub rebalances: Vec<Rebalance>,
+}
+
+/// Where reading a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    Offset(ResumeAt),
+    /// The oldest record: what a group that has committed nothing begins with.
+    Earliest,
+}
+
+impl From<Option<ResumeAt>> for StartAt {
+    fn from(committed: Option<ResumeAt>) -> Self {
+        committed.map_or(Self::Earliest, Self::Offset)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    pub client: ClientSettings,
+    pub topic: String,
+    /// The consumer group.
+    pub application: String,
+    /// Which member: stays the same over restarts.
+    pub slot: String,
+    /// Of records fetched ahead, over all partitions.
+    pub prefetch_kbytes: u32,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error("the Kafka consumer of {topic} cannot be made: {why}")]
+    Client { topic: String, why: String },
+    /// The client is of no more use, as when another process took the same slot.
+    #[error("the Kafka consumer failed for good: {why}")]
+    Fatal { why: String },
+    #[error(
+        "{topic}/{partition}: the offset to go on from is not there any more ({why}): records were deleted before they \
+         were read; see that the topic's retention is longer than an outage, and set the group's offsets by hand"
+    )]
+    OffsetLost { topic: String, partition: i32, why: String },
+    #[error("{topic}/{partition}: cannot be read at offset {offset}: {why}")]
+    Unreadable { topic: String, partition: i32, offset: i64, why: String },
+    #[error("not a member of the group at the moment: nothing can be committed")]
+    NotMember,
+    /// Asking again may help.
+    #[error("{doing} failed: {why}")]
+    Broker { doing: &'static str, why: String },
+    #[error("rebuild: {0}")]
+    Rebuild(#[from] ReadError),
+}
+
+/// One member of the group.
+pub struct Source {
+    consumer: Arc<Consumer>,
+    queue: FetchQueue,
+    topic: String,
+    topic_c: CString,
+    /// Handed over and not yet answered.
+    unanswered: Vec<Rebalance>,
+}
+
+impl Source {
+    /// Subscribes; the first rebalance comes with a collection.
+    pub fn new(settings: &SourceSettings) -> Result<Self, SourceError> {
+        let client_error =
+            |error: KafkaError| SourceError::Client { topic: settings.topic.clone(), why: error.to_string() };
+        let member = GroupMember {
+            application: &settings.application,
+            slot: &settings.slot,
+            prefetch_kbytes: settings.prefetch_kbytes,
+        };
+        let config = settings.client.group_member(&member);
+        let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).map_err(client_error)?;
+        let consumer = Arc::new(consumer);
+        let queue = FetchQueue::new(Arc::clone(&consumer));
+        let topic_c = CString::new(settings.topic.as_str()).map_err(|error| client_error(error.into()))?;
+        let source = Self { consumer, queue, topic: settings.topic.clone(), topic_c, unanswered: Vec::new() };
+        source.consumer.subscribe(&[&settings.topic]).map_err(client_error)?;
+        Ok(source)
+    }
+
+    /// Waits for records, and gives them with the rebalances that came meanwhile.
+    pub fn collect(&mut self, limits: &CollectLimits) -> Result<Collected, SourceError> {
+        let mut messages = self.queue.messages();
+        let idle = Deadline::after(limits.idle_max);
+        let mut collecting: Option<Deadline> = None;
+        loop {
+            let rebalances = self.serve_events()?;
+            if !rebalances.is_empty() {
+                return Ok(Collected { batch: Batch { messages }, rebalances });
+            }
+            let Some(deadline) = collecting else {
+                let wait = idle.remaining().min(LOOK_EVERY);
+                self.take(&mut messages, 1, wait)?;
+                if !messages.is_empty() {
+                    collecting = Some(Deadline::after(limits.wait_max));
+                } else if idle.passed() {
+                    break;
+                }
+                continue;
+            };
+            let room = limits.events_max.saturating_sub(messages.len());
+            if room == 0 || messages.bytes() >= limits.bytes_max {
+                break;
+            }
+            let wait = deadline.remaining().min(LOOK_EVERY);
+            let chunk = room.min(CHUNK_RECORDS);
+            let before = messages.len();
+            self.take(&mut messages, chunk, wait)?;
+            if deadline.passed() && (messages.len() - before < chunk || !wait.is_zero()) {
+                break;
+            }
+        }
+        Ok(Collected { batch: Batch { messages }, rebalances: Vec::new() })
+    }
+
+    /// Answers [`Rebalance::Assigned`], with all of its partitions.
+    pub fn assign(&mut self, partitions: &[(i32, StartAt)]) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, start) in partitions {
+            self.queue
+                .forward(&self.topic_c, *partition)
+                .map_err(|error| SourceError::Broker { doing: "assigning", why: error.to_string() })?;
+            let offset = match start {
+                StartAt::Offset(ResumeAt(offset)) => Offset::Offset(*offset),
+                StartAt::Earliest => Offset::Beginning,
+            };
+            list.add_partition_offset(&self.topic, *partition, offset).map_err(|error| broker("assigning", &error))?;
+        }
+        self.answered(|rebalance| matches!(rebalance, Rebalance::Assigned(_)));
+        self.consumer.incremental_assign(&list).map_err(|error| broker("assigning", &error))
+    }
+
+    /// Answers [`Rebalance::Revoked`], with all of its partitions. Records of theirs that were fetched ahead are gone.
+    pub fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.answered(|rebalance| matches!(rebalance, Rebalance::Revoked { .. }));
+        self.consumer.incremental_unassign(&self.list(partitions)).map_err(|error| broker("unassigning", &error))
+    }
+
+    /// Goes on elsewhere, as after an aborted epoch: back at what was committed. The partitions are assigned.
+    pub fn seek(&mut self, partitions: &[(i32, ResumeAt)], wait: Duration) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, ResumeAt(offset)) in partitions {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+                .map_err(|error| broker("seeking", &error))?;
+        }
+        let list = self.consumer.seek_partitions(list, wait).map_err(|error| broker("seeking", &error))?;
+        each_well(&list, "seeking")
+    }
+
+    /// Keeps partitions that are being restored from being read. Throws away what was fetched ahead.
+    pub fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.consumer.pause(&self.list(partitions)).map_err(|error| broker("pausing", &error))
+    }
+
+    /// Only what is paused.
+    pub fn resume(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.consumer.resume(&self.list(partitions)).map_err(|error| broker("resuming", &error))
+    }
+
+    /// Where the group goes on; `None` where it has committed nothing. Offsets in a predecessor's open transaction are
+    /// waited for, so that the answer is final.
+    pub fn committed(&self, partitions: &[i32], wait: Duration) -> Result<Vec<(i32, Option<ResumeAt>)>, SourceError> {
+        const DOING: &str = "reading the committed offsets";
+        let list =
+            self.consumer.committed_offsets(self.list(partitions), wait).map_err(|error| broker(DOING, &error))?;
+        each_well(&list, DOING)?;
+        let committed = list.elements().into_iter().map(|element| {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(ResumeAt(offset)),
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+            };
+            (element.partition(), offset)
+        });
+        Ok(committed.collect())
+    }
+
+    /// The oldest offset, and where what is committed ends.
+    pub fn watermarks(&self, partition: i32, wait: Duration) -> Result<(i64, i64), SourceError> {
+        self.consumer
+            .fetch_watermarks(&self.topic, partition, wait)
+            .map_err(|error| broker("reading the watermarks", &error))
+    }
+
+    /// The partition's end as of the last fetch, for lag; asks nobody.
+    pub fn cached_end(&self, partition: i32) -> Option<i64> {
+        raw::cached_watermarks(self.consumer.client(), &self.topic_c, partition).map(|(_, high)| high)
+    }
+
+    /// Who this member is right now: for the epoch whose records were collected last, before the next collection.
+    pub fn group_metadata(&self) -> Result<GroupMetadata, SourceError> {
+        let metadata = GroupMetadata::of(&self.consumer).ok_or(SourceError::NotMember)?;
+        if metadata.generation() < 0 { Err(SourceError::NotMember) } else { Ok(metadata) }
+    }
+
+    /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.
+    fn serve_events(&mut self) -> Result<Vec<Rebalance>, SourceError> {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            match event {
+                Err(error) => self.judge(&error)?,
+                Ok(_) => {
+                    return Err(SourceError::Fatal {
+                        why: "a record came past the queue: the topic was made anew while it was read".to_owned(),
+                    });
+                }
+            }
+        }
+        let mut rebalances = self.consumer.context().take_rebalances();
+        let mut answer = Ok(());
+        rebalances.retain(|rebalance| match rebalance {
+            Rebalance::Assigned(partitions) if partitions.is_empty() => {
+                answer = self.consumer.incremental_assign(&TopicPartitionList::new());
+                false
+            }
+            Rebalance::Revoked { partitions, .. } if partitions.is_empty() => {
+                answer = self.consumer.incremental_unassign(&TopicPartitionList::new());
+                false
+            }
+            Rebalance::Assigned(_) | Rebalance::Revoked { .. } => true,
+        });
+        answer.map_err(|error| broker("answering a rebalance", &error))?;
+        self.unanswered.extend(rebalances.iter().cloned());
+        Ok(rebalances)
+    }
+
+    fn judge(&self, error: &KafkaError) -> Result<(), SourceError> {
+        if let Some((_, why)) = self.consumer.client().fatal_error() {
+            return Err(SourceError::Fatal { why });
+        }
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTopic,
+            ) => Err(SourceError::Fatal { why: format!("{}: {error}", self.topic) }),
+            _ => {
+                // librdkafka goes on by itself: brokers come back, members rejoin.
+                tracing::warn!(%error, topic = self.topic, "consumer error");
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, messages: &mut Messages, count_max: usize, wait: Duration) -> Result<(), SourceError> {
+        for FetchError { partition, offset, code, text } in self.queue.take(messages, count_max, wait) {
+            match code {
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                    return Err(SourceError::OffsetLost { topic: self.topic.clone(), partition, why: text });
+                }
+                // While leaders move or come back.
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::BrokerTransportFailure => {
+                    tracing::warn!(partition, offset, why = text, "fetch failed");
+                }
+                _ => {
+                    return Err(SourceError::Unreadable { topic: self.topic.clone(), partition, offset, why: text });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, kind: impl Fn(&Rebalance) -> bool) {
+        if let Some(index) = self.unanswered.iter().position(kind) {
+            self.unanswered.remove(index);
+        }
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
+    }
+}
+
+impl Drop for Source {
+    /// Answers what is left, since closing waits for it. A static member stays in the group until its session ends.
+    fn drop(&mut self) {
+        self.consumer.context().close();
+        self.unanswered.extend(self.consumer.context().take_rebalances());
+        for rebalance in std::mem::take(&mut self.unanswered) {
+            let answer = match rebalance {
+                Rebalance::Assigned(_) => self.consumer.incremental_assign(&TopicPartitionList::new()),
+                Rebalance::Revoked { partitions, .. } => self.consumer.incremental_unassign(&self.list(&partitions)),
+            };
+            if let Err(error) = answer {
+                tracing::debug!(%error, "rebalance while closing");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("topic", &self.topic)
+            .field("unanswered", &self.unanswered)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads spans of the input again, to rebuild what was in memory; outside of the group.
+#[derive(Debug)]
+pub struct Rebuild {
+    reader: SpanReader,
+}
+
+impl Rebuild {
+    /// `stall_max`: without a step forward for so long it is an error, which says why.
+    pub fn start(settings: &SourceSettings, spans: &[Span], stall_max: Duration) -> Result<Self, SourceError> {
+        let reader = SpanReader::start(
+            &settings.client,
+            &settings.application,
+            &settings.topic,
+            spans,
+            settings.prefetch_kbytes,
+            stall_max,
+        )?;
+        Ok(Self { reader })
+    }
+
+    /// The next records, at least one; `None` when all spans are done.
+    pub fn next(&mut self, events_max: usize) -> Result<Option<Batch>, SourceError> {
+        Ok(self.reader.next(events_max)?.map(|messages| Batch { messages }))
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.reader.progress()
+    }
+}
+
+fn broker(doing: &'static str, error: &KafkaError) -> SourceError {
+    SourceError::Broker { doing, why: error.to_string() }
+}
+
+fn each_well(list: &TopicPartitionList, doing: &'static str) -> Result<(), SourceError> {
+    list.elements().iter().try_for_each(|element| {
+        element.error().map_err(|error| SourceError::Broker {
+            doing,
+            why: format!("{}/{}: {error}", element.topic(), element.partition()),
+        })
+    })
 }

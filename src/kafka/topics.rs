@@ -1,0 +1,328 @@
+//! Topics: what is there, what must be, and how to make it. Refuses early, with the fix in the message.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Deadline;
+use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use crate::config::Topics;
+
+/// Why the topics cannot be worked with. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    #[error("the Kafka client cannot be made: {0}")]
+    Client(KafkaError),
+    #[error(
+        "no Kafka broker answered at {bootstrap} within {:.1} s{}: start it, or set kafka.bootstrap to where it is",
+        waited.as_secs_f32(), because(why)
+    )]
+    Unreachable { bootstrap: String, waited: Duration, why: Option<String> },
+    #[error("{}", missing_text(bootstrap, topics, *partitions))]
+    Missing {
+        bootstrap: String,
+        topics: Vec<String>,
+        /// How many they should have, where that is known.
+        partitions: Option<usize>,
+    },
+    #[error("{}", counts_text(input, *partitions, others))]
+    PartitionCounts { input: String, partitions: usize, others: Vec<(String, usize)> },
+    #[error("topic {topic}: {why}")]
+    Refused { topic: String, why: String },
+}
+
+/// Looks at topics; reads nothing.
+pub struct Inspector {
+    client: Consumer,
+    bootstrap: String,
+}
+
+impl Inspector {
+    /// Connects in the background: the first question shows whether a broker is there.
+    pub fn new(settings: &ClientSettings) -> Result<Self, TopicError> {
+        let client = Consumer::from_config_and_context(&settings.inspector(), ConsumerEvents::default())
+            .map_err(TopicError::Client)?;
+        Ok(Self { client, bootstrap: settings.bootstrap.clone() })
+    }
+
+    /// The number of partitions; `None` where there is no such topic.
+    pub fn describe(&self, topic: &str, wait: Duration) -> Result<Option<usize>, TopicError> {
+        let deadline = Deadline::after(wait);
+        loop {
+            let metadata = self
+                .client
+                .fetch_metadata(Some(topic), deadline.remaining())
+                .map_err(|error| self.unanswered(&error, deadline.elapsed()))?;
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+            let code = found.error().map(RDKafkaErrorCode::from);
+            match code {
+                None if !found.partitions().is_empty() => return Ok(Some(found.partitions().len())),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+                // It is being made.
+                None | Some(RDKafkaErrorCode::LeaderNotAvailable) if !deadline.passed() => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                None => return Err(refused(topic, "its partitions have no leader")),
+                Some(code) => return Err(refused(topic, code)),
+            }
+        }
+    }
+
+    /// The low watermark and the log's own end, which open transactions do not hold back.
+    pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), TopicError> {
+        self.client.fetch_watermarks(topic, partition, wait).map_err(|error| self.unanswered(&error, wait))
+    }
+
+    /// The input's number of partitions, which each of the outputs must have too.
+    pub fn check(&self, input: &str, outputs: &[&str], wait: Duration) -> Result<usize, TopicError> {
+        let deadline = Deadline::after(wait);
+        let partitions = self.describe(input, deadline.remaining())?;
+        let mut missing = Vec::new();
+        let mut others = Vec::new();
+        if partitions.is_none() {
+            missing.push(input.to_owned());
+        }
+        for output in outputs {
+            match self.describe(output, deadline.remaining())? {
+                None => missing.push((*output).to_owned()),
+                Some(count) if partitions.is_some_and(|partitions| partitions != count) => {
+                    others.push(((*output).to_owned(), count));
+                }
+                Some(_) => {}
+            }
+        }
+        match partitions {
+            Some(partitions) if missing.is_empty() && others.is_empty() => Ok(partitions),
+            Some(partitions) if missing.is_empty() => {
+                Err(TopicError::PartitionCounts { input: input.to_owned(), partitions, others })
+            }
+            Some(_) | None => {
+                Err(TopicError::Missing { bootstrap: self.bootstrap.clone(), topics: missing, partitions })
+            }
+        }
+    }
+
+    fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
+        // What went wrong with the connections stands in the client's events.
+        for _ in 0..100 {
+            if self.client.poll(Duration::ZERO).is_none() && self.client.context().last_error().is_some() {
+                break;
+            }
+        }
+        let events: &Arc<ConsumerEvents> = self.client.context();
+        let why = events.last_error().or_else(|| error.rdkafka_error_code().map(|code| code.to_string()));
+        TopicError::Unreachable { bootstrap: self.bootstrap.clone(), waited, why }
+    }
+}
+
+impl std::fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inspector").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+    }
+}
+
+/// A topic as it should be made. What is not said here is the broker's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: usize,
+    /// `None`: the broker's default.
+    pub replication: Option<i32>,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What a topic is for, which says how it is cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The input. A record whose own timestamp lies further ahead than that is refused by the broker, so that "beyond
+    /// the record's timestamp" means something.
+    Clicks { future_max_ms: u64 },
+    /// The newest record a customer. Compacted, but not for a day: a reader that was away for so long sees them all.
+    Table,
+    /// Every record, for a day.
+    Live,
+    /// Every record, for the broker's default time.
+    Log,
+    /// Small segments, so that little is read again at a restart.
+    State,
+    /// Ten weeks.
+    DriftWindows,
+    /// The newest record a key.
+    Compacted,
+}
+
+impl TopicSpec {
+    /// The input and all that the main job writes.
+    pub fn of_pipeline(topics: &Topics, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> Vec<Self> {
+        let spec = |name: &str, purpose| Self::new(name, partitions, replication, purpose);
+        let mut specs = vec![
+            spec(&topics.clickstream, Purpose::Clicks { future_max_ms }),
+            spec(&topics.embeddings, Purpose::Table),
+            spec(&topics.rejected, Purpose::Log),
+        ];
+        specs.extend(topics.embeddings_live.iter().map(|name| spec(name, Purpose::Live)));
+        specs.extend(topics.sessions.iter().map(|name| spec(name, Purpose::Log)));
+        specs
+    }
+
+    pub fn new(name: &str, partitions: usize, replication: Option<i32>, purpose: Purpose) -> Self {
+        let text = |value: u64| value.to_string();
+        let settings = match purpose {
+            Purpose::Clicks { future_max_ms } => {
+                vec![("cleanup.policy", "delete".to_owned()), ("message.timestamp.after.max.ms", text(future_max_ms))]
+            }
+            Purpose::Table => {
+                vec![("cleanup.policy", "compact".to_owned()), ("min.compaction.lag.ms", text(DAY_MS))]
+            }
+            Purpose::Live => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", text(DAY_MS))],
+            Purpose::Log => vec![("cleanup.policy", "delete".to_owned())],
+            Purpose::State => vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("segment.bytes", text(64 << 20)),
+                ("segment.ms", text(DAY_MS / 24)),
+                ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+                ("max.compaction.lag.ms", text(DAY_MS / 4)),
+            ],
+            Purpose::DriftWindows => {
+                vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", text(70 * DAY_MS))]
+            }
+            Purpose::Compacted => vec![("cleanup.policy", "compact".to_owned())],
+        };
+        Self { name: name.to_owned(), partitions, replication, settings }
+    }
+}
+
+/// Makes the topics that are not there, and waits until the broker shows them. Those that are there stay as they are.
+/// Gives the names of the new ones.
+pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) -> Result<Vec<String>, TopicError> {
+    let deadline = Deadline::after(wait);
+    let inspector = Inspector::new(settings)?;
+    let mut absent = Vec::new();
+    for spec in specs {
+        if inspector.describe(&spec.name, deadline.remaining())?.is_none() {
+            absent.push(spec);
+        }
+    }
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let topics: Vec<NewTopic<'_>> = absent.iter().map(|spec| new_topic(spec)).collect();
+    let options = AdminOptions::new().operation_timeout(Some(deadline.remaining()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| TopicError::Client(KafkaError::ClientCreation(error.to_string())))?;
+    let results = if topics.is_empty() {
+        Vec::new()
+    } else {
+        runtime
+            .block_on(admin.create_topics(&topics, &options))
+            .map_err(|error| inspector.unanswered(&error, deadline.elapsed()))?
+    };
+    let mut created = Vec::new();
+    for result in results {
+        match result {
+            Ok(topic) => created.push(topic),
+            // Another one was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(refused(&topic, format!("cannot be created: {code}"))),
+        }
+    }
+    for spec in absent {
+        while inspector.describe(&spec.name, deadline.remaining())?.is_none() {
+            if deadline.passed() {
+                return Err(refused(&spec.name, "created, but the broker does not show it"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(created)
+}
+
+fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
+    let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
+    let replication = TopicReplication::Fixed(spec.replication.unwrap_or(-1));
+    spec.settings
+        .iter()
+        .fold(NewTopic::new(&spec.name, partitions, replication), |topic, (key, value)| topic.set(key, value))
+}
+
+fn refused(topic: &str, why: impl ToString) -> TopicError {
+    TopicError::Refused { topic: topic.to_owned(), why: why.to_string() }
+}
+
+fn because(why: &Option<String>) -> String {
+    why.as_ref().map_or_else(String::new, |why| format!(" ({why})"))
+}
+
+fn missing_text(bootstrap: &str, topics: &[String], partitions: Option<usize>) -> String {
+    let mut text = match topics {
+        [topic] => format!("topic {topic} does not exist on {bootstrap}; start with --create-topics, or make it:"),
+        _ => format!(
+            "topics {} do not exist on {bootstrap}; start with --create-topics, or make them:",
+            topics.join(", ")
+        ),
+    };
+    let partitions = partitions.map_or_else(|| "N".to_owned(), |partitions| partitions.to_string());
+    for topic in topics {
+        let made = write!(
+            text,
+            "\n  kafka-topics.sh --bootstrap-server {bootstrap} --create --topic {topic} --partitions {partitions}"
+        );
+        made.expect("a String takes all that is written");
+    }
+    text
+}
+
+fn counts_text(input: &str, partitions: usize, others: &[(String, usize)]) -> String {
+    let others: Vec<String> = others.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
+    format!(
+        "topic {input} has {partitions} partitions, but {}: records go out to the partition number they came in by, so \
+         the numbers must be equal; make the output topics anew with {partitions} partitions",
+        others.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_wrong_address_is_named_with_the_time_and_the_reason() {
+        let inspector = Inspector::new(&ClientSettings::of("127.0.0.1:1")).expect("no broker is needed for this");
+        let error = inspector.describe("clicks", Duration::from_millis(300)).expect_err("nobody listens there");
+        let text = error.to_string();
+        assert!(text.starts_with("no Kafka broker answered at 127.0.0.1:1 within 0.3"), "{text}");
+        assert!(text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn missing_topics_and_other_partition_counts_are_refused() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        for (topic, partitions) in [("clicks", 4), ("embeddings", 4), ("rejected", 3)] {
+            cluster.create_topic(topic, partitions, 1).expect("a topic");
+        }
+        let bootstrap = cluster.bootstrap_servers();
+        let inspector = Inspector::new(&ClientSettings::of(&bootstrap)).expect("a client");
+
+        assert_eq!(inspector.check("clicks", &["embeddings"], WAIT).expect("all is well"), 4);
+        assert_eq!(
+            inspector.check("clicks", &["sessions", "embeddings"], WAIT).expect_err("missing").to_string(),
+            format!(
+                "topic sessions does not exist on {bootstrap}; start with --create-topics, or make it:\n  \
+                 kafka-topics.sh --bootstrap-server {bootstrap} --create --topic sessions --partitions 4"
+            )
+        );
+        let text = inspector.check("clicks", &["embeddings", "rejected"], WAIT).expect_err("3 for 4").to_string();
+        assert!(text.starts_with("topic clicks has 4 partitions, but rejected has 3:"), "{text}");
+    }
+}

@@ -1,0 +1,313 @@
+//! The sink against librdkafka's mock cluster, which answers what it is told to. It writes no markers and forgets
+//! offsets: what a reader sees of an abort is tested on a real broker.
+
+use std::collections::BTreeMap;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey as Api;
+use rdkafka::types::RDKafkaRespErr as Answer;
+
+use super::*;
+use crate::types::{CustomerId, EventTime, ModelId, OpenedBy, Position, RejectReason, ResumeAt};
+use crate::wire::embedding::{Cause, CustomerEmbedding, EmbeddingKind, SessionSummary};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Bed {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    settings: SinkSettings,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        for topic in ["clicks", "embeddings", "live", "sessions", "rejected"] {
+            cluster.create_topic(topic, 2, 1).expect("a topic");
+        }
+        let settings = SinkSettings {
+            client: ClientSettings::of(&cluster.bootstrap_servers()),
+            transactional_id: "app-0".to_owned(),
+            transaction_timeout: Duration::from_secs(8),
+            buffer_kbytes: 64 << 10,
+            input: "clicks".to_owned(),
+            topics: OutputTopics {
+                embeddings: "embeddings".to_owned(),
+                live: Some("live".to_owned()),
+                sessions: Some("sessions".to_owned()),
+                rejected: "rejected".to_owned(),
+            },
+        };
+        Self { cluster, settings }
+    }
+
+    fn sink(&self) -> SinkHandle {
+        Sink::spawn(self.settings.clone(), Box::new(encode)).expect("a sink")
+    }
+
+    /// What an epoch becomes when the requests of that kind get these answers first, and what the next one does.
+    fn answers(&self, api: Api, answers: &[Answer]) -> (Outcome, Option<Outcome>) {
+        let mut sink = self.sink();
+        self.cluster.request_errors(api, answers);
+        let outcome = publish(&mut sink, epoch());
+        self.cluster.clear_request_errors(api);
+        let next = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. });
+        let next = next.then(|| publish(&mut sink, epoch()));
+        (outcome, next)
+    }
+}
+
+fn encode(body: &Body, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(match body {
+        Body::Embedding(embedding) => embedding.kind.as_str().as_bytes(),
+        Body::Session(_) => b"SESSION",
+        Body::Reject(_) | Body::Erased(_) => unreachable!("their bytes are given"),
+    });
+}
+
+fn publish(sink: &mut SinkHandle, epoch: Epoch) -> Outcome {
+    sink.submit(epoch);
+    sink.outcome(WAIT).expect("an outcome in time")
+}
+
+fn epoch() -> Epoch {
+    Epoch {
+        result: EpochResult {
+            outputs: vec![output(0, Body::Erased(customer("ana"))), output(1, Body::Erased(customer("ben")))],
+            resume: vec![(0, ResumeAt(5)), (1, ResumeAt(7))],
+            ..EpochResult::default()
+        },
+        group: GroupMetadata::of_generation(1),
+    }
+}
+
+fn output(partition: i32, body: Body) -> Output {
+    Output { cause: Position { partition, offset: 4 }, traceparent: None, body }
+}
+
+fn customer(id: &str) -> CustomerId {
+    CustomerId::parse(id).expect("a short id")
+}
+
+fn cause() -> Cause {
+    let time = EventTime::parse(1_000).expect("after 1970");
+    Cause {
+        session_uid: "e1".into(),
+        revision: 0,
+        session_id: None,
+        device_id: None,
+        channel: None,
+        session_start: time,
+        session_end: time,
+        closed_at: None,
+        opened_by: OpenedBy::Login,
+        close_reason: None,
+        event_count: 1,
+        unknown_count: 0,
+    }
+}
+
+fn embedding(kind: EmbeddingKind) -> Body {
+    Body::Embedding(Box::new(CustomerEmbedding {
+        customer_id: customer("ana"),
+        sequence: 1,
+        kind,
+        embedding: vec![1.0],
+        model: ModelId::new("fake", "1"),
+        cosine_shift: None,
+        gate: 1.0,
+        previous_as_of: None,
+        scores: BTreeMap::new(),
+        cold_start: true,
+        cause: cause(),
+        labels: BTreeMap::new(),
+        as_of: EventTime::parse(1_000).expect("after 1970"),
+        emitted_at: 0,
+        source: Position { partition: 1, offset: 4 },
+    }))
+}
+
+fn reject(value: Vec<u8>) -> Body {
+    Body::Reject(Box::new(Reject {
+        reason: RejectReason::Decode,
+        detail: "no click".to_owned(),
+        stage: "decode",
+        key: Some(b"k".as_slice().into()),
+        value: Some(value.into()),
+        timestamp_ms: Some(99),
+    }))
+}
+
+/// All records of the partition, one a line: key, value, headers.
+fn read(bed: &Bed, topic: &str, partition: i32) -> String {
+    let consumer: BaseConsumer =
+        bed.settings.client.reader("reader", 1_024).set("auto.offset.reset", "earliest").create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Beginning).expect("a valid offset");
+    consumer.assign(&list).expect("an assignment");
+    let mut lines = String::new();
+    loop {
+        match consumer.poll(WAIT).expect("a record or the end in time") {
+            Ok(message) => {
+                let text = |bytes: Option<&[u8]>| {
+                    bytes.map_or("null".to_owned(), |bytes| {
+                        String::from_utf8_lossy(&bytes[..bytes.len().min(20)]).into()
+                    })
+                };
+                lines += &format!("{} {}", text(message.key()), text(message.payload()));
+                for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+                    lines += &format!(" {}={}", header.key, text(header.value));
+                }
+                lines.push('\n');
+            }
+            Err(KafkaError::PartitionEOF(_)) => return lines,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn each_body_goes_to_its_topics_at_its_cause_s_partition() {
+    let bed = Bed::new();
+    let mut sink = bed.sink();
+    let session = SessionSummary {
+        customer_id: customer("ana"),
+        sequence: 1,
+        session_key: "s:1".into(),
+        cause: cause(),
+        event_ids: Vec::new(),
+    };
+    let mut traced = output(1, embedding(EmbeddingKind::SessionClosed));
+    traced.traceparent = Some(b"00-trace".as_slice().into());
+    let outputs = vec![
+        output(1, embedding(EmbeddingKind::Provisional)),
+        traced,
+        output(1, Body::Session(Box::new(session))),
+        output(1, reject(b"junk".to_vec())),
+        output(1, reject(vec![b'x'; 1_200_000])),
+        output(1, Body::Erased(customer("ben"))),
+    ];
+    let result = EpochResult { outputs, resume: vec![(1, ResumeAt(5))], ..EpochResult::default() };
+    let outcome = publish(&mut sink, Epoch { result, group: GroupMetadata::of_generation(1) });
+    let Outcome::Committed(receipt) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(receipt.records, 8);
+
+    assert_eq!(read(&bed, "embeddings", 1), "ana SESSION_CLOSED traceparent=00-trace\nben null\n");
+    assert_eq!(read(&bed, "live", 1), "ana PROVISIONAL\nana SESSION_CLOSED traceparent=00-trace\nben null\n");
+    assert_eq!(read(&bed, "sessions", 1), "ana SESSION\n");
+    let why = "dce-reason=decode dce-detail=no click dce-stage=decode dce-source-topic=clicks dce-source-partition=1 \
+               dce-source-offset=4 dce-source-timestamp=99";
+    assert_eq!(
+        read(&bed, "rejected", 1),
+        format!("k junk {why}\nk null {why} dce-value-left-out=1200000\n"),
+        "a value that does not fit with its headers stays where it came from"
+    );
+    assert_eq!(read(&bed, "embeddings", 0), "");
+}
+
+#[test]
+fn an_empty_epoch_still_commits_its_offsets() {
+    let bed = Bed::new();
+    let mut sink = bed.sink();
+    // The request is made: its failure is seen.
+    bed.cluster.request_errors(Api::TxnOffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    let empty = || Epoch {
+        result: EpochResult { resume: vec![(0, ResumeAt(9))], ..EpochResult::default() },
+        group: GroupMetadata::of_generation(1),
+    };
+    assert!(matches!(publish(&mut sink, empty()), Outcome::Aborted { .. }));
+    assert!(matches!(publish(&mut sink, empty()), Outcome::Committed(Receipt { records: 0, .. })));
+}
+
+#[test]
+fn what_the_coordinator_will_do_later_is_waited_for() {
+    use Answer::{
+        RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS as CONCURRENT,
+        RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE as AWAY,
+    };
+    for (api, answer) in [
+        (Api::EndTxn, LOADING),
+        (Api::EndTxn, AWAY),
+        (Api::AddPartitionsToTxn, CONCURRENT),
+        (Api::AddOffsetsToTxn, CONCURRENT),
+        (Api::TxnOffsetCommit, LOADING),
+        (Api::EndTxn, Answer::RD_KAFKA_RESP_ERR__TRANSPORT),
+    ] {
+        let (outcome, next) = Bed::new().answers(api, &[answer]);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{api:?} {answer:?}: {outcome:?}");
+        assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
+    }
+}
+
+#[test]
+fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
+    for (api, answer) in [
+        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
+        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
+        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID),
+        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED),
+        (Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        (Api::Produce, Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE),
+        (Api::Produce, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        (Api::EndTxn, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID),
+    ] {
+        let (outcome, next) = Bed::new().answers(api, &[answer]);
+        assert!(matches!(outcome, Outcome::Aborted { .. }), "{api:?} {answer:?}: {outcome:?}");
+        assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
+    }
+}
+
+#[test]
+fn a_fenced_producer_is_at_its_end() {
+    // Where the commit is the first call to hear of it, it counts as unknown.
+    for (api, answer) in [
+        (Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
+        (Api::AddOffsetsToTxn, Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
+        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
+        (Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE),
+    ] {
+        let (outcome, _) = Bed::new().answers(api, &[answer]);
+        let ended = matches!(outcome, Outcome::Fatal { .. } | Outcome::UnknownOutcome { .. });
+        assert!(ended, "{api:?} {answer:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_commit_that_was_refused_for_good_or_not_answered_is_unknown() {
+    for answer in [
+        Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+        Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+        Answer::RD_KAFKA_RESP_ERR_UNKNOWN,
+    ] {
+        let (outcome, _) = Bed::new().answers(Api::EndTxn, &[answer]);
+        assert!(matches!(outcome, Outcome::UnknownOutcome { .. }), "{answer:?}: {outcome:?}");
+    }
+
+    let mut bed = Bed::new();
+    bed.settings.transaction_timeout = Duration::from_secs(1);
+    let mut sink = bed.sink();
+    bed.cluster.request_errors(Api::EndTxn, &[Answer::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 2_000]);
+    let outcome = publish(&mut sink, epoch());
+    assert!(matches!(outcome, Outcome::UnknownOutcome { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_sink_that_may_not_start_says_why() {
+    let bed = Bed::new();
+    let answer = Answer::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    bed.cluster.request_errors(Api::InitProducerId, &[answer]);
+    let error = Sink::spawn(bed.settings.clone(), Box::new(encode)).expect_err("not authorized");
+    assert!(error.to_string().starts_with("the transactions of app-0 cannot be started"), "{error}");
+}
+
+#[test]
+fn without_a_membership_nothing_is_committed() {
+    let bed = Bed::new();
+    let mut sink = bed.sink();
+    let epoch_of = |generation| Epoch { group: GroupMetadata::of_generation(generation), ..epoch() };
+    assert!(matches!(publish(&mut sink, epoch_of(-1)), Outcome::Aborted { .. }));
+    assert_eq!(read(&bed, "embeddings", 0), "");
+    assert!(matches!(publish(&mut sink, epoch_of(0)), Outcome::Committed(_)));
+}
