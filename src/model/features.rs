@@ -1,4 +1,4 @@
-//! From clicks to the numbers that the graphs take: vocabulary ids, logarithms, calendar, context. [pure]
+//! From clicks to the numbers that the graphs take: vocabulary ids, logarithms, calendar, context. `[pure]`
 //!
 //! Everything is computed in f64 by `libm` and rounded to f32 once, so that every machine gives the same bits:
 //! the C library's logarithms and sines do not.

@@ -1,6 +1,6 @@
 //! The golden inputs and outputs of a bundle, which every model that is run must reproduce: each graph alone, and whole
 //! customers from their clicks to their embeddings. The customers are folded here one by one in the plainest way, so that
-//! this is also what the pipeline's batches are compared with. Takes JSON and a [`Model`], gives what differs. [pure]
+//! this is also what the pipeline's batches are compared with. Takes JSON and a [`Model`], gives what differs. `[pure]`
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -278,7 +278,7 @@ impl GoldenSession {
         model.features().context(&values)
     }
 
-    /// The session alone, unpadded: [1,S].
+    /// The session alone, unpadded: `[1,S]`.
     fn encoded(&self, model: &mut dyn Model) -> Result<Array2<f32>, String> {
         let (mut fields, mut numbers) = (Vec::new(), Vec::new());
         let mut previous = None;

@@ -1,5 +1,5 @@
 //! What an ONNX file says before it runs: the operators and opsets that the contract forbids. ONNX Runtime tells neither,
-//! and only part of them show in a test of the bits. Reads the few protobuf fields that it needs. [pure]
+//! and only part of them show in a test of the bits. Reads the few protobuf fields that it needs. `[pure]`
 
 /// A logarithm, sine, cosine or softplus changes a row's last bit with its place in the batch on CPU; control flow shuts
 /// out CUDA graphs; randomness shuts out replay. What else depends on the other rows is caught by the bits.

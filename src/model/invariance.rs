@@ -1,6 +1,6 @@
 //! The promise that everything else rests on: every row of every graph keeps every bit, whatever batch it is in. Refolds,
 //! replays and restarts batch the same sessions otherwise, and must give the same states. Here a model is put to the test
-//! before it runs, and with it that its two session graphs have the same weights. [pure]
+//! before it runs, and with it that its two session graphs have the same weights. `[pure]`
 
 use ndarray::{Array1, Array2, Array3, Axis, s};
 

@@ -1,5 +1,5 @@
 //! What a bundle says of itself: `manifest.toml` and `vocabulary.json`, as raw structs as written, then checked. Takes
-//! text, gives a [`Manifest`] whose every value keeps the contract's rules; reading the folder is `bundle`'s. [pure]
+//! text, gives a [`Manifest`] whose every value keeps the contract's rules; reading the folder is `bundle`'s. `[pure]`
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
