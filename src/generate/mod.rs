@@ -24,6 +24,7 @@ mod takeover;
 mod walk;
 mod plan;
 mod dirt;
+mod open;
 mod bank;
 mod live;
 mod json;
