@@ -6,14 +6,13 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::calendar::{DAY_MS, HOUR_MS};
-use super::pages::Detail;
+use super::open::{Arrival, OpenSessions, Session};
 use super::plan::{Customer, Plan, Planner, Visitor, When};
 use super::random::{Purpose, Random, mix, real, unit_of, whole};
 use super::scenario::World;
 use super::takeover::Takeover;
-use super::walk::{Pulls, Step, hash_name};
-use super::{Click, Label, Params, Record};
-use crate::types::ClickKind;
+use super::walk::Pulls;
+use super::{Label, Params, Record};
 
 /// An iterator over the bank's records in order of arrival.
 #[derive(Debug)]
@@ -23,22 +22,9 @@ pub struct Bank {
     customers: Vec<Customer>,
     /// (when, customer, who), the next one first: two or three a customer.
     visits: BinaryHeap<Reverse<(i64, u32, Visitor)>>,
-    /// (arrival, place in the order of opening, slot of the session): one an open session.
-    arrivals: BinaryHeap<Reverse<(i64, u64, usize)>>,
-    open: Vec<Option<Open>>,
-    free: Vec<usize>,
-    opened: u64,
+    open: OpenSessions,
     sent: u64,
     labels: Vec<Label>,
-}
-
-/// A session some of whose events are still to arrive.
-#[derive(Debug)]
-struct Open {
-    plan: Plan,
-    customer_id: Arc<str>,
-    arrivals: Vec<(i64, u32)>,
-    next: usize,
 }
 
 const TRAIN_UNTIL: f64 = 0.7;
@@ -58,10 +44,7 @@ impl Bank {
             planner,
             customers: Vec::new(),
             visits: BinaryHeap::new(),
-            arrivals: BinaryHeap::new(),
-            open: Vec::new(),
-            free: Vec::new(),
-            opened: 0,
+            open: OpenSessions::default(),
             sent: 0,
             labels: Vec::new(),
             params,
@@ -85,12 +68,11 @@ impl Bank {
 
     /// Sessions that have begun so far.
     pub fn sessions(&self) -> u64 {
-        self.opened
+        self.open.opened()
     }
 
-    /// Room for sessions that are open at a time.
-    #[cfg(test)]
-    pub(super) fn slots(&self) -> usize {
+    /// Sessions that have events to come.
+    pub fn sessions_open(&self) -> usize {
         self.open.len()
     }
 
@@ -174,19 +156,11 @@ impl Bank {
         let mut random =
             Random::new(self.params.seed, Purpose::Arrival, u64::from(plan.customer), u64::from(plan.ordinal));
         let arrivals = dirt.arrivals(&mut random, &plan.steps, dirt.lag(key));
-        let Some(&(first, _)) = arrivals.first() else { return };
-        let open = Open { customer_id: customer_id(plan.customer), plan, arrivals, next: 0 };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.open.push(None);
-            self.open.len() - 1
-        });
-        self.open[slot] = Some(open);
-        self.arrivals.push(Reverse((first, self.opened, slot)));
-        self.opened += 1;
+        self.open.open(plan, arrivals);
     }
 
-    fn label(&mut self, open: &Open) {
-        let plan = &open.plan;
+    fn label(&mut self, session: &Session) {
+        let plan = &session.plan;
         let span = self.params.days * real(DAY_MS);
         let mut put = |task, session_id, event_time: i64, label| {
             let share = real(event_time - self.params.start) / span;
@@ -197,7 +171,7 @@ impl Bank {
             } else {
                 "test"
             };
-            let customer_id = Arc::clone(&open.customer_id);
+            let customer_id = Arc::clone(&session.customer_id);
             self.labels.push(Label { task, customer_id, session_id, event_time, label, split });
         };
         let flag = |yes: bool| Cow::Borrowed(if yes { "1" } else { "0" });
@@ -221,69 +195,17 @@ impl Iterator for Bank {
         }
         // No event of a visit arrives before the visit begins, so what arrives before the next visit is the next.
         while let Some(&Reverse((at, number, visitor))) = self.visits.peek() {
-            if self.arrivals.peek().is_some_and(|Reverse((arrival, ..))| *arrival < at) {
+            if self.open.next_arrival().is_some_and(|arrival| arrival < at) {
                 break;
             }
             self.visits.pop();
             self.begin(at, number, visitor);
         }
-        let Reverse((record_time, place, slot)) = self.arrivals.pop()?;
-        let open = self.open[slot].as_mut().expect("a slot on the heap is in use until its last arrival");
-        let index = open.arrivals[open.next].1;
-        let click = click(&open.plan, &open.customer_id, index, &self.planner.world);
-        open.next += 1;
-        if let Some(&(next, _)) = open.arrivals.get(open.next) {
-            self.arrivals.push(Reverse((next, place, slot)));
-        } else if let Some(done) = self.open[slot].take() {
-            self.free.push(slot);
-            self.label(&done);
+        let Arrival { record_time, click, done, .. } = self.open.pop(&self.planner.world)?;
+        if let Some(session) = done {
+            self.label(&session);
         }
         self.sent += 1;
         Some(Record { click, record_time })
-    }
-}
-
-pub(super) fn customer_id(number: u32) -> Arc<str> {
-    Arc::from(format!("c{number:06}").as_str())
-}
-
-pub(super) fn click(plan: &Plan, customer_id: &Arc<str>, index: u32, world: &World) -> Click {
-    let step = &plan.steps[index as usize];
-    let spec = step.page.spec();
-    let mut attributes = if index == 0 { plan.traits.clone() } else { Vec::new() };
-    details(plan, step, spec.detail, &mut attributes);
-    Click {
-        event_id: hash_name("e", plan.key, u64::from(index) + 1),
-        customer_id: Arc::clone(customer_id),
-        event_time: step.at,
-        kind: spec.kind,
-        name: world.name(spec.name, step.at),
-        channel: plan.channel.as_str(),
-        device_id: Arc::clone(&plan.device),
-        session_id: plan.session_id.clone(),
-        context: if spec.kind == ClickKind::Login { plan.context.clone() } else { Vec::new() },
-        attributes,
-    }
-}
-
-fn details(plan: &Plan, step: &Step, detail: Detail, attributes: &mut Vec<(&'static str, Cow<'static, str>)>) {
-    let amount = || ("amount", Cow::Owned(format!("{}.{:02}", step.cents / 100, step.cents % 100)));
-    let which = usize::try_from(step.which).unwrap_or(0);
-    let payee = || {
-        // A thief's payees are his own.
-        let whose = if plan.takeover.is_some() { plan.key } else { u64::from(plan.customer) };
-        ("payee", Cow::Owned(hash_name("p-", whose, 700 + u64::from(step.which))))
-    };
-    let one_of = |names: &[&'static str]| Cow::Borrowed(names[which % names.len()]);
-    match detail {
-        Detail::None => {}
-        Detail::Amount => attributes.push(amount()),
-        Detail::Transfer => attributes.extend([amount(), payee()]),
-        Detail::Bill => attributes
-            .extend([amount(), ("biller", one_of(&["power", "water", "phone", "insurance", "internet", "tax"]))]),
-        Detail::Payee => attributes.push(payee()),
-        Detail::Month => attributes.push(("month", Cow::Owned(format!("{:02}", which % 12 + 1)))),
-        Detail::Code => attributes.push(("code", one_of(&["timeout", "limit", "declined", "unavailable"]))),
-        Detail::Changed => attributes.push(("changed", one_of(&["phone", "email", "address"]))),
     }
 }

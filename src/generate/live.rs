@@ -6,10 +6,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use super::bank::{click, customer_id};
 use super::calendar::{DAY_MS, HOUR_MS};
 use super::dirt::TRANSPORT_MS;
 use super::json::write_json;
+use super::open::{OpenSessions, Session};
 use super::plan::{Customer, Plan, Planner, Visitor, When};
 use super::random::{Purpose, Random, real, whole};
 use super::scenario::World;
@@ -103,21 +103,10 @@ pub struct Live {
     idle: VecDeque<u32>,
     /// Companions and second looks to come.
     visits: BinaryHeap<Reverse<(i64, u32, Visitor)>>,
-    arrivals: BinaryHeap<Reverse<(i64, u64, usize)>>,
-    open: Vec<Option<Open>>,
-    free: Vec<usize>,
-    opened: u64,
+    open: OpenSessions,
     sent: u64,
     /// When sessions with a logout ended, and their first click; at most [`PAST_MAX`], of the last minute.
     past: VecDeque<(i64, Click)>,
-}
-
-#[derive(Debug)]
-struct Open {
-    plan: Plan,
-    customer_id: Arc<str>,
-    arrivals: Vec<(i64, u32)>,
-    next: usize,
 }
 
 /// Stays and pauses are so much shorter.
@@ -151,10 +140,7 @@ impl Live {
             customers: Vec::new(),
             idle: VecDeque::new(),
             visits: BinaryHeap::new(),
-            arrivals: BinaryHeap::new(),
-            open: Vec::new(),
-            free: Vec::new(),
-            opened: 0,
+            open: OpenSessions::default(),
             sent: 0,
             past: VecDeque::new(),
             params,
@@ -167,7 +153,7 @@ impl Live {
 
     /// How many sessions have begun, and how many have events to come.
     pub fn sessions(&self) -> (u64, usize) {
-        (self.opened, self.arrivals.len())
+        (self.open.opened(), self.open.len())
     }
 
     #[expect(clippy::should_implement_trait, reason = "it never ends, so the caller needs no Option")]
@@ -182,7 +168,7 @@ impl Live {
         }
         // Most sessions send at once; a few begin with a record that is late.
         let mut tries = 0;
-        while self.arrivals.peek().is_none_or(|Reverse((arrival, ..))| *arrival > due_ms) {
+        while self.open.next_arrival().is_none_or(|arrival| arrival > due_ms) {
             self.begin(due_ms - TRANSPORT_MS);
             tries += 1;
             if tries % TRIES_MAX == 0 {
@@ -190,18 +176,12 @@ impl Live {
                 self.idle.rotate_right(1);
             }
         }
-        let Reverse((_, place, slot)) = self.arrivals.pop().expect("the loop above ends with an arrival");
-        let open = self.open[slot].as_mut().expect("a slot on the heap is in use until its last arrival");
-        let index = open.arrivals[open.next].1;
-        let click = click(&open.plan, &open.customer_id, index, &self.planner.world);
-        let truth = open.plan.takeover.map_or(Truth::Own, |kind| Truth::Stolen(kind.as_str()));
-        open.next += 1;
-        if let Some(&(next, _)) = open.arrivals.get(open.next) {
-            self.arrivals.push(Reverse((next, place, slot)));
-        } else if let Some(done) = self.open[slot].take() {
-            self.free.push(slot);
-            self.end(&done);
+        let arrival = self.open.pop(&self.planner.world).expect("the loop above ends with an arrival");
+        if let Some(session) = arrival.done {
+            self.end(&session);
         }
+        let truth = arrival.stolen.map_or(Truth::Own, Truth::Stolen);
+        let click = arrival.click;
         LiveRecord { due_ms, key: Some(click.customer_id.as_bytes().to_vec()), value: json(&click), truth }
     }
 
@@ -269,29 +249,21 @@ impl Live {
         let mut random =
             Random::new(self.params.seed, Purpose::Arrival, u64::from(plan.customer), u64::from(plan.ordinal));
         let arrivals = self.params.dirt.arrivals(&mut random, &plan.steps, 0);
-        let open = Open { customer_id: customer_id(plan.customer), plan, arrivals, next: 0 };
-        let Some(&(first, _)) = open.arrivals.first() else { return self.end(&open) };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.open.push(None);
-            self.open.len() - 1
-        });
-        self.open[slot] = Some(open);
-        self.arrivals.push(Reverse((first, self.opened, slot)));
-        self.opened += 1;
+        self.open.open(plan, arrivals);
     }
 
-    fn end(&mut self, open: &Open) {
-        if open.plan.steps.last().is_some_and(|step| step.page.spec().kind == ClickKind::Logout) {
-            let end = open.plan.end();
+    fn end(&mut self, session: &Session) {
+        if session.plan.steps.last().is_some_and(|step| step.page.spec().kind == ClickKind::Logout) {
+            let end = session.plan.end();
             while self.past.front().is_some_and(|(past, _)| past + 2 * LATE_MS < end) {
                 self.past.pop_front();
             }
             if self.past.len() < PAST_MAX {
-                self.past.push_back((end, click(&open.plan, &open.customer_id, 0, &self.planner.world)));
+                self.past.push_back((end, session.click(0, &self.planner.world)));
             }
         }
-        match open.plan.visitor {
-            Visitor::Owner | Visitor::Thief(_) | Visitor::Aggregator => self.idle.push_back(open.plan.customer),
+        match session.plan.visitor {
+            Visitor::Owner | Visitor::Thief(_) | Visitor::Aggregator => self.idle.push_back(session.plan.customer),
             Visitor::Again | Visitor::Companion(..) => {}
         }
     }

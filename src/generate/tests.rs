@@ -147,11 +147,12 @@ fn the_stream_ends_with_its_bounds() {
 #[test]
 fn memory_goes_with_open_sessions() {
     let mut bank = Bank::new(Params { customers: 400, ..small(10) });
-    let early = bank.by_ref().take(20_000).count();
-    let slots = bank.slots();
-    let late = bank.by_ref().count();
-    assert!(late > early, "{late} more");
-    assert!(bank.slots() < 2 * slots.max(20), "{} slots, {slots} before", bank.slots());
+    let mut most = 0;
+    while bank.next().is_some() {
+        most = most.max(bank.sessions_open());
+    }
+    assert!(bank.sessions() > 4000 && most < 40, "{most} open at a time, of {}", bank.sessions());
+    assert_eq!(bank.sessions_open(), 0);
 }
 
 #[test]
