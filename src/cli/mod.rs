@@ -14,6 +14,7 @@ use crate::telemetry::logs;
 
 mod output;
 mod signals;
+mod run;
 mod sessions;
 mod generate;
 mod config_command;
@@ -43,6 +44,8 @@ then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
+    Run(run::Arguments),
     /// Cut clicks into sessions by the session rules, without Kafka.
     Sessions(sessions::Arguments),
     /// A synthetic bank's clicks, by a seed, with labels apart.
@@ -70,6 +73,11 @@ impl Frame {
 
     fn layers_with(&self, flags: Vec<FlagSetting>) -> Layers {
         Layers { flags, ..self.layers.clone() }
+    }
+
+    /// A variable of the environment, for what is not a setting.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.layers.environment.get(name).cloned()
     }
 
     /// From here on the process logs to standard error: for commands that run long.
@@ -132,6 +140,7 @@ fn run(
     let layers = Layers { file, environment, sets: arguments.set, flags: Vec::new() };
     let frame = Frame { layers, json: arguments.json, output: output.clone(), colours };
     match arguments.command {
+        Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
         Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
