@@ -1,5 +1,5 @@
 //! A record to an event, or why not: [`Record`] → [`Decoded`] or [`Refusal`]. The first of the rules: `decode`, `key`,
-//! `customer`, `future`, in this order; the rest (`late`, `duplicate`, `full`) are the sessions'. [pure]
+//! `customer`, `future`, in this order; the rest (`late`, `duplicate`, `full`) are the sessions'. Pure.
 //!
 //! What has no customer cannot contradict its key. So of a record whose value is a click without a customer:
 //! a null key is refused as `key`, any other as `customer`. An empty or over-long customer is `customer` only where

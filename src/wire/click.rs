@@ -1,5 +1,5 @@
 //! `ClickEvent`, the input. Borrowed from the record's bytes: a string is copied only where JSON escapes force it.
-//! The rules that JSON and Avro share stand here, in [`Raw::checked`].
+//! The rules that JSON and Avro share stand here, in `Raw::checked`.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -193,4 +193,25 @@ pub(super) fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> 
         }
     }
     pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few pairs or many, as in a map: the last of a name counts, where it stands, unless it is dropped.
+    #[test]
+    fn the_last_of_a_name_counts() {
+        for count in 0..40_usize {
+            for names in 1..6_usize {
+                let name = |index: usize| Cow::Owned(format!("n{}", index * index % names));
+                let value = |index: usize| (index % 7 != 3).then_some(index);
+                let pairs = (0..count).map(|index| (name(index), value(index))).collect();
+                let is_last = |index: &usize| !(index + 1..count).any(|later| name(later) == name(*index));
+                let expected: Pairs<'_, usize> =
+                    (0..count).filter(is_last).filter_map(|index| Some((name(index), value(index)?))).collect();
+                assert_eq!(last_wins(pairs), expected, "{count} pairs of {names} names");
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::click::{Input, Pairs, Raw, RawKind, last_wins};
 use super::error::DecodeError;
-use super::scan::{self, Value};
+use super::scan::{self, Kind, Value};
 
 /// A line of `dce sessions`: a click with its place, or an erasure.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,11 +37,12 @@ pub fn decode_line(bytes: &[u8]) -> Result<Line<'_>, DecodeError> {
         Some(value) => whole("partition", value, "0 or more, below 2^31")?,
     };
     let record_time = match members.record_time {
-        None | Some(Value::Null) => None,
+        None | Some(Value { kind: Kind::Null, .. }) => None,
         Some(value) => Some(whole("record_time", value, "null or 0 or more milliseconds")?),
     };
-    let entry = match members.kind {
-        Some(Value::Text(kind)) if kind.text().as_deref() == Some("ERASE") => LineEntry::Erase(members.erased()?),
+    let kind = members.kind.and_then(Value::text);
+    let entry = match kind.as_deref() {
+        Some("ERASE") => LineEntry::Erase(members.erased()?),
         _ => LineEntry::Input(members.input()?),
     };
     Ok(Line { partition, record_time, entry })
@@ -99,11 +100,8 @@ impl<'a> Members<'a> {
     fn input(&self) -> Result<Input<'a>, DecodeError> {
         let mut raw = self.texts()?;
         let kind = self.kind.ok_or(DecodeError::Missing { field: "kind" })?;
-        let Value::Text(symbol) = kind else {
-            return Err(DecodeError::invalid("kind", kind.raw(), RawKind::MUST));
-        };
-        let parsed = symbol.text().and_then(|symbol| RawKind::parse(&symbol));
-        raw.kind = Some(parsed.ok_or_else(|| DecodeError::invalid("kind", kind.raw(), RawKind::MUST))?);
+        let parsed = kind.text().and_then(|symbol| RawKind::parse(&symbol));
+        raw.kind = Some(parsed.ok_or_else(|| DecodeError::invalid("kind", kind.raw, RawKind::MUST))?);
         if let Some(value) = self.event_time {
             raw.event_time = Some(whole("event_time", value, "0 or more milliseconds")?);
         }
@@ -136,12 +134,23 @@ impl<'a> Members<'a> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn text<'a>(field: &'static str, value: Option<Value<'a>>) -> Result<Option<Cow<'a, str>>, DecodeError> {
     match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Text(quoted)) => quoted.text().map(Some).ok_or(DecodeError::LoneSurrogate { field }),
-        Some(value) => Err(DecodeError::invalid(field, value.raw(), "null or a string")),
+        None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
+        Some(value) => match value.text() {
+            Some(text) => Ok(Some(text)),
+            None => Err(no_text(field, value)),
+        },
+    }
+}
+
+#[cold]
+fn no_text(field: &'static str, value: Value<'_>) -> DecodeError {
+    if value.is_string() {
+        DecodeError::LoneSurrogate { field }
+    } else {
+        DecodeError::invalid(field, value.raw, "null or a string")
     }
 }
 
@@ -150,16 +159,14 @@ fn whole<T>(field: &'static str, value: Value<'_>, must: &'static str) -> Result
 where
     T: std::str::FromStr + PartialOrd + Default,
 {
-    match value {
-        Value::Number(literal) => literal.parse().ok().filter(|number| *number >= T::default()),
-        Value::Null | Value::Bool(_) | Value::Text(_) | Value::Object(_) | Value::Array(_) => None,
-    }
-    .ok_or_else(|| DecodeError::invalid(field, value.raw(), must))
+    let parsed = if value.kind == Kind::Number { value.raw.parse().ok() } else { None };
+    let whole = parsed.filter(|number| *number >= T::default());
+    whole.ok_or_else(|| DecodeError::invalid(field, value.raw, must))
 }
 
 /// The members of `context` or `attributes` that `read` takes; what is no object has none.
 fn pairs<'a, T>(value: Option<Value<'a>>, read: impl Fn(Value<'a>) -> Option<T>) -> Result<Pairs<'a, T>, DecodeError> {
-    let Some(Value::Object(raw)) = value else { return Ok(Vec::new()) };
+    let Some(Value { kind: Kind::Object, raw }) = value else { return Ok(Vec::new()) };
     let mut pairs = Vec::new();
     scan::object(raw, |name, value| {
         if let Some(name) = name.text() {
@@ -170,16 +177,14 @@ fn pairs<'a, T>(value: Option<Value<'a>>, read: impl Fn(Value<'a>) -> Option<T>)
 }
 
 fn number(value: Value<'_>) -> Option<f64> {
-    match value {
-        Value::Number(literal) => literal.parse().ok().filter(|number: &f64| number.is_finite()),
-        Value::Null | Value::Bool(_) | Value::Text(_) | Value::Object(_) | Value::Array(_) => None,
-    }
+    let number = if value.kind == Kind::Number { value.raw.parse().ok() } else { None };
+    number.filter(|number: &f64| number.is_finite())
 }
 
 fn attribute(value: Value<'_>) -> Option<Cow<'_, str>> {
-    match value {
-        Value::Text(quoted) => quoted.text(),
-        Value::Number(_) | Value::Bool(_) => Some(Cow::Borrowed(value.raw())),
-        Value::Null | Value::Object(_) | Value::Array(_) => None,
+    match value.kind {
+        Kind::Text | Kind::Escaped => value.text(),
+        Kind::Number | Kind::Bool => Some(Cow::Borrowed(value.raw)),
+        Kind::Null | Kind::Object | Kind::Array => None,
     }
 }

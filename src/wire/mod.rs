@@ -1,5 +1,5 @@
 //! The records on the topics, as structs, and their bytes: JSON and Avro. Takes bytes, gives records, and back; knows
-//! nothing of Kafka. The schemas stand in `schemas/`, with golden records beside them. [pure]
+//! nothing of Kafka. The schemas stand in `schemas/`, with golden records beside them. Pure.
 //!
 //! Reading goes by the first bytes, so that one topic may hold every encoding; writing is by configuration.
 

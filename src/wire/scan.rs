@@ -2,7 +2,7 @@
 //! one of them, and refuses exactly what `json.loads` of the rules' reference refuses. Takes text, gives [`Value`]s.
 //!
 //! serde_json's `RawValue` would do, but it walks every value twice, and the two limits below would be a third walk
-//! (`docs/decisions/json-scanner.md` has the figures).
+//! (`docs/decisions/reading-clicks.md` has the figures).
 
 use std::borrow::Cow;
 
@@ -14,196 +14,224 @@ pub(super) const DEPTH_MAX: usize = 991;
 /// may have more.
 pub(super) const INTEGER_DIGITS_MAX: usize = 4_300;
 
-/// One JSON value, as it stands in the text.
+/// What a JSON value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum Kind {
     Null,
-    Bool(bool),
-    /// The literal.
-    Number(&'a str),
-    Text(Quoted<'a>),
-    /// From its brace to its brace.
-    Object(&'a str),
-    Array(&'a str),
+    Bool,
+    Number,
+    /// A string without escapes.
+    Text,
+    /// A string with escapes, which may be no text.
+    Escaped,
+    Object,
+    Array,
+}
+
+/// One JSON value, as it stands in the text: a string with its quotes, an object from brace to brace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Value<'a> {
+    pub(super) kind: Kind,
+    pub(super) raw: &'a str,
 }
 
 impl<'a> Value<'a> {
-    /// The value's text, for messages.
-    pub(super) fn raw(self) -> &'a str {
-        match self {
-            Self::Null => "null",
-            Self::Bool(true) => "true",
-            Self::Bool(false) => "false",
-            Self::Number(raw) | Self::Object(raw) | Self::Array(raw) => raw,
-            Self::Text(quoted) => quoted.raw,
-        }
+    pub(super) fn is_string(self) -> bool {
+        matches!(self.kind, Kind::Text | Kind::Escaped)
     }
-}
 
-/// A JSON string with its quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Quoted<'a> {
-    raw: &'a str,
-    escaped: bool,
-}
-
-impl<'a> Quoted<'a> {
-    /// What it says, borrowed where nothing is escaped. `None` for a lone surrogate, which JSON can write and text
-    /// cannot hold.
-    #[inline]
+    /// What a string says, borrowed where nothing is escaped. `None` for a lone surrogate, which JSON can write and
+    /// text cannot hold, and for what is no string.
+    #[inline(always)]
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
-        if self.escaped {
-            serde_json::from_str::<String>(self.raw).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1]))
+        match self.kind {
+            Kind::Text => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
+            Kind::Escaped => unescaped(self.raw),
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Object | Kind::Array => None,
         }
     }
 }
 
-/// Calls `member` with each member of the one object that `text` must be, in order, duplicates included.
+#[cold]
+fn unescaped(raw: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
+}
+
+/// Calls `member` with the name (a string) and the value of each member of the one object that `text` must be, in
+/// order, duplicates included.
 #[inline]
-pub(super) fn object<'a>(text: &'a str, mut member: impl FnMut(Quoted<'a>, Value<'a>)) -> Result<(), DecodeError> {
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
-    scanner.space();
-    scanner.take(b'{', "'{'")?;
-    scanner.space();
-    if scanner.peek() == Some(b'}') {
-        scanner.at += 1;
-    } else {
-        loop {
-            let key = scanner.quoted("a name in quotes")?;
-            scanner.space();
-            scanner.take(b':', "':'")?;
-            scanner.space();
-            let value = scanner.value()?;
-            member(key, value);
-            scanner.space();
-            match scanner.peek() {
-                Some(b',') => scanner.at += 1,
-                Some(b'}') => break scanner.at += 1,
-                _ => return Err(scanner.not_json("',' or '}'")),
-            }
-            scanner.space();
-        }
+pub(super) fn object<'a>(text: &'a str, member: impl FnMut(Value<'a>, Value<'a>)) -> Result<(), DecodeError> {
+    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, fault: None };
+    match scanner.members(member) {
+        Some(()) => Ok(()),
+        None => Err(scanner.fault.expect("whoever stops says why")),
     }
-    scanner.space();
-    if scanner.at == text.len() { Ok(()) } else { Err(scanner.not_json("the end")) }
 }
 
+/// Walks through the text. Its steps give `None` when they have left a fault: answers stay small enough for registers,
+/// where a `Result` with the error in it would go through memory at every step.
 struct Scanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    fault: Option<DecodeError>,
 }
 
-/// What ends the quick walk through a string: its quote, an escape, and control characters, which JSON forbids.
-const STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        stops[byte] = true;
-        byte += 1;
+/// How far the next quote, backslash or control character is, which JSON forbids in a string; eight bytes at a time.
+#[inline]
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk() {
+        let chunk = u64::from_le_bytes(*chunk);
+        // The high bit of each byte that is 0, or that is below 32; what is above the lowest such bit may be wrong.
+        let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+        let quote = zero(chunk ^ (ONES * u64::from(b'"')));
+        let backslash = zero(chunk ^ (ONES * u64::from(b'\\')));
+        let control = chunk.wrapping_sub(ONES * 32) & !chunk;
+        let stops = (quote | backslash | control) & HIGHS;
+        if stops != 0 {
+            return at + (stops.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
     }
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
+    let stop = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..32);
+    bytes[at..].iter().position(stop).map_or(bytes.len(), |stop| at + stop)
+}
 
 impl<'a> Scanner<'a> {
-    #[inline]
+    #[inline(always)]
+    fn members(&mut self, mut member: impl FnMut(Value<'a>, Value<'a>)) -> Option<()> {
+        self.space();
+        self.take(b'{', "'{'")?;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+        } else {
+            loop {
+                let start = self.at;
+                let kind = self.string("a name in quotes")?;
+                let key = Value { kind, raw: &self.text[start..self.at] };
+                self.space();
+                self.take(b':', "':'")?;
+                self.space();
+                let start = self.at;
+                let kind = self.value()?;
+                member(key, Value { kind, raw: &self.text[start..self.at] });
+                self.space();
+                match self.peek() {
+                    Some(b',') => self.at += 1,
+                    Some(b'}') => break self.at += 1,
+                    _ => return self.not_json("',' or '}'"),
+                }
+                self.space();
+            }
+        }
+        self.space();
+        if self.at == self.bytes.len() { Some(()) } else { self.not_json("the end") }
+    }
+
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    #[inline]
+    #[inline(always)]
     fn space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
-    #[inline]
-    fn take(&mut self, byte: u8, expected: &'static str) -> Result<(), DecodeError> {
+    #[inline(always)]
+    fn take(&mut self, byte: u8, expected: &'static str) -> Option<()> {
         if self.peek() != Some(byte) {
-            return Err(self.not_json(expected));
+            return self.not_json(expected);
         }
         self.at += 1;
-        Ok(())
+        Some(())
     }
 
     #[cold]
-    fn not_json(&self, expected: &'static str) -> DecodeError {
-        DecodeError::NotJson { at: self.at, expected }
+    fn not_json<T>(&mut self, expected: &'static str) -> Option<T> {
+        self.fault = Some(DecodeError::NotJson { at: self.at, expected });
+        None
     }
 
     #[inline]
-    fn value(&mut self) -> Result<Value<'a>, DecodeError> {
+    fn value(&mut self) -> Option<Kind> {
         match self.peek() {
-            Some(b'"') => self.quoted("a value").map(Value::Text),
-            Some(b'-' | b'0'..=b'9') => self.number().map(Value::Number),
-            Some(b'n') => self.literal("null").map(|()| Value::Null),
-            Some(b't') => self.literal("true").map(|()| Value::Bool(true)),
-            Some(b'f') => self.literal("false").map(|()| Value::Bool(false)),
-            Some(b'{') => self.nested().map(Value::Object),
-            Some(b'[') => self.nested().map(Value::Array),
-            _ => Err(self.not_json("a value")),
+            Some(b'"') => self.string("a value"),
+            Some(b'{') => self.nested().map(|()| Kind::Object),
+            Some(b'[') => self.nested().map(|()| Kind::Array),
+            _ => self.scalar(),
         }
     }
 
-    fn literal(&mut self, literal: &'static str) -> Result<(), DecodeError> {
+    /// Anything but strings, objects and arrays.
+    #[inline]
+    fn scalar(&mut self) -> Option<Kind> {
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'n') => self.literal("null", Kind::Null),
+            Some(b't') => self.literal("true", Kind::Bool),
+            Some(b'f') => self.literal("false", Kind::Bool),
+            _ => self.not_json("a value"),
+        }
+    }
+
+    fn literal(&mut self, literal: &'static str, kind: Kind) -> Option<Kind> {
         if !self.bytes[self.at..].starts_with(literal.as_bytes()) {
-            return Err(self.not_json("a value"));
+            return self.not_json("a value");
         }
         self.at += literal.len();
-        Ok(())
+        Some(kind)
     }
 
     #[inline]
-    fn quoted(&mut self, expected: &'static str) -> Result<Quoted<'a>, DecodeError> {
-        let start = self.at;
+    fn string(&mut self, expected: &'static str) -> Option<Kind> {
         self.take(b'"', expected)?;
-        let mut escaped = false;
+        let mut kind = Kind::Text;
         loop {
-            while self.peek().is_some_and(|byte| !STOPS[usize::from(byte)]) {
-                self.at += 1;
-            }
+            self.at += plain_len(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => break self.at += 1,
                 Some(b'\\') => {
-                    escaped = true;
+                    kind = Kind::Escaped;
                     self.escape()?;
                 }
-                _ => return Err(self.not_json("a character or '\"'")),
+                _ => return self.not_json("a character or '\"'"),
             }
         }
-        Ok(Quoted { raw: &self.text[start..self.at], escaped })
+        Some(kind)
     }
 
-    fn escape(&mut self) -> Result<(), DecodeError> {
+    fn escape(&mut self) -> Option<()> {
         let known = match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
             Some(b'u') => 6,
-            _ => return Err(self.not_json("an escape")),
+            _ => return self.not_json("an escape"),
         };
         let digits = self.bytes.get(self.at + 2..self.at + known);
         if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(self.not_json("an escape"));
+            return self.not_json("an escape");
         }
         self.at += known;
-        Ok(())
+        Some(())
     }
 
     #[inline]
-    fn digits(&mut self) -> usize {
+    fn digits(&mut self) -> Option<usize> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        self.at - start
+        if self.at == start { self.not_json("a digit") } else { Some(self.at - start) }
     }
 
     #[inline]
-    fn number(&mut self) -> Result<&'a str, DecodeError> {
+    fn number(&mut self) -> Option<Kind> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -212,18 +240,13 @@ impl<'a> Scanner<'a> {
             self.at += 1;
             1
         } else {
-            self.digits()
+            self.digits()?
         };
-        if digits == 0 {
-            return Err(self.not_json("a digit"));
-        }
         let mut integer = true;
         if self.peek() == Some(b'.') {
             integer = false;
             self.at += 1;
-            if self.digits() == 0 {
-                return Err(self.not_json("a digit"));
-            }
+            self.digits()?;
         }
         if let Some(b'e' | b'E') = self.peek() {
             integer = false;
@@ -231,43 +254,44 @@ impl<'a> Scanner<'a> {
             if let Some(b'+' | b'-') = self.peek() {
                 self.at += 1;
             }
-            if self.digits() == 0 {
-                return Err(self.not_json("a digit"));
-            }
+            self.digits()?;
         }
         if integer && digits > INTEGER_DIGITS_MAX {
-            return Err(DecodeError::IntegerTooLong { at: start, digits, limit: INTEGER_DIGITS_MAX });
+            self.fault = Some(DecodeError::IntegerTooLong { at: start, digits, limit: INTEGER_DIGITS_MAX });
+            return None;
         }
-        Ok(&self.text[start..self.at])
+        Some(Kind::Number)
     }
 
     /// An object or array inside the outermost object, whatever it holds, without recursion.
-    fn nested(&mut self) -> Result<&'a str, DecodeError> {
-        let start = self.at;
+    fn nested(&mut self) -> Option<()> {
         // Which of the open containers are objects, a bit each; the outermost object of all is not among them.
         let mut objects = [0_u64; DEPTH_MAX.div_ceil(64)];
         let mut depth = 0;
         loop {
             // A value begins here.
-            if let Some(open @ (b'{' | b'[')) = self.peek() {
-                if depth + 1 == DEPTH_MAX {
-                    return Err(DecodeError::TooDeep { at: self.at, limit: DEPTH_MAX });
-                }
-                let (word, bit) = (depth / 64, 1 << (depth % 64));
-                objects[word] = if open == b'{' { objects[word] | bit } else { objects[word] & !bit };
-                depth += 1;
-                self.at += 1;
-                self.space();
-                if self.peek() != Some(if open == b'{' { b'}' } else { b']' }) {
-                    if open == b'{' {
-                        self.name()?;
+            match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    if depth + 1 == DEPTH_MAX {
+                        self.fault = Some(DecodeError::TooDeep { at: self.at, limit: DEPTH_MAX });
+                        return None;
                     }
-                    continue;
+                    let (word, bit) = (depth / 64, 1 << (depth % 64));
+                    objects[word] = if open == b'{' { objects[word] | bit } else { objects[word] & !bit };
+                    depth += 1;
+                    self.at += 1;
+                    self.space();
+                    if self.peek() != Some(if open == b'{' { b'}' } else { b']' }) {
+                        if open == b'{' {
+                            self.name()?;
+                        }
+                        continue;
+                    }
                 }
-            } else {
-                self.scalar()?;
-                self.space();
+                Some(b'"') => _ = self.string("a value")?,
+                _ => _ = self.scalar()?,
             }
+            self.space();
             // A value has ended, or a container is about to.
             loop {
                 let in_object = objects[(depth - 1) / 64] & (1 << ((depth - 1) % 64)) != 0;
@@ -282,34 +306,24 @@ impl<'a> Scanner<'a> {
                         }
                         break;
                     }
-                    _ => return Err(self.not_json(if in_object { "',' or '}'" } else { "',' or ']'" })),
+                    _ => return self.not_json(if in_object { "',' or '}'" } else { "',' or ']'" }),
                 }
                 self.at += 1;
                 depth -= 1;
                 if depth == 0 {
-                    return Ok(&self.text[start..self.at]);
+                    return Some(());
                 }
                 self.space();
             }
         }
     }
 
-    fn name(&mut self) -> Result<(), DecodeError> {
-        self.quoted("a name in quotes")?;
+    /// The name of a member and its colon.
+    fn name(&mut self) -> Option<()> {
+        self.string("a name in quotes")?;
         self.space();
         self.take(b':', "':'")?;
         self.space();
-        Ok(())
-    }
-
-    fn scalar(&mut self) -> Result<(), DecodeError> {
-        match self.peek() {
-            Some(b'"') => self.quoted("a value").map(|_| ()),
-            Some(b'-' | b'0'..=b'9') => self.number().map(|_| ()),
-            Some(b'n') => self.literal("null"),
-            Some(b't') => self.literal("true"),
-            Some(b'f') => self.literal("false"),
-            _ => Err(self.not_json("a value")),
-        }
+        Some(())
     }
 }

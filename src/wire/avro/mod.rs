@@ -2,10 +2,9 @@
 //! that are known, gives records. Nothing is built between the bytes and the record; apache-avro parses the schemas
 //! and is what the tests compare with.
 
-use std::collections::HashMap;
-
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
+use hashbrown::HashMap;
 use serde::Deserialize;
 
 use super::click::Input;
