@@ -9,6 +9,7 @@ SHELL := bash
 .PHONY: help setup demo test bench lint clean cargo packages packages-test
 
 CARGO ?= cargo
+BUILT := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
 # The shell words that set ORT_DYLIB_PATH for what follows in a recipe.
@@ -26,8 +27,8 @@ demo: cargo packages ## the whole pipeline in the terminal, with a broker inside
 	@$(ORT)
 	echo "building dce (release)"
 	$(CARGO) build --release
-	echo "running: target/release/dce demo $(ARGS)"
-	target/release/dce demo $(ARGS)
+	echo "running: $(BUILT)/release/dce demo $(ARGS)"
+	$(BUILT)/release/dce demo $(ARGS)
 
 test: cargo packages-test ## fast tests, documentation's tests, then the tests on a real Kafka
 	@$(ORT)
@@ -56,7 +57,7 @@ lint: cargo packages ## formatting, clippy, the documentation's links, shell scr
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	tools="$$(deploy/setup/lint-tools.sh | tail -n 1)"
 	echo "== shellcheck"
-	find .ci/run deploy integration models -name '*.sh' -print -o -path .ci/run -print | xargs "$$tools/shellcheck"
+	find . \( -name .git -o -name .venv -o -path ./target \) -prune -o \( -name '*.sh' -o -path ./.ci/run \) -print0 | xargs -0 "$$tools/shellcheck"
 	echo "== ruff"
 	"$$tools/ruff" check --quiet --no-cache .
 	"$$tools/ruff" format --check --quiet --no-cache .

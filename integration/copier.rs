@@ -1,6 +1,7 @@
 //! Source and sink with nothing between them: each record goes out as a session with the record's key and value. As
 //! the worker does it: one epoch is computed while the one before commits.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl Copier {
             drop(collected.batch);
             self.finish();
             self.under_way = result.records;
-            self.sink.submit(Epoch { result, group });
+            self.sink.submit(Epoch { result, group, begun: BTreeMap::new() });
         } else {
             self.finish();
         }
@@ -102,7 +103,8 @@ impl Copier {
         match rebalance {
             Rebalance::Assigned(partitions) => {
                 let committed = self.source.committed(partitions, WAIT).expect("committed offsets");
-                let starts: Vec<_> = committed.into_iter().map(|(p, offset)| (p, StartAt::from(offset))).collect();
+                let starts: Vec<_> =
+                    committed.into_iter().map(|(p, c)| (p, StartAt::from(c.map(|c| c.resume)))).collect();
                 self.source.assign(&starts).expect("an assignment");
                 self.owned.extend(partitions);
             }
@@ -171,5 +173,10 @@ pub(crate) fn output(cause: Position, key: &str, value: &str, traceparent: Optio
         },
         event_ids: Vec::new(),
     };
-    Output { cause, traceparent: traceparent.map(Box::from), body: Body::Session(Box::new(session)) }
+    Output {
+        cause,
+        timestamp_ms: None,
+        traceparent: traceparent.map(Box::from),
+        body: Body::Session(Box::new(session)),
+    }
 }

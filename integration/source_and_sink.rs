@@ -54,7 +54,8 @@ fn every_record_comes_out_once_with_its_offset_committed() {
 
     assert_eq!(values(&bed, &to), expected(4, 2_500), "in the order and to the partition of their causes");
     let committed = copier.source.committed(&[0, 1, 2, 3], WAIT).unwrap();
-    assert_eq!(committed, (0..4).map(|p| (p, Some(ResumeAt(2_500)))).collect::<Vec<_>>());
+    let committed: Vec<_> = committed.into_iter().map(|(p, c)| (p, c.unwrap().resume)).collect();
+    assert_eq!(committed, (0..4).map(|p| (p, ResumeAt(2_500))).collect::<Vec<_>>());
     assert!(copier.receipts.len() >= 15, "epochs of 700 at the most: {}", copier.receipts.len());
     drop(copier);
 
@@ -90,12 +91,16 @@ fn first_batch(copier: &mut Copier) -> Epoch {
         assert!(!deadline.passed(), "a batch in time");
         let collected = copier.source.collect(&copier.limits).unwrap();
         if !collected.batch.is_empty() {
-            return Epoch { result: copy(&collected.batch), group: copier.source.group_metadata().unwrap() };
+            return Epoch {
+                result: copy(&collected.batch),
+                group: copier.source.group_metadata().unwrap(),
+                begun: BTreeMap::new(),
+            };
         }
         for rebalance in collected.rebalances {
             let Rebalance::Assigned(partitions) = rebalance else { panic!("{rebalance:?}") };
             let starts = copier.source.committed(&partitions, WAIT).unwrap();
-            let starts: Vec<_> = starts.into_iter().map(|(partition, offset)| (partition, offset.into())).collect();
+            let starts: Vec<_> = starts.into_iter().map(|(p, c)| (p, c.map(|c| c.resume).into())).collect();
             copier.source.assign(&starts).unwrap();
         }
     }
@@ -136,7 +141,7 @@ fn copy_of(epoch: &Epoch, value: &str) -> Vec<dce::pipeline::epoch::Output> {
     let Body::Session(session) = &output.body else { panic!("only sessions are copied") };
     let mut session = session.clone();
     session.session_key = value.into();
-    vec![Output { cause: output.cause, traceparent: None, body: Body::Session(session) }]
+    vec![Output { cause: output.cause, timestamp_ms: None, traceparent: None, body: Body::Session(session) }]
 }
 
 #[test]

@@ -19,8 +19,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long open requests may take to end once the stop is asked for.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often samples are folded into histograms where nobody scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why the endpoints could not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +76,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Open requests get [`DRAIN`] to end.
+    /// Open requests get `DRAIN` to end.
     fn drop(&mut self) {
         self.stop.stop();
         if let Some(thread) = self.thread.take()
@@ -91,7 +89,6 @@ impl Drop for Server {
 
 async fn answer(listener: TcpListener, shown: Shown, stop: Stop) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let metrics = Arc::clone(&shown.metrics);
     let routes = Router::new()
         .route("/", get(|| async { "/live\n/ready\n/metrics\n" }))
         .route("/live", get(live))
@@ -100,12 +97,6 @@ async fn answer(listener: TcpListener, shown: Shown, stop: Stop) -> std::io::Res
         .with_state(shown);
     let until = stop.clone();
     let server = axum::serve(listener, routes).with_graceful_shutdown(async move { until.stopped().await });
-    let upkeep = async {
-        loop {
-            tokio::time::sleep(UPKEEP).await;
-            metrics.upkeep();
-        }
-    };
     let drained = async {
         stop.stopped().await;
         tokio::time::sleep(DRAIN).await;
@@ -113,7 +104,6 @@ async fn answer(listener: TcpListener, shown: Shown, stop: Stop) -> std::io::Res
     tokio::select! {
         served = server.into_future() => served,
         () = drained => Ok(()),
-        () = upkeep => Ok(()),
     }
 }
 
@@ -135,4 +125,98 @@ fn verdict(result: Result<(), String>, ok: &'static str) -> (StatusCode, String)
 async fn metrics_text(State(shown): State<Shown>) -> impl IntoResponse {
     let text = shown.metrics.render(shown.clock.wall_ms());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::health::SILENCE_MS_MAX;
+    use crate::types::Uptime;
+
+    fn start() -> (Server, Shown) {
+        let clock = Clock::start();
+        let health = Arc::new(Health::new(clock.uptime()));
+        let shown = Shown { clock, health, metrics: Arc::new(Metrics::new()) };
+        (serve("127.0.0.1:0".parse().unwrap(), shown.clone()).unwrap(), shown)
+    }
+
+    /// Status, content type and body.
+    fn ask(server: &Server, path: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: dce\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let content_type = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        (status, content_type.to_owned(), body.to_owned())
+    }
+
+    #[test]
+    fn ready_follows_what_the_worker_says() {
+        let (server, shown) = start();
+        let text = "text/plain; charset=utf-8".to_owned();
+        assert_eq!(ask(&server, "/ready"), (503, text.clone(), "starting\n".to_owned()));
+        shown.health.ready();
+        assert_eq!(ask(&server, "/ready"), (200, text.clone(), "ready\n".to_owned()));
+        shown.health.not_ready("no partitions assigned");
+        assert_eq!(ask(&server, "/ready"), (503, text, "no partitions assigned\n".to_owned()));
+    }
+
+    #[test]
+    fn live_ends_with_the_workers_progress() {
+        let health = Arc::new(Health::new(Uptime(0)));
+        assert_eq!(verdict(health.live(Uptime(5)), "live\n"), (StatusCode::OK, "live\n".to_owned()));
+        let (status, why) = verdict(health.live(Uptime(SILENCE_MS_MAX + 1)), "live\n");
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.starts_with("no progress for 60 s"), "{why}");
+        let (server, _) = start();
+        assert_eq!(ask(&server, "/live").0, 200);
+    }
+
+    #[test]
+    fn metrics_are_prometheus_text() {
+        let (server, shown) = start();
+        shown.metrics.assigned(3, shown.clock.wall_ms());
+        let (status, content_type, body) = ask(&server, "/metrics");
+        assert_eq!((status, content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+        assert!(body.contains("dce_partition_last_commit_age_seconds{partition=\"3\"} "), "{body}");
+        assert!(body.contains("dce_epochs_total 0"), "{body}");
+    }
+
+    #[test]
+    fn other_paths_and_methods_are_refused() {
+        let (server, _) = start();
+        assert_eq!(ask(&server, "/").2, "/live\n/ready\n/metrics\n");
+        assert_eq!(ask(&server, "/metric").0, 404);
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream
+            .write_all(b"POST /live HTTP/1.1\r\nHost: dce\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_at_the_start() {
+        let (server, shown) = start();
+        let error = serve(server.address(), shown).unwrap_err();
+        assert!(matches!(error, HttpError::InUse { address } if address == server.address()), "{error}");
+        assert!(error.to_string().contains("is in use; choose another"), "{error}");
+    }
+
+    #[test]
+    fn it_stops_though_a_client_holds_its_connection_open() {
+        let (server, _) = start();
+        let mut idle = TcpStream::connect(server.address()).unwrap();
+        idle.write_all(b"GET /live HT").unwrap();
+        drop(server);
+        let mut answer = String::new();
+        _ = idle.read_to_string(&mut answer);
+        assert_eq!(answer, "", "the connection ended without an answer");
+    }
 }

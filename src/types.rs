@@ -101,6 +101,12 @@ impl ModelId {
         Self(format!("{name}@{version}").into())
     }
 
+    /// Back from a record: a name and a version, neither empty.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, version) = text.rsplit_once('@')?;
+        (!name.is_empty() && !version.is_empty()).then(|| Self(text.into()))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

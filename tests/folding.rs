@@ -7,7 +7,7 @@ use dce::config::SessionRules;
 use dce::model::fake::FakeModel;
 use dce::model::{Model, features};
 use dce::pipeline::encode::SessionInput;
-use dce::pipeline::epoch::{Body, Epoch, Partitions, Terms};
+use dce::pipeline::epoch::{Body, Epoch, Origin, Partitions, Terms};
 use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
 use dce::types::{CustomerId, EventTime, OpenedBy, Position, fnv1a64};
 use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
@@ -24,6 +24,10 @@ fn position(offset: usize) -> Position {
     Position { partition: 0, offset: offset as i64 }
 }
 
+fn origin(offset: usize) -> Origin<'static> {
+    Origin { position: position(offset), timestamp_ms: None, traceparent: None }
+}
+
 /// The pipeline, cut into epochs at random; its records, and each customer's final state.
 fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedding>, BTreeMap<String, Vec<f32>>) {
     let (mut model, terms) = (FakeModel::small(), terms(rules));
@@ -37,10 +41,10 @@ fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedd
         let mut epoch = Epoch::begin(&mut partitions, model.features().clone(), &terms);
         for click in epoch_clicks {
             let customer = CustomerId::parse(&click.customer).unwrap();
-            _ = epoch.click(position(offset), customer, &click.event(), None);
+            _ = epoch.click(origin(offset), customer, &click.event());
             offset += 1;
         }
-        for output in epoch.finish(&mut model).unwrap().outputs {
+        for output in epoch.finish(&mut model, |_| ()).unwrap().outputs {
             if let Body::Embedding(record) = output.body {
                 records.push(*record);
             }

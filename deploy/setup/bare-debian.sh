@@ -21,7 +21,7 @@ shift
 [[ "$(id -u)" -eq 0 ]] || die "debootstrap and chroot need root"
 suite="${DCE_BARE_SUITE:-bookworm}"
 inside="$dir/debian"
-repository=/work/dce
+repository=/srv/dce
 
 # The host's own list of sources for Debian, whatever its format.
 host_sources() {
@@ -100,10 +100,10 @@ create() {
   cp -r "$toolchain/lib/rustlib" "$inside/opt/rust/lib/"
 
   say "a clone of $root"
-  mkdir -p "$inside/work"
+  mkdir -p "$inside/srv"
   git clone --quiet --no-hardlinks "$root" "$inside$repository"
   git -C "$inside$repository" remote remove origin
-  if [[ -d "$root/../shared" ]]; then cp -r "$root/../shared" "$inside/work/shared"; fi
+  if [[ -d "$root/../shared" ]]; then cp -r "$root/../shared" "$inside/srv/shared"; fi
   say "created: $(du -sh "$inside" | cut -f 1)"
 }
 
@@ -127,7 +127,7 @@ inside_debian() {
     mount -t proc proc "$1/proc"
     mount -t tmpfs tmpfs "$1/dev/shm" 2>/dev/null || true
     ip link set lo up 2>/dev/null || true
-    exec chroot "$1" "${@:3}" bash -c "cd \"\$1\" && eval \"\$2\"" - /work/dce "$2"
+    exec chroot "$1" "${@:3}" bash -c "cd \"\$1\" && eval \"\$2\"" - /srv/dce "$2"
   ' - "$inside" "$2" env -i "${keep[@]}" HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin
 }
 

@@ -1,5 +1,5 @@
 //! The command line: one file a command, and the one place that prints. Takes arguments and environment, gives an exit
-//! code: 0 for success, 1 for failure, 2 for wrong use. A new command is one variant of [`Command`] and one file.
+//! code: 0 for success, 1 for failure, 2 for wrong use. A new command is one variant of `Command` and one file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +14,9 @@ use crate::telemetry::logs;
 
 mod output;
 mod signals;
+mod run;
+mod sessions;
+mod generate;
 mod config_command;
 
 pub use output::Output;
@@ -41,6 +44,12 @@ then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
+    Run(run::Arguments),
+    /// Cut clicks into sessions by the session rules, without Kafka.
+    Sessions(sessions::Arguments),
+    /// A synthetic bank's clicks, by a seed, with labels apart.
+    Generate(generate::Args),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
 }
@@ -64,6 +73,11 @@ impl Frame {
 
     fn layers_with(&self, flags: Vec<FlagSetting>) -> Layers {
         Layers { flags, ..self.layers.clone() }
+    }
+
+    /// A variable of the environment, for what is not a setting.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.layers.environment.get(name).cloned()
     }
 
     /// From here on the process logs to standard error: for commands that run long.
@@ -126,6 +140,9 @@ fn run(
     let layers = Layers { file, environment, sets: arguments.set, flags: Vec::new() };
     let frame = Frame { layers, json: arguments.json, output: output.clone(), colours };
     match arguments.command {
+        Command::Run(arguments) => run::run(&arguments, &frame),
+        Command::Sessions(arguments) => sessions::run(&arguments, &frame),
+        Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }
 }

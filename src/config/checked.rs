@@ -282,7 +282,7 @@ fn is_kafka_name(byte: u8) -> bool {
 
 /// `30s`, `10 ms`: a whole number and a unit.
 fn parse_duration_ms(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_')?;
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit.trim_start_matches(' ') {
         "ms" => 1,
@@ -292,5 +292,5 @@ fn parse_duration_ms(text: &str) -> Option<u64> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.replace('_', "").parse::<u64>().ok()?.checked_mul(unit_ms)
+    number.parse::<u64>().ok()?.checked_mul(unit_ms)
 }

@@ -201,7 +201,10 @@ impl Settings {
                 origin: setting.origin,
             }),
             None => Err(ConfigError::Unknown {
-                suggestion: self.nearest(&setting.key),
+                suggestion: self.nearest(&setting.key).map(|key| match setting.origin {
+                    Origin::Environment { .. } => variable_of(&key),
+                    Origin::Default | Origin::File { .. } | Origin::Set | Origin::Flag(_) => key,
+                }),
                 key: setting.key,
                 origin: setting.origin,
             }),
@@ -269,7 +272,13 @@ impl Settings {
         if let [only] = same_name.as_slice() {
             return Some(only.key.clone());
         }
-        let known = self.settings.iter().map(|setting| setting.key.as_str()).chain(FREE_TABLES);
+        let begun = self.settings.iter().find(|setting| !key.is_empty() && setting.key.starts_with(key));
+        if let Some(setting) = begun {
+            return Some(setting.key.clone());
+        }
+        let sections =
+            self.settings.iter().filter_map(|setting| setting.key.split_once('.')).map(|(section, _)| section);
+        let known = self.settings.iter().map(|setting| setting.key.as_str()).chain(sections).chain(FREE_TABLES);
         let (distance, nearest) = known.map(|known| (edit_distance(key, known), known)).min()?;
         (distance <= 1 + key.len() / 5).then(|| nearest.to_owned())
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 mod checked;
 mod layers;
 mod properties;
+#[cfg(test)]
+mod tests;
 
 pub use layers::{ConfigFile, FlagSetting, Layers, Origin, Setting, Settings, environment, variable_of};
 pub use properties::Properties;

@@ -40,7 +40,7 @@ const BY_EPOCH: &str = "offsets are committed in the epoch's transaction alone";
 const BY_BOUND: &str = "memory is bounded by the epoch's size, and a full queue would tear an epoch";
 
 /// What `dce` sets itself, and why nobody else may. Sorted by subject.
-const OWNED: [(&str, &str); 27] = [
+pub(super) const OWNED: [(&str, &str); 27] = [
     ("bootstrap.servers", "it is kafka.bootstrap"),
     ("metadata.broker.list", "it is kafka.bootstrap"),
     ("group.id", BY_APP),

@@ -1,10 +1,11 @@
-//! From clicks to the numbers that the graphs take: vocabulary ids, logarithms, calendar, context. [pure]
+//! From clicks to the numbers that the graphs take: vocabulary ids, logarithms, calendar, context. `[pure]`
 //!
 //! Everything is computed in f64 by `libm` and rounded to f32 once, so that every machine gives the same bits:
 //! the C library's logarithms and sines do not.
 
 use std::borrow::Cow;
 use std::f64::consts::TAU;
+use std::fmt;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
@@ -33,6 +34,33 @@ pub enum Source {
     DeviceId,
     /// The value of this key.
     Attribute(Box<str>),
+}
+
+impl Source {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "name" => Some(Self::Name),
+            "kind" => Some(Self::Kind),
+            "channel" => Some(Self::Channel),
+            "device_id" => Some(Self::DeviceId),
+            _ => {
+                let key = text.strip_prefix("attributes.").filter(|key| !key.is_empty());
+                key.map(|key| Self::Attribute(key.into()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("name"),
+            Self::Kind => f.write_str("kind"),
+            Self::Channel => f.write_str("channel"),
+            Self::DeviceId => f.write_str("device_id"),
+            Self::Attribute(key) => write!(f, "attributes.{key}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The model bundle: manifest and features [pure], its graphs through ONNX Runtime, and the tests' deterministic fake.
+//! The model bundle: manifest and features `[pure]`, its graphs through ONNX Runtime, and the tests' deterministic fake.
 //! `docs/model-contract.md` is the contract. Arrays are batch first and owned, so that they become tensors without a copy.
 
 use std::sync::Arc;
@@ -8,7 +8,16 @@ use ndarray::{Array1, Array2, Array3};
 use crate::types::ModelId;
 
 pub mod features;
+pub mod manifest;
+pub mod graph;
+pub mod golden;
+pub mod invariance;
+pub mod bundle;
+pub mod library;
+pub mod onnx;
 pub mod fake;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// The sizes of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +55,17 @@ pub enum ModelError {
 /// What a head can ask for. The names are those of the graphs' inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HeadInput {
-    /// The customer's state before the session: [B,H].
+    /// The customer's state before the session: `[B,H]`.
     State,
-    /// The embedding before the session, as read at its start: [B,E].
+    /// The embedding before the session, as read at its start: `[B,E]`.
     Prior,
-    /// [B,S].
+    /// `[B,S]`.
     Session,
-    /// The embedding after the session: [B,E].
+    /// The embedding after the session: `[B,E]`.
     Embedding,
-    /// [B,4].
+    /// `[B,4]`.
     Calendar,
-    /// [B,C].
+    /// `[B,C]`.
     Context,
 }
 
@@ -134,21 +143,21 @@ pub trait Model: Send {
     fn id(&self) -> &ModelId;
     fn shape(&self) -> Shape;
     fn features(&self) -> &features::FeatureSpec;
-    /// fields [B,T,F], numbers [B,T,N], length [B] (1 to T) → session [B,S].
+    /// fields `[B,T,F]`, numbers `[B,T,N]`, length `[B]` (1 to T) → session `[B,S]`.
     fn encode(
         &mut self,
         fields: Array3<i64>,
         numbers: Array3<f32>,
         length: Array1<i32>,
     ) -> Result<Array2<f32>, ModelError>;
-    /// fields [B,F], numbers [B,N], hidden [B,Hs] → hidden [B,Hs], session [B,S].
+    /// fields `[B,F]`, numbers `[B,N]`, hidden `[B,Hs]` → hidden `[B,Hs]`, session `[B,S]`.
     fn encode_step(
         &mut self,
         fields: Array2<i64>,
         numbers: Array2<f32>,
         hidden: Array2<f32>,
     ) -> Result<(Array2<f32>, Array2<f32>), ModelError>;
-    /// state [B,H], session [B,S], gap [B,1], calendar [B,4], context [B,C] → state [B,H], gate [B,1].
+    /// state `[B,H]`, session `[B,S]`, gap `[B,1]`, calendar `[B,4]`, context `[B,C]` → state `[B,H]`, gate `[B,1]`.
     fn customer_step(
         &mut self,
         state: Array2<f32>,
@@ -157,7 +166,7 @@ pub trait Model: Send {
         calendar: Array2<f32>,
         context: Array2<f32>,
     ) -> Result<(Array2<f32>, Array2<f32>), ModelError>;
-    /// state [B,H], ahead [B,1], calendar [B,4], context [B,C] → embedding [B,E], not yet of unit length.
+    /// state `[B,H]`, ahead `[B,1]`, calendar `[B,4]`, context `[B,C]` → embedding `[B,E]`, not yet of unit length.
     fn customer_read(
         &mut self,
         state: Array2<f32>,
@@ -167,7 +176,7 @@ pub trait Model: Send {
     ) -> Result<Array2<f32>, ModelError>;
     /// The scores that this bundle gives, sorted by name.
     fn heads(&self) -> &[Head];
-    /// The head at this place in [`Model::heads`] → scores [B,K].
+    /// The head at this place in [`Model::heads`] → scores `[B,K]`.
     fn score(&mut self, head: usize, inputs: HeadInputs<'_>) -> Result<Array2<f32>, ModelError>;
     /// One of the heads asks for it.
     fn heads_read(&self, input: HeadInput) -> bool {

@@ -15,6 +15,7 @@ use crate::pipeline::encode::{self, OpenInput, SessionInput};
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
 use crate::pipeline::source::Record;
 use crate::types::{CustomerId, Moment, Position, RejectReason, ResumeAt};
+use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
 
@@ -35,6 +36,8 @@ pub struct EpochResult {
 pub struct Output {
     /// The record that caused it; outputs go to its partition number.
     pub cause: Position,
+    /// Of that record, in milliseconds; `None` where the topic has none.
+    pub timestamp_ms: Option<i64>,
     /// Of that record, where it is the same customer's.
     pub traceparent: Option<Box<[u8]>>,
     pub body: Body,
@@ -101,22 +104,43 @@ pub struct Terms {
     pub emitted_at: i64,
 }
 
+/// What has just been done of an epoch; who calls may look at the clock then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Decoding included.
+    Sessionize,
+    Encode,
+    /// Reading the embeddings included.
+    Fold,
+}
+
 /// Runs one epoch over records of opened partitions. An error leaves the partitions unusable: drop them.
 pub fn run<'a>(
     partitions: &mut Partitions,
     model: &mut dyn Model,
+    schemas: &Schemas,
     terms: &Terms,
     records: impl IntoIterator<Item = Record<'a>>,
+    mut done: impl FnMut(Phase),
 ) -> Result<EpochResult, ModelError> {
     let mut epoch = Epoch::begin(partitions, model.features().clone(), terms);
     let mut resume: BTreeMap<i32, ResumeAt> = BTreeMap::new();
     for record in records {
         resume.insert(record.position.partition, record.position.resume_after());
-        epoch.take(&record);
+        epoch.take(&record, schemas);
     }
-    let mut result = epoch.finish(model)?;
+    done(Phase::Sessionize);
+    let mut result = epoch.finish(model, done)?;
     result.resume = resume.into_iter().collect();
     Ok(result)
+}
+
+/// The record that an input came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    pub position: Position,
+    pub timestamp_ms: Option<i64>,
+    pub traceparent: Option<&'a [u8]>,
 }
 
 /// An epoch in the making: inputs in order, then [`Epoch::finish`].
@@ -130,7 +154,8 @@ pub struct Epoch<'e> {
     plain: Vec<(usize, Output)>,
     /// Of the customers whose own record caused something, by place in the order.
     traces: BTreeMap<usize, Box<[u8]>>,
-    order: usize,
+    /// Of the record behind each place in the order.
+    timestamps: Vec<Option<i64>>,
     duplicates: u64,
     records: u64,
     steps: Vec<Step>,
@@ -145,28 +170,28 @@ impl<'e> Epoch<'e> {
             work: Vec::new(),
             plain: Vec::new(),
             traces: BTreeMap::new(),
-            order: 0,
+            timestamps: Vec::new(),
             duplicates: 0,
             records: 0,
             steps: Vec::new(),
         }
     }
 
-    fn take(&mut self, record: &Record<'_>) {
+    fn take(&mut self, record: &Record<'_>, schemas: &Schemas) {
         self.records += 1;
-        let refusal = match decode::decode(record, &self.terms.rules) {
-            Ok(Decoded::Click { customer, click }) => {
-                match self.click(record.position, customer, &click, record.traceparent) {
-                    Ok(()) => return,
-                    Err(RejectReason::Duplicate) => {
-                        self.duplicates += 1;
-                        return;
-                    }
-                    Err(reason) => (reason, self.why(reason, record.position), "session"),
+        let Record { position, timestamp_ms, traceparent, .. } = *record;
+        let origin = Origin { position, timestamp_ms, traceparent };
+        let refusal = match decode::decode(record, schemas, &self.terms.rules) {
+            Ok(Decoded::Click { customer, click }) => match self.click(origin, customer, &click) {
+                Ok(()) => return,
+                Err(RejectReason::Duplicate) => {
+                    self.duplicates += 1;
+                    return;
                 }
-            }
-            Ok(Decoded::Tick(time)) => return self.tick(record.position, time.into()),
-            Ok(Decoded::Erase(customer)) => return self.erase(record.position, customer, record.traceparent),
+                Err(reason) => (reason, self.why(reason, position), "session"),
+            },
+            Ok(Decoded::Tick(time)) => return self.tick(origin, time.into()),
+            Ok(Decoded::Erase { customer }) => return self.erase(origin, customer),
             Err(refused) => (refused.reason, refused.detail, "decode"),
         };
         let (reason, detail, stage) = refusal;
@@ -178,7 +203,7 @@ impl<'e> Epoch<'e> {
             value: record.value.map(Box::from),
             timestamp_ms: record.timestamp_ms,
         };
-        self.emit(record.position, record.traceparent, Body::Reject(Box::new(reject)));
+        self.emit(origin, Body::Reject(Box::new(reject)));
     }
 
     fn why(&self, reason: RejectReason, position: Position) -> String {
@@ -202,65 +227,69 @@ impl<'e> Epoch<'e> {
     /// A click, decoded and found good.
     pub fn click(
         &mut self,
-        position: Position,
+        origin: Origin<'_>,
         customer: CustomerId,
         click: &ClickEvent<'_>,
-        traceparent: Option<&[u8]>,
     ) -> Result<(), RejectReason> {
         let arrival = Arrival::new(customer.clone(), click, &self.features, &self.terms.labels);
         let mut steps = std::mem::take(&mut self.steps);
-        let outcome = self.sessions(position).push(arrival, &mut steps);
-        self.steps = steps;
-        self.queue(position, Some((&customer, traceparent)));
+        let outcome = self.sessions(origin).push(arrival, &mut steps);
+        self.queue(origin, steps, Some(&customer));
         outcome
     }
 
     /// Stream time moves alone.
-    pub fn tick(&mut self, position: Position, time: Moment) {
+    pub fn tick(&mut self, origin: Origin<'_>, time: Moment) {
         let mut steps = std::mem::take(&mut self.steps);
-        self.sessions(position).tick(time, &mut steps);
-        self.steps = steps;
-        self.queue(position, None);
+        self.sessions(origin).tick(time, &mut steps);
+        self.queue(origin, steps, None);
     }
 
-    pub fn erase(&mut self, position: Position, customer: CustomerId, traceparent: Option<&[u8]>) {
+    pub fn erase(&mut self, origin: Origin<'_>, customer: CustomerId) {
         let mut steps = std::mem::take(&mut self.steps);
-        self.sessions(position).erase(&customer, &mut steps);
-        self.steps = steps;
-        self.queue(position, None);
-        self.emit(position, traceparent, Body::Erased(customer));
+        self.sessions(origin).erase(&customer, &mut steps);
+        self.queue(origin, steps, None);
+        self.emit(origin, Body::Erased(customer));
     }
 
-    fn sessions(&mut self, position: Position) -> &mut Partition {
-        self.partitions
-            .sessions
-            .get_mut(&position.partition)
-            .expect("the source gives records of opened partitions only")
+    fn sessions(&mut self, origin: Origin<'_>) -> &mut Partition {
+        let partition = origin.position.partition;
+        self.partitions.sessions.get_mut(&partition).expect("the source gives records of opened partitions only")
     }
 
-    fn emit(&mut self, cause: Position, traceparent: Option<&[u8]>, body: Body) {
-        self.plain.push((self.order, Output { cause, traceparent: traceparent.map(Box::from), body }));
-        self.order += 1;
+    fn next_order(&mut self, origin: Origin<'_>) -> usize {
+        self.timestamps.push(origin.timestamp_ms);
+        self.timestamps.len() - 1
     }
 
-    /// Takes the steps over as work.
-    fn queue(&mut self, source: Position, own: Option<(&CustomerId, Option<&[u8]>)>) {
-        for step in self.steps.drain(..) {
-            if let (Some((customer, Some(trace))), Change::Fold { session, .. } | Change::Provisional { session, .. }) =
-                (own, &step.what)
-                && session.customer == *customer
+    fn emit(&mut self, origin: Origin<'_>, body: Body) {
+        let order = self.next_order(origin);
+        let Origin { position, timestamp_ms, traceparent } = origin;
+        let traceparent = traceparent.map(Box::from);
+        self.plain.push((order, Output { cause: position, timestamp_ms, traceparent, body }));
+    }
+
+    /// Takes the steps over as work, and their list as scratch.
+    fn queue(&mut self, origin: Origin<'_>, mut steps: Vec<Step>, own: Option<&CustomerId>) {
+        let Origin { position: source, traceparent, .. } = origin;
+        for step in steps.drain(..) {
+            let order = self.next_order(origin);
+            if let Change::Fold { session, .. } | Change::Provisional { session, .. } = &step.what
+                && let Some(trace) = traceparent.filter(|_| own == Some(&session.customer))
             {
-                self.traces.insert(self.order, Box::from(trace));
+                self.traces.insert(order, Box::from(trace));
             }
-            self.work.push(Work { partition: source.partition, order: self.order, source, step, vector: None });
-            self.order += 1;
+            self.work.push(Work { partition: source.partition, order, source, step, vector: None });
         }
+        self.steps = steps;
     }
 
     /// Encodes and folds what the inputs caused.
-    pub fn finish(mut self, model: &mut dyn Model) -> Result<EpochResult, ModelError> {
+    pub fn finish(mut self, model: &mut dyn Model, mut done: impl FnMut(Phase)) -> Result<EpochResult, ModelError> {
         encode_work(model, &mut self.partitions.customers, &mut self.work)?;
+        done(Phase::Encode);
         let settled = customer::fold(model, &mut self.partitions.customers, self.work, self.terms.emitted_at)?;
+        done(Phase::Fold);
         let mut outputs = Vec::with_capacity(self.plain.len() + 2 * settled.len());
         let mut plain = self.plain.into_iter().peekable();
         for settled in settled {
@@ -270,9 +299,11 @@ impl<'e> Epoch<'e> {
             let cause = settled.embedding.source;
             let traceparent = self.traces.remove(&settled.order);
             let body = Body::Embedding(Box::new(settled.embedding));
-            outputs.push(Output { cause, traceparent: traceparent.clone(), body });
+            let timestamp_ms = self.timestamps[settled.order];
+            outputs.push(Output { cause, timestamp_ms, traceparent: traceparent.clone(), body });
             if let Some(summary) = settled.summary {
-                outputs.push(Output { cause, traceparent, body: Body::Session(Box::new(summary)) });
+                let body = Body::Session(Box::new(summary));
+                outputs.push(Output { cause, timestamp_ms, traceparent, body });
             }
         }
         outputs.extend(plain.map(|(_, output)| output));

@@ -8,6 +8,7 @@
 //! One epoch is under way at a time: the next is handed over only when this one is known to be committed, so nothing
 //! that was computed on top of a lost epoch can leave.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -20,10 +21,12 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
+use super::source;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
 use crate::kafka::errors::{Call, CallError, TransactionError};
 use crate::kafka::raw::{self, GroupMetadata};
+use crate::types::ResumeAt;
 
 /// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
 /// request that is still on its way could decide the next transaction (KAFKA-17754).
@@ -66,6 +69,9 @@ pub struct Epoch {
     pub result: EpochResult,
     /// Taken after the poll that gave the epoch's last record.
     pub group: GroupMetadata,
+    /// The first offset that went into each partition's state, kept with its committed offset; partitions without one
+    /// keep nothing.
+    pub begun: BTreeMap<i32, ResumeAt>,
 }
 
 /// What became of an epoch.
@@ -266,7 +272,7 @@ impl Sink {
         }
         receipt.produce = deadline.elapsed();
         if !result.resume.is_empty() {
-            let offsets = self.offsets(result)?;
+            let offsets = self.offsets(epoch)?;
             let client = self.producer.client();
             repeat(Call::SendOffsets, &deadline, |wait| raw::send_offsets(client, &offsets, &epoch.group, wait))?;
         }
@@ -383,11 +389,16 @@ impl Sink {
         }
     }
 
-    fn offsets(&self, result: &EpochResult) -> Result<TopicPartitionList, TransactionError> {
-        let mut list = TopicPartitionList::with_capacity(result.resume.len());
-        for (partition, resume) in &result.resume {
-            list.add_partition_offset(&self.settings.input, *partition, Offset::Offset(resume.0))
+    fn offsets(&self, epoch: &Epoch) -> Result<TopicPartitionList, TransactionError> {
+        let mut list = TopicPartitionList::with_capacity(epoch.result.resume.len());
+        for (partition, resume) in &epoch.result.resume {
+            let mut element = list.add_partition(&self.settings.input, *partition);
+            element
+                .set_offset(Offset::Offset(resume.0))
                 .map_err(|error| CallError::from(&error).class(Call::SendOffsets))?;
+            if let Some(begun) = epoch.begun.get(partition) {
+                element.set_metadata(source::begun_text(*begun));
+            }
         }
         Ok(list)
     }

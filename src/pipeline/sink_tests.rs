@@ -80,11 +80,12 @@ fn epoch() -> Epoch {
             ..EpochResult::default()
         },
         group: GroupMetadata::of_generation(1),
+        begun: BTreeMap::new(),
     }
 }
 
 fn output(partition: i32, body: Body) -> Output {
-    Output { cause: Position { partition, offset: 4 }, traceparent: None, body }
+    Output { cause: Position { partition, offset: 4 }, timestamp_ms: None, traceparent: None, body }
 }
 
 fn customer(id: &str) -> CustomerId {
@@ -190,7 +191,7 @@ fn each_body_goes_to_its_topics_at_its_cause_s_partition() {
         output(1, Body::Erased(customer("ben"))),
     ];
     let result = EpochResult { outputs, resume: vec![(1, ResumeAt(5))], ..EpochResult::default() };
-    let outcome = publish(&mut sink, Epoch { result, group: GroupMetadata::of_generation(1) });
+    let outcome = publish(&mut sink, Epoch { result, group: GroupMetadata::of_generation(1), begun: BTreeMap::new() });
     let Outcome::Committed(receipt) = outcome else { panic!("{outcome:?}") };
     assert_eq!(receipt.records, 8);
 
@@ -216,6 +217,7 @@ fn an_empty_epoch_still_commits_its_offsets() {
     let empty = || Epoch {
         result: EpochResult { resume: vec![(0, ResumeAt(9))], ..EpochResult::default() },
         group: GroupMetadata::of_generation(1),
+        begun: BTreeMap::new(),
     };
     assert!(matches!(publish(&mut sink, empty()), Outcome::Aborted { .. }));
     assert!(matches!(publish(&mut sink, empty()), Outcome::Committed(Receipt { records: 0, .. })));

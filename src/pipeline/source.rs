@@ -109,6 +109,23 @@ pub struct Collected {
     pub rebalances: Vec<Rebalance>,
 }
 
+/// Where a group goes on in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    pub resume: ResumeAt,
+    /// The first offset that went into the partition's state; `None` where others than `dce` committed.
+    pub begun: Option<ResumeAt>,
+}
+
+/// What is kept with a committed offset.
+pub fn begun_text(begun: ResumeAt) -> String {
+    format!("dce from={}", begun.0)
+}
+
+fn parse_begun(metadata: &str) -> Option<ResumeAt> {
+    metadata.strip_prefix("dce from=")?.parse().ok().map(ResumeAt)
+}
+
 /// Where reading a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartAt {
@@ -269,14 +286,16 @@ impl Source {
 
     /// Where the group goes on; `None` where it has committed nothing. Offsets in a predecessor's open transaction are
     /// waited for, so that the answer is final.
-    pub fn committed(&self, partitions: &[i32], wait: Duration) -> Result<Vec<(i32, Option<ResumeAt>)>, SourceError> {
+    pub fn committed(&self, partitions: &[i32], wait: Duration) -> Result<Vec<(i32, Option<Committed>)>, SourceError> {
         const DOING: &str = "reading the committed offsets";
         let list =
             self.consumer.committed_offsets(self.list(partitions), wait).map_err(|error| broker(DOING, &error))?;
         each_well(&list, DOING)?;
         let committed = list.elements().into_iter().map(|element| {
             let offset = match element.offset() {
-                Offset::Offset(offset) => Some(ResumeAt(offset)),
+                Offset::Offset(offset) => {
+                    Some(Committed { resume: ResumeAt(offset), begun: parse_begun(element.metadata()) })
+                }
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
             };
             (element.partition(), offset)
@@ -300,6 +319,14 @@ impl Source {
     pub fn group_metadata(&self) -> Result<GroupMetadata, SourceError> {
         let metadata = GroupMetadata::of(&self.consumer).ok_or(SourceError::NotMember)?;
         if metadata.generation() < 0 { Err(SourceError::NotMember) } else { Ok(metadata) }
+    }
+
+    /// Keeps the membership alive while the caller is busy for long; rebalances wait for the next collection.
+    pub fn stay(&mut self) -> Result<(), SourceError> {
+        match self.consumer.poll(Duration::ZERO) {
+            Some(Err(error)) => self.judge(&error),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.

@@ -1,8 +1,18 @@
 //! `ClickEvent`, the input. Borrowed from the record's bytes: a string is copied only where JSON escapes force it.
+//! The rules that JSON and Avro share stand here, in [`Raw::checked`].
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use crate::types::{ClickKind, EventTime};
+use crate::config::Encoding;
+use crate::types::{ClickKind, EventTime, NAME_BYTES_MAX};
+
+use super::avro::{self, Fingerprint};
+use super::error::{DecodeError, EncodeError};
+use super::write::{self, Fields, Written};
+
+/// What a map of the record holds: each name once, in the order of the bytes.
+pub type Pairs<'a, T> = Vec<(Cow<'a, str>, T)>;
 
 /// What one record of the clickstream says.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +22,8 @@ pub enum Input<'a> {
     Tick(EventTime),
 }
 
-/// One click. Strings are at most [`crate::types::NAME_BYTES_MAX`] bytes, but for the customer, whose own rule
-/// (`customer`) is checked after decoding, and for attributes.
+/// One click. Strings are at most [`NAME_BYTES_MAX`] bytes, but for the customer, whose own rule (`customer`) is
+/// checked after decoding, and for attributes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClickEvent<'a> {
     pub event_id: Cow<'a, str>,
@@ -25,7 +35,162 @@ pub struct ClickEvent<'a> {
     pub channel: Option<Cow<'a, str>>,
     pub session_id: Option<Cow<'a, str>>,
     pub device_id: Option<Cow<'a, str>>,
-    /// The financial snapshot of a LOGIN; in the order of the bytes.
-    pub context: Vec<(Cow<'a, str>, f64)>,
-    pub attributes: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The financial snapshot of a LOGIN; finite.
+    pub context: Pairs<'a, f64>,
+    pub attributes: Pairs<'a, Cow<'a, str>>,
+}
+
+impl Input<'_> {
+    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, encoding, out)
+    }
+}
+
+impl Written for Input<'_> {
+    const FINGERPRINT: Fingerprint = avro::CLICK_EVENT;
+
+    fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
+        match self {
+            Self::Click(click) => click.write(out),
+            Self::Tick(event_time) => {
+                out.text("event_id", "");
+                out.optional_text("customer_id", None);
+                out.integer("event_time", event_time.ms());
+                out.symbol("kind", 5, "TICK");
+                for name in ["name", "channel", "session_id", "device_id"] {
+                    out.optional_text(name, None);
+                }
+                out.optional_doubles("context", &[])?;
+                out.texts_by_name("attributes", std::iter::empty());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ClickEvent<'_> {
+    fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
+        out.text("event_id", &self.event_id);
+        out.optional_text("customer_id", self.customer_id.as_deref());
+        out.integer("event_time", self.event_time.ms());
+        let index = match self.kind {
+            ClickKind::Login => 1,
+            ClickKind::Logout => 2,
+            ClickKind::PageView => 3,
+            ClickKind::Action => 4,
+        };
+        out.symbol("kind", index, self.kind.as_str());
+        out.optional_text("name", (!self.name.is_empty()).then_some(self.name.as_ref()));
+        out.optional_text("channel", self.channel.as_deref());
+        out.optional_text("session_id", self.session_id.as_deref());
+        out.optional_text("device_id", self.device_id.as_deref());
+        out.optional_doubles("context", &self.context)?;
+        out.texts_by_name("attributes", self.attributes.iter().map(|(name, text)| (name.as_ref(), text.as_ref())));
+        Ok(())
+    }
+}
+
+/// A kind as it stands in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RawKind {
+    Click(ClickKind),
+    Tick,
+}
+
+impl RawKind {
+    pub(super) const MUST: &'static str = "LOGIN, LOGOUT, PAGE_VIEW, ACTION or TICK";
+
+    pub(super) fn parse(symbol: &str) -> Option<Self> {
+        if symbol == "TICK" { Some(Self::Tick) } else { ClickKind::parse(symbol).map(Self::Click) }
+    }
+}
+
+/// A record as it was read, with nothing checked but the types.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Raw<'a> {
+    pub(super) event_id: Option<Cow<'a, str>>,
+    pub(super) customer_id: Option<Cow<'a, str>>,
+    pub(super) event_time: Option<i64>,
+    pub(super) kind: Option<RawKind>,
+    pub(super) name: Option<Cow<'a, str>>,
+    pub(super) channel: Option<Cow<'a, str>>,
+    pub(super) session_id: Option<Cow<'a, str>>,
+    pub(super) device_id: Option<Cow<'a, str>>,
+    pub(super) context: Pairs<'a, f64>,
+    pub(super) attributes: Pairs<'a, Cow<'a, str>>,
+}
+
+impl<'a> Raw<'a> {
+    /// The lengths alone: what a line that is no click must keep to as well.
+    pub(super) fn checked_lengths(&self) -> Result<(), DecodeError> {
+        let fields = [
+            ("event_id", &self.event_id),
+            ("name", &self.name),
+            ("channel", &self.channel),
+            ("session_id", &self.session_id),
+            ("device_id", &self.device_id),
+        ];
+        for (field, text) in fields {
+            let len = text.as_ref().map_or(0, |text| text.len());
+            if len > NAME_BYTES_MAX {
+                return Err(DecodeError::TooLong { field, len, limit: NAME_BYTES_MAX });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules that hold whatever the encoding.
+    pub(super) fn checked(self) -> Result<Input<'a>, DecodeError> {
+        self.checked_lengths()?;
+        let kind = self.kind.ok_or(DecodeError::Missing { field: "kind" })?;
+        let ms = self.event_time.ok_or(DecodeError::Missing { field: "event_time" })?;
+        let event_time = EventTime::parse(ms)
+            .ok_or_else(|| DecodeError::invalid("event_time", &ms.to_string(), "0 or more milliseconds"))?;
+        let kind = match kind {
+            RawKind::Tick => return Ok(Input::Tick(event_time)),
+            RawKind::Click(kind) => kind,
+        };
+        let event_id = self.event_id.ok_or(DecodeError::Missing { field: "event_id" })?;
+        if event_id.is_empty() {
+            return Err(DecodeError::Empty { field: "event_id" });
+        }
+        Ok(Input::Click(ClickEvent {
+            event_id,
+            customer_id: self.customer_id,
+            event_time,
+            kind,
+            name: self.name.unwrap_or_default(),
+            channel: self.channel,
+            session_id: self.session_id,
+            device_id: self.device_id,
+            context: self.context,
+            attributes: self.attributes,
+        }))
+    }
+}
+
+/// Up to how many pairs are compared each with each.
+const PAIRS_FEW: usize = 12;
+
+/// Of several values by the same name the last one counts, as in any map; `None` drops the name.
+pub(super) fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> {
+    if pairs.len() <= PAIRS_FEW {
+        for last in (1..pairs.len()).rev() {
+            let (before, rest) = pairs.split_at_mut(last);
+            for pair in before.iter_mut().filter(|pair| pair.0 == rest[0].0) {
+                pair.1 = None;
+            }
+        }
+    } else {
+        // A flood of names must not cost its square.
+        let mut seen = BTreeSet::new();
+        let doubles: Vec<bool> = pairs.iter().rev().map(|pair| !seen.insert(pair.0.as_ref())).collect();
+        for (pair, double) in pairs.iter_mut().zip(doubles.into_iter().rev()) {
+            if double {
+                pair.1 = None;
+            }
+        }
+    }
+    pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -1,9 +1,14 @@
-//! The outputs: `CustomerEmbedding` and `SessionSummary`.
+//! The outputs: `CustomerEmbedding` and `SessionSummary`, and how they are written. `outputs.rs` reads them back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::Encoding;
 use crate::types::{CloseReason, CustomerId, EventTime, ModelId, OpenedBy, Position};
+
+use super::avro::{self, Fingerprint};
+use super::error::EncodeError;
+use super::write::{self, Fields, Written};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmbeddingKind {
@@ -15,6 +20,8 @@ pub enum EmbeddingKind {
 }
 
 impl EmbeddingKind {
+    pub const ALL: [Self; 3] = [Self::Provisional, Self::SessionClosed, Self::SessionRevised];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Provisional => "PROVISIONAL",
@@ -93,4 +100,78 @@ pub struct SessionSummary {
     pub cause: Cause,
     /// In the session's order: event time, LOGIN first, LOGOUT last, id.
     pub event_ids: Vec<Arc<str>>,
+}
+
+impl CustomerEmbedding {
+    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, encoding, out)
+    }
+}
+
+impl SessionSummary {
+    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, encoding, out)
+    }
+}
+
+impl Written for CustomerEmbedding {
+    const FINGERPRINT: Fingerprint = avro::CUSTOMER_EMBEDDING;
+
+    fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
+        out.text("customer_id", self.customer_id.as_str());
+        out.unsigned("sequence", self.sequence)?;
+        out.symbol("kind", place(&EmbeddingKind::ALL, self.kind), self.kind.as_str());
+        out.floats("embedding", &self.embedding)?;
+        out.text("model", self.model.as_str());
+        out.optional_double("cosine_shift", self.cosine_shift)?;
+        out.float("gate", self.gate)?;
+        out.optional_integer("previous_as_of", self.previous_as_of.map(EventTime::ms));
+        out.floats_by_name("scores", self.scores.iter().map(|(name, scores)| (name.as_ref(), scores.as_slice())))?;
+        out.boolean("cold_start", self.cold_start);
+        self.cause.write(out);
+        out.texts_by_name("labels", self.labels.iter().map(|(name, label)| (name.as_ref(), label.as_ref())));
+        out.integer("as_of", self.as_of.ms());
+        out.integer("emitted_at", self.emitted_at);
+        out.integer("source_partition", self.source.partition.into());
+        out.integer("source_offset", self.source.offset);
+        Ok(())
+    }
+}
+
+impl Written for SessionSummary {
+    const FINGERPRINT: Fingerprint = avro::SESSION_SUMMARY;
+
+    fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
+        out.text("customer_id", self.customer_id.as_str());
+        out.unsigned("sequence", self.sequence)?;
+        out.text("session_key", &self.session_key);
+        self.cause.write(out);
+        out.texts("event_ids", self.event_ids.iter().map(AsRef::as_ref));
+        Ok(())
+    }
+}
+
+impl Cause {
+    fn write(&self, out: &mut impl Fields) {
+        out.text("session_uid", &self.session_uid);
+        out.integer("revision", self.revision.into());
+        out.optional_text("session_id", self.session_id.as_deref());
+        out.optional_text("device_id", self.device_id.as_deref());
+        out.optional_text("channel", self.channel.as_deref());
+        out.integer("session_start", self.session_start.ms());
+        out.integer("session_end", self.session_end.ms());
+        out.optional_integer("closed_at", self.closed_at.map(EventTime::ms));
+        out.symbol("opened_by", place(&OpenedBy::ALL, self.opened_by), self.opened_by.as_str());
+        let reason = self.close_reason.map(|reason| (place(&CloseReason::ALL, reason), reason.as_str()));
+        out.optional_symbol("close_reason", reason);
+        out.integer("event_count", self.event_count.into());
+        out.integer("unknown_count", self.unknown_count.into());
+    }
+}
+
+/// The place of a symbol in its schema's list, which begins with UNKNOWN and goes on in the order of `all`.
+fn place<T: PartialEq>(all: &[T], symbol: T) -> usize {
+    1 + all.iter().position(|other| *other == symbol).expect("ALL holds every symbol")
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
@@ -13,10 +14,18 @@ use super::names::{self, Kind, METRICS, Metric};
 use crate::types::{CloseReason, EventTime, RejectReason, ResumeAt};
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind};
 
+#[cfg(test)]
+mod tests;
+
 /// Bounds of the histograms of seconds: close together where the budgets of latency lie.
 const SECONDS: [f64; 19] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 const RECORDS: [f64; 13] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6];
+
+/// Samples that wait for their buckets at the most.
+const SAMPLES_MAX: usize = 100_000;
+/// Its records and its five phases.
+const SAMPLES_OF_AN_EPOCH: usize = 6;
 
 /// What one committed epoch did.
 #[derive(Debug, Clone, Default)]
@@ -125,6 +134,8 @@ pub struct Metrics {
     fold: Histogram,
     commit: Histogram,
     record_to_commit: Histogram,
+    /// How many were recorded since they were last folded into buckets, about.
+    samples: AtomicUsize,
     /// Of what is assigned now: a partition that another worker has must not be shown here.
     partitions: Mutex<BTreeMap<i32, Partition>>,
 }
@@ -172,6 +183,7 @@ impl Metrics {
             fold: phase("fold"),
             commit: phase("commit"),
             record_to_commit: histogram(names::RECORD_TO_COMMIT_SECONDS, None),
+            samples: AtomicUsize::new(0),
             partitions: Mutex::new(BTreeMap::new()),
         }
     }
@@ -216,6 +228,7 @@ impl Metrics {
         for timestamp_ms in &stats.cause_timestamps_ms {
             self.record_to_commit.record(seconds_between(*timestamp_ms, now_ms).max(0.0));
         }
+        self.bound_samples(stats);
         let mut partitions = self.lock();
         for stats in &stats.partitions {
             // One that was revoked meanwhile is gone; its commit was lawful all the same.
@@ -256,9 +269,13 @@ impl Metrics {
         text
     }
 
-    /// Must be called now and then, or the histograms' samples pile up until the next [`Self::render`].
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
+    /// Folds the samples into the histograms' buckets where nobody scrapes, before they pile up.
+    fn bound_samples(&self, stats: &EpochStats) {
+        let new = stats.cause_timestamps_ms.len() + SAMPLES_OF_AN_EPOCH;
+        if self.samples.fetch_add(new, Ordering::Relaxed) + new >= SAMPLES_MAX {
+            self.samples.store(0, Ordering::Relaxed);
+            self.handle.run_upkeep();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Partition>> {

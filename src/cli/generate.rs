@@ -1,0 +1,373 @@
+//! `dce generate`: the synthetic bank to the standard output or to files. A folder holds `clicks.ndjson` and
+//! `labels.csv`, a data set as the trainers read it. Files get their names when they are whole.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::generate::{Bank, Change, Dirt, Label, Params, Record, Scenario, partition_of, write_json};
+
+/// Write the clickstream of a synthetic bank, one JSON object a line in order of arrival.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Args {
+    /// A folder (clicks.ndjson and labels.csv), or a file that ends in .ndjson, .jsonl or .json; without it the clicks go
+    /// to the standard output
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Where the labels go, if not into the folder
+    #[arg(long, value_name = "FILE")]
+    pub(super) labels: Option<PathBuf>,
+    /// How many customers the bank has
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) customers: u32,
+    /// End after so many events; without --days, the bank stays open as long as they take
+    #[arg(long, value_name = "N")]
+    pub(super) events: Option<u64>,
+    /// For how many days visits begin [default: 30, or as --events needs]
+    #[arg(long, value_name = "D", value_parser = positive)]
+    pub(super) days: Option<f64>,
+    /// The first moment: ISO 8601 (UTC unless it says otherwise) or milliseconds since the epoch
+    #[arg(long, value_name = "ISO|MS", default_value = "2026-01-01T00:00:00Z", value_parser = moment)]
+    pub(super) start: i64,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Arrivals out of order by up to S seconds
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    pub(super) shuffle: f64,
+    /// Share of events that arrive twice, within --shuffle or 5 seconds
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
+    pub(super) duplicate: f64,
+    /// Share of logouts that are lost
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
+    pub(super) drop_logout: f64,
+    /// All events of a share P of the customers arrive S seconds late: a gateway that lags
+    #[arg(long, num_args = 2, value_names = ["P", "S"], value_parser = seconds)]
+    pub(super) lag_customers: Option<Vec<f64>>,
+    /// Share of the apps that send a session id; others are known by channel and device
+    #[arg(long, value_name = "P", default_value_t = 0.7, value_parser = share)]
+    pub(super) session_ids: f64,
+    /// Share of the customers whose account is taken over once
+    #[arg(long, value_name = "P", default_value_t = 0.02, value_parser = share)]
+    pub(super) takeovers: f64,
+    /// Share of the customers for whom a bot fetches balances
+    #[arg(long, value_name = "P", default_value_t = 0.004, value_parser = share)]
+    pub(super) aggregators: f64,
+    /// The world changes: page-rename, layout-change or shock, and on which day (page-rename@12.5); can be repeated
+    #[arg(long, value_name = "WHAT@DAY", value_parser = scenario)]
+    pub(super) scenario: Vec<(Change, f64)>,
+    /// Each line names its partition of so many, by murmur2 of the customer as Java's producers do
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) partitions: Option<u32>,
+    /// The form of the clicks
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Json,
+}
+
+/// What a run made.
+#[derive(Debug, Default)]
+struct Summary {
+    events: u64,
+    sessions: u64,
+    sessions_stolen: u64,
+    first_record_time: i64,
+    last_record_time: i64,
+}
+
+/// Clicks go to `out` if the arguments name no file for them, else a summary does.
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let params = params(args)?;
+    let (clicks_path, labels_path) = places(args);
+    if let Some(folder) = clicks_path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
+    {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    }
+    let mut labels = labels_path.map(Draft::create).transpose()?;
+    if let Some(draft) = &mut labels {
+        writeln!(draft.writer, "{}", Label::HEADER)?;
+    }
+    let summary = match clicks_path {
+        None => match write(params, args.partitions, out, &mut labels) {
+            // Whoever reads the stream has enough of it, as `head` does.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        },
+        Some(path) => {
+            let mut clicks = Draft::create(path)?;
+            let summary = write(params, args.partitions, &mut clicks.writer, &mut labels)?;
+            clicks.publish()?;
+            summary
+        }
+    };
+    if let Some(draft) = labels {
+        draft.publish()?;
+    }
+    if args.out.is_some() {
+        writeln!(
+            out,
+            "{} events, {} sessions ({} of them a thief's), {} to {}",
+            summary.events,
+            summary.sessions,
+            summary.sessions_stolen,
+            iso(summary.first_record_time),
+            iso(summary.last_record_time),
+        )?;
+    }
+    Ok(())
+}
+
+fn params(args: &Args) -> anyhow::Result<Params> {
+    let days = match (args.days, args.events) {
+        (Some(days), _) => days,
+        (None, None) => 30.0,
+        (None, Some(events)) => Bank::days_for(args.customers, events),
+    };
+    let [lag_share, lag_s] = match args.lag_customers.as_deref() {
+        None => [0.0, 0.0],
+        Some([share, seconds]) if *share <= 1.0 => [*share, *seconds],
+        Some(other) => bail!("--lag-customers takes a share of 0 to 1 and seconds, not {other:?}"),
+    };
+    Ok(Params {
+        customers: args.customers,
+        start: args.start,
+        days,
+        open_end: args.days.is_none() && args.events.is_some(),
+        events_max: args.events,
+        session_id_share: args.session_ids,
+        takeovers: args.takeovers,
+        aggregators: args.aggregators,
+        dirt: Dirt {
+            shuffle_ms: ms(args.shuffle),
+            shuffle_share: 1.0,
+            duplicate: args.duplicate,
+            drop_logout: args.drop_logout,
+            lag_customers: lag_share,
+            lag_ms: ms(lag_s),
+        },
+        scenarios: args
+            .scenario
+            .iter()
+            .map(|(change, day)| Scenario { change: *change, at: args.start + ms(86_400.0 * day) })
+            .collect(),
+        ..Params::new(args.seed)
+    })
+}
+
+fn places(args: &Args) -> (Option<PathBuf>, Option<PathBuf>) {
+    let Some(out) = &args.out else { return (None, args.labels.clone()) };
+    let is_file = out.extension().is_some_and(|end| ["ndjson", "jsonl", "json"].iter().any(|name| end == *name));
+    if is_file {
+        return (Some(out.clone()), args.labels.clone());
+    }
+    (Some(out.join("clicks.ndjson")), Some(args.labels.clone().unwrap_or_else(|| out.join("labels.csv"))))
+}
+
+fn write(
+    params: Params,
+    partitions: Option<u32>,
+    out: &mut dyn Write,
+    labels: &mut Option<Draft>,
+) -> io::Result<Summary> {
+    const BLOCK: usize = 1 << 16;
+    let mut summary = Summary::default();
+    let mut bank = Bank::new(params);
+    let mut block = Vec::with_capacity(2 * BLOCK);
+    while let Some(Record { click, record_time }) = bank.next() {
+        let partition = partitions.map(|count| partition_of(click.customer_id.as_bytes(), count));
+        write_json(&mut block, &click, Some(record_time), partition)?;
+        block.push(b'\n');
+        if summary.events == 0 {
+            summary.first_record_time = record_time;
+        }
+        summary.events += 1;
+        summary.last_record_time = record_time;
+        if block.len() >= BLOCK {
+            out.write_all(&block)?;
+            block.clear();
+            write_labels(&mut bank, labels, &mut summary)?;
+        }
+    }
+    out.write_all(&block)?;
+    write_labels(&mut bank, labels, &mut summary)?;
+    out.flush()?;
+    summary.sessions = bank.sessions();
+    Ok(summary)
+}
+
+fn write_labels(bank: &mut Bank, labels: &mut Option<Draft>, summary: &mut Summary) -> io::Result<()> {
+    for Label { task, customer_id, session_id, event_time, label, split } in bank.take_labels() {
+        if task == "owner" {
+            summary.sessions_stolen += u64::from(label == "1");
+        }
+        if let Some(draft) = labels {
+            let session_id = session_id.as_deref().unwrap_or("");
+            writeln!(draft.writer, "{task},{customer_id},{session_id},{event_time},{label},{split}")?;
+        }
+    }
+    Ok(())
+}
+
+/// A file under another name until it is whole; dropped before, it leaves nothing.
+#[derive(Debug)]
+struct Draft {
+    path: PathBuf,
+    partial: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl Draft {
+    fn create(path: PathBuf) -> anyhow::Result<Self> {
+        let mut name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_owned();
+        name.push(".partial");
+        let partial = path.with_file_name(name);
+        let file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
+        Ok(Self { path, partial, writer: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    fn publish(mut self) -> anyhow::Result<()> {
+        self.writer.flush().with_context(|| format!("cannot write {}", self.partial.display()))?;
+        fs::rename(&self.partial, &self.path).with_context(|| format!("cannot name {}", self.path.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After `publish` there is nothing of that name.
+        fs::remove_file(&self.partial).ok();
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds of an argument; beyond the range, its end")]
+fn ms(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
+}
+
+fn iso(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
+fn moment(text: &str) -> Result<i64, String> {
+    let ms = if let Ok(ms) = text.parse::<i64>() {
+        Some(ms)
+    } else if let Ok(time) = text.parse::<Timestamp>() {
+        Some(time.as_millisecond())
+    } else {
+        let midnight = text.parse::<Date>().ok().map(|date| date.at(0, 0, 0, 0));
+        midnight.and_then(|time| TimeZone::UTC.to_timestamp(time).ok()).map(Timestamp::as_millisecond)
+    };
+    // Up to the year 5000, so that the days after it are times too.
+    ms.filter(|ms| (0..95_617_584_000_000).contains(ms))
+        .ok_or_else(|| "not a time like 2026-01-01T08:00:00Z, 2026-01-01 or 1767225600000".to_owned())
+}
+
+fn number(text: &str, high: f64, must: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|number| (0.0..=high).contains(number)).ok_or_else(|| must.to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, 1.0, "not a share of 0 to 1")
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, 1e9, "not a number of 0 or more")
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, 36_500.0, "not a number of days up to 36500")
+        .and_then(|days| if days > 0.0 { Ok(days) } else { Err("must be above 0".to_owned()) })
+}
+
+fn scenario(text: &str) -> Result<(Change, f64), String> {
+    let (what, day) = text.split_once('@').ok_or("not WHAT@DAY, like page-rename@12.5")?;
+    let change = Change::parse(what).ok_or("the changes are page-rename, layout-change and shock")?;
+    Ok((change, number(day, 36_500.0, "not a day like 12.5")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &str) -> Result<Args, String> {
+        let words = ["generate"].into_iter().chain(words.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.args).map_err(|error| error.to_string())
+    }
+
+    fn stdout(words: &str) -> String {
+        let mut out = Vec::new();
+        run(&args(words).unwrap(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_clicks_with_partition_and_record_time() {
+        let text = stdout("--customers 20 --events 300 --partitions 4 --start 2026-03-01 --shuffle 2");
+        assert_eq!(text.lines().count(), 300);
+        for line in text.lines() {
+            let click: serde_json::Value = serde_json::from_str(line).unwrap();
+            let customer = click["customer_id"].as_str().unwrap();
+            assert_eq!(click["partition"], partition_of(customer.as_bytes(), 4));
+            assert!(click["record_time"].as_i64() > click["event_time"].as_i64());
+            assert!(click["event_time"].as_i64() > Some(1_772_323_200_000));
+        }
+    }
+
+    #[test]
+    fn a_folder_becomes_a_data_set_of_whole_files() {
+        let folder = std::env::temp_dir().join(format!("dce-generate-{}", std::process::id()));
+        let words = format!("--customers 20 --days 10 --takeovers 0.5 --out {}", folder.join("bank").display());
+        let said = stdout(&words);
+        let read = |name: &str| fs::read_to_string(folder.join("bank").join(name)).unwrap();
+        assert!(said.starts_with(&format!("{} events, ", read("clicks.ndjson").lines().count())), "{said}");
+        let labels = read("labels.csv");
+        assert_eq!(labels.lines().next(), Some(Label::HEADER));
+        assert!(labels.lines().all(|line| line.split(',').count() == 6));
+        let names: Vec<_> = fs::read_dir(folder.join("bank")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn wrong_use_is_refused_by_name() {
+        let wrong = [
+            ("--duplicate 1.5", "--duplicate"),
+            ("--start yesterday", "--start"),
+            ("--days 0", "--days"),
+            ("--customers 0", "--customers"),
+            ("--partitions 0", "--partitions"),
+            ("--scenario page-rename", "--scenario"),
+            ("--scenario quake@3", "--scenario"),
+            ("--lag-customers 0.1", "--lag-customers"),
+        ];
+        for (words, flag) in wrong {
+            assert!(args(words).unwrap_err().contains(flag), "{words}");
+        }
+        let lag = args("--lag-customers 3 600").unwrap();
+        assert!(run(&lag, &mut Vec::new()).unwrap_err().to_string().contains("--lag-customers"));
+    }
+
+    #[test]
+    fn moments_are_read_in_three_forms() {
+        let ms = |text: &str| args(&format!("--start {text}")).unwrap().start;
+        assert_eq!(ms("2026-01-01"), 1_767_225_600_000);
+        assert_eq!(ms("2026-01-01T02:00:00+02:00"), 1_767_225_600_000);
+        assert_eq!(ms("1767225600000"), 1_767_225_600_000);
+    }
+}

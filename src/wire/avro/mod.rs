@@ -1,0 +1,138 @@
+//! Avro single-object encoding: which schema wrote a record, and reading it by that schema. Takes bytes and the schemas
+//! that are known, gives records. Nothing is built between the bytes and the record; apache-avro parses the schemas
+//! and is what the tests compare with.
+
+use std::collections::HashMap;
+
+use apache_avro::Schema;
+use apache_avro::rabin::Rabin;
+use serde::Deserialize;
+
+use super::click::Input;
+use super::error::{DecodeError, SchemaError};
+
+mod fingerprint;
+mod cursor;
+mod tree;
+mod click;
+mod record;
+
+pub use fingerprint::Fingerprint;
+
+use cursor::Cursor;
+use tree::Tree;
+
+/// What every single-object encoding begins with; the fingerprint of the writer's schema follows.
+pub(super) const MARKER: [u8; 2] = [0xc3, 0x01];
+
+/// Of the present schemas, in `schemas/`; a test computes them.
+pub const CLICK_EVENT: Fingerprint = Fingerprint(0x65f6_694d_bb5f_c4c6_u64.to_le_bytes());
+pub const CUSTOMER_EMBEDDING: Fingerprint = Fingerprint(0x6c3d_6484_d6cb_2a24_u64.to_le_bytes());
+pub const SESSION_SUMMARY: Fingerprint = Fingerprint(0x7ab0_92bc_7fdf_a543_u64.to_le_bytes());
+
+/// Every released version of each schema, the present one last.
+const CLICK_EVENTS: [&str; 1] = [include_str!("../../../schemas/released/1/ClickEvent.avsc")];
+const CUSTOMER_EMBEDDINGS: [&str; 1] = [include_str!("../../../schemas/released/1/CustomerEmbedding.avsc")];
+const SESSION_SUMMARIES: [&str; 1] = [include_str!("../../../schemas/released/1/SessionSummary.avsc")];
+
+/// The schemas that records may have been written by.
+#[derive(Debug)]
+pub struct Schemas {
+    clicks: HashMap<Fingerprint, click::Plan>,
+    embeddings: HashMap<Fingerprint, Tree>,
+    summaries: HashMap<Fingerprint, Tree>,
+}
+
+impl Schemas {
+    /// All versions that were ever released.
+    pub fn released() -> Self {
+        let mut schemas = Self { clicks: HashMap::new(), embeddings: HashMap::new(), summaries: HashMap::new() };
+        for avsc in CLICK_EVENTS {
+            schemas.register_click(avsc).expect("a released schema can be read");
+        }
+        for (trees, released) in
+            [(&mut schemas.embeddings, CUSTOMER_EMBEDDINGS), (&mut schemas.summaries, SESSION_SUMMARIES)]
+        {
+            for avsc in released {
+                let schema = Writer::parse(avsc).expect("a released schema is a schema");
+                for fingerprint in schema.fingerprints {
+                    let tree = Tree::of(&schema.schema).expect("a released schema defines what it names");
+                    trees.insert(fingerprint, tree);
+                }
+            }
+        }
+        schemas
+    }
+
+    /// Takes a further schema that ClickEvents are written by, and gives the fingerprint that it is known by.
+    pub fn register_click(&mut self, avsc: &str) -> Result<Fingerprint, SchemaError> {
+        let schema = Writer::parse(avsc)?;
+        for fingerprint in schema.fingerprints {
+            self.clicks.insert(fingerprint, click::Plan::of(&schema.schema)?);
+        }
+        Ok(schema.fingerprints[0])
+    }
+
+    /// Whether records by this schema can be read.
+    pub fn knows(&self, fingerprint: Fingerprint) -> bool {
+        self.clicks.contains_key(&fingerprint)
+            || self.embeddings.contains_key(&fingerprint)
+            || self.summaries.contains_key(&fingerprint)
+    }
+
+    /// Reads a ClickEvent in single-object encoding.
+    pub fn decode_click<'a>(&self, bytes: &'a [u8]) -> Result<Input<'a>, DecodeError> {
+        let (fingerprint, body) = framed(bytes)?;
+        let plan = self.clicks.get(&fingerprint).ok_or(DecodeError::UnknownSchema { fingerprint })?;
+        plan.read(body)
+    }
+
+    pub(super) fn decode_embedding<'a, R: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<R, DecodeError> {
+        decode_by(&self.embeddings, bytes)
+    }
+
+    pub(super) fn decode_summary<'a, R: Deserialize<'a>>(&self, bytes: &'a [u8]) -> Result<R, DecodeError> {
+        decode_by(&self.summaries, bytes)
+    }
+}
+
+fn decode_by<'a, R: Deserialize<'a>>(trees: &HashMap<Fingerprint, Tree>, bytes: &'a [u8]) -> Result<R, DecodeError> {
+    let (fingerprint, body) = framed(bytes)?;
+    let tree = trees.get(&fingerprint).ok_or(DecodeError::UnknownSchema { fingerprint })?;
+    let mut cursor = Cursor::new(body);
+    let read = R::deserialize(record::ValueReader { tree, id: Tree::ROOT, cursor: &mut cursor, depth: 0 })?;
+    cursor.finished()?;
+    Ok(read)
+}
+
+/// The writer's fingerprint and the record's own bytes.
+fn framed(bytes: &[u8]) -> Result<(Fingerprint, &[u8]), DecodeError> {
+    let truncated = DecodeError::Truncated { field: "the single-object header" };
+    let rest = bytes.strip_prefix(&MARKER).ok_or(truncated.clone())?;
+    let (fingerprint, body) = rest.split_first_chunk().ok_or(truncated)?;
+    Ok((Fingerprint(*fingerprint), body))
+}
+
+/// A schema that records were written by.
+struct Writer {
+    schema: Schema,
+    /// The specification's, and apache-avro's own.
+    fingerprints: [Fingerprint; 2],
+}
+
+impl Writer {
+    fn parse(avsc: &str) -> Result<Self, SchemaError> {
+        let not_a_schema = |why: String| SchemaError::NotASchema { why };
+        let json = serde_json::from_str(avsc).map_err(|fault| not_a_schema(fault.to_string()))?;
+        // apache-avro panics on some names that are none, and one schema of somebody's must not end the process.
+        let parsed = std::panic::catch_unwind(|| {
+            let schema = Schema::parse(&json).map_err(|fault| fault.to_string())?;
+            let own = schema.fingerprint::<Rabin>().bytes.try_into();
+            let own = Fingerprint(own.map_err(|_| "its fingerprint is not 64 bits".to_owned())?);
+            Ok((schema, own))
+        });
+        let (schema, own) =
+            parsed.unwrap_or_else(|_| Err("the parser gave up on it".to_owned())).map_err(not_a_schema)?;
+        Ok(Self { schema, fingerprints: [Fingerprint::of(&json), own] })
+    }
+}
