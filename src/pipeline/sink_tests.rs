@@ -225,6 +225,7 @@ fn an_empty_epoch_still_commits_its_offsets() {
 
 #[test]
 fn what_the_coordinator_will_do_later_is_waited_for() {
+    let bed = Bed::new();
     use Answer::{
         RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS as CONCURRENT,
         RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE as AWAY,
@@ -237,7 +238,7 @@ fn what_the_coordinator_will_do_later_is_waited_for() {
         (Api::TxnOffsetCommit, LOADING),
         (Api::EndTxn, Answer::RD_KAFKA_RESP_ERR__TRANSPORT),
     ] {
-        let (outcome, next) = Bed::new().answers(api, &[answer]);
+        let (outcome, next) = bed.answers(api, &[answer]);
         assert!(matches!(outcome, Outcome::Committed(_)), "{api:?} {answer:?}: {outcome:?}");
         assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
     }
@@ -245,6 +246,7 @@ fn what_the_coordinator_will_do_later_is_waited_for() {
 
 #[test]
 fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
+    let bed = Bed::new();
     for (api, answer) in [
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
@@ -255,7 +257,7 @@ fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
         (Api::Produce, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
         (Api::EndTxn, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID),
     ] {
-        let (outcome, next) = Bed::new().answers(api, &[answer]);
+        let (outcome, next) = bed.answers(api, &[answer]);
         assert!(matches!(outcome, Outcome::Aborted { .. }), "{api:?} {answer:?}: {outcome:?}");
         assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
     }
@@ -263,6 +265,7 @@ fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
 
 #[test]
 fn a_fenced_producer_is_at_its_end() {
+    let bed = Bed::new();
     // Where the commit is the first call to hear of it, it counts as unknown.
     for (api, answer) in [
         (Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
@@ -270,7 +273,7 @@ fn a_fenced_producer_is_at_its_end() {
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
         (Api::AddPartitionsToTxn, Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE),
     ] {
-        let (outcome, _) = Bed::new().answers(api, &[answer]);
+        let (outcome, _) = bed.answers(api, &[answer]);
         let ended = matches!(outcome, Outcome::Fatal { .. } | Outcome::UnknownOutcome { .. });
         assert!(ended, "{api:?} {answer:?}: {outcome:?}");
     }
@@ -278,16 +281,16 @@ fn a_fenced_producer_is_at_its_end() {
 
 #[test]
 fn a_commit_that_was_refused_for_good_or_not_answered_is_unknown() {
+    let mut bed = Bed::new();
     for answer in [
         Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
         Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
         Answer::RD_KAFKA_RESP_ERR_UNKNOWN,
     ] {
-        let (outcome, _) = Bed::new().answers(Api::EndTxn, &[answer]);
+        let (outcome, _) = bed.answers(Api::EndTxn, &[answer]);
         assert!(matches!(outcome, Outcome::UnknownOutcome { .. }), "{answer:?}: {outcome:?}");
     }
 
-    let mut bed = Bed::new();
     bed.settings.transaction_timeout = Duration::from_secs(1);
     let mut sink = bed.sink();
     bed.cluster.request_errors(Api::EndTxn, &[Answer::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 2_000]);
@@ -312,4 +315,24 @@ fn without_a_membership_nothing_is_committed() {
     assert!(matches!(publish(&mut sink, epoch_of(-1)), Outcome::Aborted { .. }));
     assert_eq!(read(&bed, "embeddings", 0), "");
     assert!(matches!(publish(&mut sink, epoch_of(0)), Outcome::Committed(_)));
+}
+
+#[test]
+fn a_call_that_does_not_come_back_is_told_and_not_waited_for() {
+    let (epochs, never_taken) = sync_channel(1);
+    let (never_given, outcomes) = sync_channel(1);
+    let thread = std::thread::spawn(move || {
+        let _held: (Receiver<Epoch>, SyncSender<Outcome>) = (never_taken, never_given);
+        std::thread::park_timeout(WAIT);
+    });
+    let epoch_max = Duration::from_millis(50);
+    let mut sink = SinkHandle { epochs: Some(epochs), outcomes, thread: Some(thread), under_way: None, epoch_max };
+    assert!(sink.outcome(Duration::ZERO).is_none(), "no epoch, no outcome");
+    sink.submit(epoch());
+    assert!(sink.outcome(Duration::from_millis(1)).is_none(), "it has time left");
+    let outcome = sink.outcome(Duration::from_millis(100));
+    assert!(matches!(outcome, Some(Outcome::Hung { .. })), "{outcome:?}");
+    let dropping = Deadline::after(WAIT);
+    drop(sink);
+    assert!(!dropping.passed());
 }

@@ -480,3 +480,7 @@ fn each_well(list: &TopicPartitionList, doing: &'static str) -> Result<(), Sourc
         })
     })
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+//! The source against librdkafka's mock cluster, as in the demo: it balances groups and keeps records, but remembers no
+//! offsets that a transaction committed. Sharing and restarts are tested on a real broker.
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+
+use super::*;
+
+const WAIT: Duration = Duration::from_secs(20);
+const LIMITS: CollectLimits =
+    CollectLimits { events_max: 7, bytes_max: 1 << 20, wait_max: Duration::from_secs(1), idle_max: WAIT };
+
+struct Bed {
+    /// Ends with the bed.
+    _cluster: MockCluster<'static, DefaultProducerContext>,
+    settings: SourceSettings,
+}
+
+impl Bed {
+    /// With ten records in each of two partitions.
+    fn new() -> Self {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("clicks", 2, 1).expect("a topic");
+        let settings = SourceSettings {
+            client: ClientSettings::of(&cluster.bootstrap_servers()),
+            topic: "clicks".to_owned(),
+            application: "app".to_owned(),
+            slot: "0".to_owned(),
+            prefetch_kbytes: 1 << 10,
+        };
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            settings.client.plain_producer().create().expect("a producer");
+        for n in 0..20 {
+            let value = n.to_string();
+            let record = BaseRecord::to("clicks").partition(n % 2).key("k").payload(&value);
+            producer.send(record).map_err(|(error, _)| error).expect("room for few records");
+        }
+        producer.flush(WAIT).expect("stored");
+        Self { _cluster: cluster, settings }
+    }
+
+    /// A source that has its partitions, and has not answered yet.
+    fn source(&self) -> Source {
+        let mut source = Source::new(&self.settings).expect("a source");
+        let collected = source.collect(&LIMITS).expect("a rebalance");
+        assert_eq!(collected.rebalances, [Rebalance::Assigned(vec![0, 1])]);
+        assert!(collected.batch.is_empty(), "nothing is read before the answer");
+        source
+    }
+}
+
+#[test]
+fn records_come_in_order_up_to_the_limits() {
+    let bed = Bed::new();
+    let mut source = bed.source();
+    let committed = source.committed(&[0, 1], WAIT).expect("an answer");
+    assert_eq!(committed, [(0, None), (1, None)]);
+    source.assign(&[(0, StartAt::Earliest), (1, StartAt::Offset(ResumeAt(4)))]).expect("assigned");
+    assert!(source.group_metadata().expect("a member").generation() > 0);
+    assert_eq!(source.watermarks(1, WAIT).expect("an answer"), (0, 10));
+
+    let mut offsets = [Vec::new(), Vec::new()];
+    let mut resume = Vec::new();
+    while offsets[0].len() + offsets[1].len() < 16 {
+        let batch = source.collect(&LIMITS).expect("records").batch;
+        assert!((1..=7).contains(&batch.len()), "{}", batch.len());
+        for record in batch.records() {
+            let Position { partition, offset } = record.position;
+            assert_eq!(record.value, Some((offset * 2 + i64::from(partition)).to_string().as_bytes()));
+            assert_eq!((record.key, record.traceparent), (Some(b"k".as_slice()), None));
+            assert!(record.timestamp_ms.is_some());
+            offsets[usize::try_from(partition).expect("0 or 1")].push(offset);
+        }
+        resume.extend(batch.resume());
+    }
+    assert_eq!(offsets, [(0..10).collect::<Vec<_>>(), (4..10).collect()]);
+    assert!(resume.contains(&(0, ResumeAt(10))) && resume.contains(&(1, ResumeAt(10))), "{resume:?}");
+    assert_eq!(source.cached_end(0), Some(10));
+
+    // Nothing more: a collection ends by itself.
+    let idle = CollectLimits { idle_max: Duration::from_millis(20), ..LIMITS };
+    assert!(source.collect(&idle).expect("nothing").batch.is_empty());
+
+    // Again from the middle, and nothing of what was fetched before.
+    source.seek(&[(0, ResumeAt(8))], WAIT).expect("sought");
+    let batch =
+        source.collect(&CollectLimits { wait_max: Duration::from_millis(200), ..LIMITS }).expect("records").batch;
+    assert_eq!(batch.records().map(|record| record.position.offset).collect::<Vec<_>>(), [8, 9]);
+}
+
+#[test]
+fn a_source_closes_with_a_rebalance_unanswered() {
+    let bed = Bed::new();
+    drop(bed.source());
+}
+
+#[test]
+fn a_lost_offset_stops_loudly() {
+    let bed = Bed::new();
+    let mut source = bed.source();
+    source.assign(&[(0, StartAt::Offset(ResumeAt(99))), (1, StartAt::Offset(ResumeAt(10)))]).expect("assigned");
+    let error = source.collect(&LIMITS).expect_err("there is no offset 99");
+    assert!(matches!(error, SourceError::OffsetLost { partition: 0, .. }), "{error}");
+}
