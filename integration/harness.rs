@@ -233,7 +233,7 @@ pub(crate) struct Dce {
 }
 
 impl Dce {
-    pub(crate) fn pid(&self) -> u32 {
+    fn pid(&self) -> u32 {
         self.child.id()
     }
 

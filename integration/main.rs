@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "DCE_TEST_BOOTSTRAP comes by the environment; waiting has deadlines")]
 #![allow(clippy::print_stderr, reason = "what a failed process said")]
 
-#[expect(dead_code, reason = "the tests of the whole program come with it")]
 mod harness;
 mod copier;
 mod source_and_sink;
 mod topics;
+mod pipeline;

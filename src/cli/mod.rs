@@ -14,6 +14,7 @@ use crate::telemetry::logs;
 
 mod output;
 mod signals;
+mod demo;
 mod run;
 mod sessions;
 mod generate;
@@ -44,6 +45,8 @@ then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the pipeline at work: a broker inside, a generated bank, a live view. Needs no Kafka.
+    Demo(demo::Arguments),
     /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
     Run(run::Arguments),
     /// Cut clicks into sessions by the session rules, without Kafka.
@@ -140,6 +143,7 @@ fn run(
     let layers = Layers { file, environment, sets: arguments.set, flags: Vec::new() };
     let frame = Frame { layers, json: arguments.json, output: output.clone(), colours };
     match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments, &frame),
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
         Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),

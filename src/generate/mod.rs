@@ -26,7 +26,7 @@ mod plan;
 mod dirt;
 mod open;
 mod bank;
-mod live;
+pub mod live;
 mod json;
 mod partition;
 #[cfg(test)]

@@ -31,8 +31,8 @@ const IDLE_MAX: Duration = Duration::from_millis(50);
 const IDLE_COMMITTING_MAX: Duration = Duration::from_millis(1);
 /// How long an outcome is waited for at a time.
 const OUTCOME_LOOK: Duration = Duration::from_millis(500);
-/// Sinks lost in a row, without a commit between, before the worker gives up.
-const LOST_SINKS_MAX: u32 = 3;
+/// Epochs that were not committed, in a row, before the worker gives up: what the broker never takes is not tried for ever.
+const FAILURES_MAX: u32 = 10;
 
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -97,7 +97,7 @@ pub fn run(
         partitions: Partitions::default(),
         begun: BTreeMap::new(),
         under_way: None,
-        lost_sinks: 0,
+        failures: 0,
         sink,
         source,
     };
@@ -130,7 +130,8 @@ struct Worker<'w, 's> {
     begun: BTreeMap<i32, ResumeAt>,
     /// Of the epoch that is being committed: its counts, and since when.
     under_way: Option<(EpochStats, Uptime)>,
-    lost_sinks: u32,
+    /// Epochs not committed since the last commit.
+    failures: u32,
     sink: SinkHandle,
     source: Source,
 }
@@ -165,7 +166,8 @@ impl Worker<'_, '_> {
             // Thrown out of the group: the partitions are somebody else's by now, and a rebalance will say so.
             Err(SourceError::NotMember) => {
                 drop(batch);
-                return self.go_back(AbortCause::Rebalance, "not a member of the group");
+                // What is under way is decided first: positions are read as committed.
+                return if self.finish()? { self.go_back(AbortCause::Rebalance, "not a member of the group") } else { Ok(()) };
             }
             Err(error) => return Err(error.into()),
         };
@@ -243,7 +245,7 @@ impl Worker<'_, '_> {
         let (cause, why, is_sink_lost) = match self.sink.outcome(wait) {
             None => return Ok(true),
             Some(Outcome::Committed(_)) => {
-                self.lost_sinks = 0;
+                self.failures = 0;
                 self.committed();
                 return Ok(true);
             }
@@ -252,11 +254,11 @@ impl Worker<'_, '_> {
             Some(Outcome::UnknownOutcome { why }) => (AbortCause::UnknownOutcome, why, true),
             Some(Outcome::Hung { why }) => return Err(WorkerError::Hung { why }),
         };
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX {
+            return Err(WorkerError::NothingCommits { id: self.settings.sink.transactional_id.clone(), why });
+        }
         if is_sink_lost {
-            self.lost_sinks += 1;
-            if self.lost_sinks >= LOST_SINKS_MAX {
-                return Err(WorkerError::SinkLost { id: self.settings.sink.transactional_id.clone(), why });
-            }
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
             self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.settings.encoding))?;
         }

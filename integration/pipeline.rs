@@ -1,0 +1,259 @@
+//! The whole program on a real broker: `dce run` against `dce sessions` on the same records, killed and not killed.
+//! `DCE_TEST_CLICKS=FILE` takes another stream than the generated one (lines with partition 0 and 1 and record_time).
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{Bed, Click, Dce};
+
+const PARTITIONS: usize = 2;
+
+/// What a customer's rows are, in order.
+type Rows = BTreeMap<String, Vec<Value>>;
+
+/// Output of the binary itself.
+fn dce_says(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_dce")).args(arguments).output().expect("the binary starts");
+    assert!(output.status.success(), "dce {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn dirty_clicks(seed: &str) -> String {
+    if let Ok(path) = std::env::var("DCE_TEST_CLICKS") {
+        return std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("DCE_TEST_CLICKS={path}: {error}"));
+    }
+    let customers = "--customers=300 --events=12000 --partitions=2 --takeovers=0.1";
+    let dirt = "--shuffle=30 --duplicate=0.05 --drop-logout=0.2";
+    let arguments = format!("generate --seed={seed} {customers} {dirt} --lag-customers 0.1 600");
+    dce_says(&arguments.split(' ').collect::<Vec<_>>())
+}
+
+/// The sessionizer's own rows for the lines: session rows by customer, and how many were rejected by reason.
+fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("clicks.ndjson"));
+    std::fs::write(&path, clicks).expect("a temporary file");
+    let path_text = path.to_str().expect("UTF-8");
+    let said = dce_says(&[&["sessions", "--json", path_text], flags].concat());
+    std::fs::remove_file(&path).expect("it is ours");
+    let (mut sessions, mut rejects) = (Rows::new(), BTreeMap::new());
+    for line in said.lines() {
+        let row: Value = serde_json::from_str(line).expect("a row");
+        match row["what"].as_str() {
+            Some("session") => sessions.entry(text(&row["customer_id"])).or_default().push(row),
+            Some("reject") => *rejects.entry(text(&row["why"])).or_default() += 1,
+            _ => {}
+        }
+    }
+    (sessions, rejects)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+struct Outputs {
+    input: String,
+    embeddings: String,
+    live: String,
+    sessions: String,
+    rejected: String,
+}
+
+impl Outputs {
+    fn new(bed: &Bed, input: &str, what: &str) -> Self {
+        let topic = |name: &str| bed.topic(&format!("{what}-{name}"), PARTITIONS);
+        Self {
+            input: input.to_owned(),
+            embeddings: topic("embeddings"),
+            live: topic("live"),
+            sessions: topic("sessions"),
+            rejected: topic("rejected"),
+        }
+    }
+
+    fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
+        let settings = [
+            format!("app.id={}", bed.name(app)),
+            format!("topics.clickstream={}", self.input),
+            format!("topics.embeddings={}", self.embeddings),
+            format!("topics.embeddings_live={}", self.live),
+            format!("topics.sessions={}", self.sessions),
+            format!("topics.rejected={}", self.rejected),
+            "http.listen=off".to_owned(),
+        ];
+        let mut arguments = vec!["run"];
+        for setting in settings.iter().map(String::as_str).chain(more.iter().copied()) {
+            arguments.extend(["--set", setting]);
+        }
+        bed.dce(&arguments)
+    }
+
+    /// The sessions topic by customer, in the form of the sessionizer's rows.
+    fn session_rows(&self, bed: &Bed) -> Rows {
+        let mut rows = Rows::new();
+        for got in bed.read_all(&self.sessions) {
+            let value: Value = serde_json::from_str(&got.value.expect("a value")).expect("JSON");
+            rows.entry(got.key.expect("a key")).or_default().push(value);
+        }
+        rows
+    }
+}
+
+/// All records of a topic without what two runs may differ in.
+fn records(bed: &Bed, topic: &str) -> BTreeMap<i32, Vec<Value>> {
+    let mut records: BTreeMap<i32, Vec<Value>> = BTreeMap::new();
+    for got in bed.read_all(topic) {
+        let mut value: Value = serde_json::from_str(&got.value.expect("a value")).expect("JSON");
+        assert_eq!(value["source_partition"], got.partition, "outputs go to the input's partition");
+        value.as_object_mut().expect("an object").remove("emitted_at");
+        records.entry(got.partition).or_default().push(value);
+    }
+    records
+}
+
+fn assert_same_sessions(found: &Rows, want: &Rows) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>(), "the same customers");
+    for (customer, want) in want {
+        let found = &found[customer];
+        assert_eq!(found.len(), want.len(), "{customer}: each session once");
+        for (found, want) in found.iter().zip(want) {
+            let pairs = [
+                ("sequence", "sequence"),
+                ("session_key", "key"),
+                ("session_uid", "uid"),
+                ("revision", "revision"),
+                ("session_start", "start"),
+                ("session_end", "end"),
+                ("opened_by", "opened_by"),
+                ("close_reason", "reason"),
+                ("event_ids", "events"),
+            ];
+            for (ours, theirs) in pairs {
+                assert_eq!(found[ours], want[theirs], "{customer}: {ours} of {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_topics_hold_what_the_sessionizer_says() {
+    let bed = Bed::new("pipeline");
+    let clicks = dirty_clicks("1");
+    let (want, rejects) = expected(&bed, &clicks, &[]);
+    let count: usize = want.values().map(Vec::len).sum();
+    let input = bed.topic("clicks", PARTITIONS);
+    bed.produce_ndjson(&input, &clicks);
+    let outputs = Outputs::new(&bed, &input, "a");
+    let mut dce = outputs.run(&bed, "a", &[]);
+    bed.collector(&outputs.sessions).until(count);
+    dce.signal("TERM");
+    assert!(dce.wait().success(), "SIGTERM drains and is a success:\n{}", dce.said());
+
+    assert_same_sessions(&outputs.session_rows(&bed), &want);
+    let rejected: usize = rejects.iter().filter(|(why, _)| *why != "duplicate").map(|(_, n)| n).sum();
+    assert_eq!(bed.read_all(&outputs.rejected).len(), rejected, "{rejects:?}; a duplicate is only counted");
+    let embeddings: Vec<Value> = records(&bed, &outputs.embeddings).into_values().flatten().collect();
+    assert_eq!(embeddings.len(), count, "an embedding a session");
+    for record in embeddings {
+        let vector: Vec<f64> = record["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+        assert!((length - 1.0).abs() < 1e-5, "unit length: {length}");
+        let is_first = record["sequence"] == 1;
+        assert_eq!(record["cosine_shift"].is_null(), is_first, "{record}");
+    }
+}
+
+#[test]
+fn a_killed_worker_changes_nothing() {
+    let bed = Bed::new("killed");
+    let clicks = dirty_clicks("2");
+    let flags = ["--provisional-every", "3"];
+    let settings = ["provisional.every_events=3", "epoch.events_max=500"];
+    let (want, _) = expected(&bed, &clicks, &flags);
+    let count: usize = want.values().map(Vec::len).sum();
+    let input = bed.topic("clicks", PARTITIONS);
+    bed.produce_ndjson(&input, &clicks);
+
+    let calm = Outputs::new(&bed, &input, "calm");
+    let dce = calm.run(&bed, "calm", &settings);
+    bed.collector(&calm.sessions).until(count);
+    drop(dce);
+
+    let killed = Outputs::new(&bed, &input, "killed");
+    let mut seen = bed.collector(&killed.sessions);
+    for part in 1..4 {
+        let mut dce = killed.run(&bed, "killed", &settings);
+        seen.until(count * part / 4);
+        dce.kill();
+    }
+    let _dce = killed.run(&bed, "killed", &settings);
+    seen.until(count);
+
+    assert_same_sessions(&killed.session_rows(&bed), &want);
+    for (calm, killed) in [(&calm.embeddings, &killed.embeddings), (&calm.live, &killed.live)] {
+        let (want, found) = (records(&bed, calm), records(&bed, killed));
+        for (partition, want) in want {
+            assert_eq!(found[&partition], want, "partition {partition}: the same records in the same order, each once");
+        }
+    }
+}
+
+#[test]
+fn bad_records_are_set_aside_with_their_reason_and_the_stream_goes_on() {
+    let bed = Bed::new("bad");
+    let input = bed.topic("clicks", PARTITIONS);
+    let outputs = Outputs::new(&bed, &input, "bad");
+    let click = |id: &str, customer: &str, time: i64, kind: &str| {
+        format!(r#"{{"event_id":"{id}","customer_id":"{customer}","event_time":{time},"kind":"{kind}","name":"home"}}"#)
+    };
+    let at = |key: Option<&str>, value: &str| Click {
+        key: key.map(str::to_owned),
+        timestamp_ms: Some(1_000_000),
+        ..Click::new(0, "", value)
+    };
+    let mut good = at(Some("ana"), &click("e1", "ana", 999_000, "LOGIN"));
+    good.headers = vec![("traceparent".into(), "00-1-2-01".into())];
+    let long = "x".repeat(257);
+    bed.produce(
+        &input,
+        [
+            good,
+            at(Some("ana"), "{\"event_id\":"),
+            at(None, &click("e2", "ana", 999_001, "ACTION")),
+            at(Some("ben"), &click("e3", "ana", 999_002, "ACTION")),
+            at(Some(""), &click("e4", "", 999_003, "ACTION")),
+            at(Some("ana"), &click("e5", "ana", 9_000_000_000_000, "ACTION")),
+            at(Some("ana"), &click(&long, "ana", 999_004, "ACTION")),
+            at(Some("ana"), &click("e6", "ana", 999_500, "LOGOUT")),
+        ],
+    );
+    let _dce = outputs.run(&bed, "bad", &[]);
+    let mut rejected = bed.collector(&outputs.rejected);
+    let reasons: Vec<String> = rejected.until(6).iter().map(|got| got.headers["dce-reason"].clone()).collect();
+    assert_eq!(reasons, ["decode", "key", "key", "customer", "future", "decode"]);
+    let got = &rejected.until(6)[4];
+    assert_eq!(got.key.as_deref(), Some("ana"));
+    assert_eq!(got.headers["dce-source-topic"], input);
+    assert_eq!(got.headers["dce-source-offset"], "5");
+    assert!(got.value.as_deref().is_some_and(|value| value.contains("9000000000000")), "the bytes as they came");
+    let mut embeddings = bed.collector(&outputs.embeddings);
+    let record: Value = serde_json::from_str(embeddings.until(1)[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((&record["event_count"], &record["close_reason"]), (&Value::from(2), &Value::from("LOGOUT")));
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start_with_its_fix() {
+    let bed = Bed::new("refused");
+    let missing = format!("topics.clickstream={}", bed.name("nowhere"));
+    let cases = [
+        (vec!["run", "--set", &missing], "--create-topics"),
+        (vec!["run", "--create-topics", "--set", &missing, "--set", "model.path=models/none"], "models/none"),
+    ];
+    for (arguments, fix) in cases {
+        let mut dce = bed.dce(&[arguments, vec!["--set", "http.listen=off"]].concat());
+        assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
+        assert!(dce.said().contains(fix), "{}", dce.said());
+    }
+}

@@ -1,0 +1,388 @@
+//! `dce demo`: the real pipeline on a broker inside this process, fed by a generated bank at a steady rate, with a live
+//! view. The broker is librdkafka's mock cluster: it neither isolates readers from open transactions nor remembers
+//! offsets, and it keeps 5 MiB a partition, so the generator waits for the reader.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::message::Message as _;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::json;
+
+use super::run::{load_model, worker_settings};
+use super::{Frame, stop_on_signals};
+use crate::config::{Config, FlagSetting};
+use crate::generate::live::{Live, LiveParams};
+use crate::generate::partition_of;
+use crate::health::Health;
+use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents};
+use crate::pipeline::worker::{self, Watch};
+use crate::stop::Stop;
+use crate::telemetry::Clock;
+use crate::telemetry::metrics::{EpochStats, Metrics};
+use crate::types::RejectReason;
+use crate::wire::avro::Schemas;
+use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind};
+
+const PARTITIONS: u32 = 4;
+/// Produced and not yet committed at the most: far below the 5 MiB that the broker keeps a partition.
+const AHEAD_MAX: u64 = 10_000;
+/// How long the end waits for the last records to be committed.
+const DRAIN_MAX_MS: u64 = 20_000;
+const LOOK: Duration = Duration::from_millis(200);
+/// Embeddings shown.
+const SHOWN: usize = 8;
+/// Latencies kept for the percentiles.
+const LATENCIES_MAX: usize = 5_000_000;
+
+/// Show the pipeline at work: a broker inside, a generated bank, a live view. Needs no Kafka.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// End after so many clicks.
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// End after so many seconds [default: 30, or as --events needs].
+    #[arg(long, value_name = "S")]
+    seconds: Option<u64>,
+    /// Clicks a second.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    rate: u32,
+    /// The same seed gives the same bank.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What the view shows, written by the threads.
+#[derive(Default)]
+struct Seen {
+    produced: u64,
+    records: u64,
+    sessions: u64,
+    revisions: u64,
+    embeddings: u64,
+    duplicates: u64,
+    rejects: BTreeMap<&'static str, u64>,
+    open_sessions: BTreeMap<i32, u64>,
+    customers: BTreeMap<i32, u64>,
+    /// Produce to commit, in milliseconds.
+    latencies_ms: Vec<u32>,
+    last: VecDeque<CustomerEmbedding>,
+    failure: Option<String>,
+}
+
+type Shared = Arc<Mutex<Seen>>;
+
+fn lock(seen: &Shared) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
+    let cluster = MockCluster::new(1).map_err(|error| anyhow!("the broker inside cannot be made: {error}"))?;
+    let config = demo_config(frame, &cluster.bootstrap_servers())?;
+    frame.start_logs(&config)?;
+    let topics = &config.topics;
+    for topic in topics.written().into_iter().chain([topics.clickstream.as_str()]) {
+        let partitions = i32::try_from(PARTITIONS).unwrap_or(1);
+        cluster.create_topic(topic, partitions, 1).map_err(|error| anyhow!("topic {topic}: {error}"))?;
+    }
+    let mut model = load_model(frame, &config)?;
+    let clock = Clock::start();
+    let (generating, working) = (stop_on_signals()?, Stop::new());
+    let seen = Shared::default();
+    let wants_view = !frame.json;
+    if wants_view {
+        frame.output.line(INTRODUCTION)?;
+    }
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let generator = named("generator", scope, || generate(arguments, &config, clock, &seen, &generating))?;
+        let reader = named("reader", scope, || read(&config, &seen, &working))?;
+        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, &working))?;
+        let shown = show(arguments, frame, clock, &seen, &generating, &generator);
+        generating.stop();
+        drain(clock, &seen, &pipeline);
+        working.stop();
+        for thread in [generator, reader, pipeline] {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
+        shown
+    })?;
+    summary(frame, clock, &lock(&seen))
+}
+
+const INTRODUCTION: &str = "\
+dce demo: a generated bank's clicks → sessions → embeddings, through the real pipeline and model.
+The broker is inside this process: it shows readers what is not yet committed, and forgets offsets; a real Kafka does neither.";
+
+fn named<'s, T: Send + 's>(
+    name: &str,
+    scope: &'s std::thread::Scope<'s, '_>,
+    work: impl FnOnce() -> T + Send + 's,
+) -> anyhow::Result<std::thread::ScopedJoinHandle<'s, T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).context("no thread can be started")
+}
+
+/// A bank's day in seconds: forgotten sessions close while one looks.
+fn demo_config(frame: &Frame, bootstrap: &str) -> anyhow::Result<Config> {
+    let set = |key, value: &str| FlagSetting { flag: "demo", key, value: value.to_owned() };
+    Ok(frame.config(vec![
+        set("kafka.bootstrap", bootstrap),
+        set("app.id", "dce-demo"),
+        set("session.gap", "30s"),
+        set("session.allowed_lateness", "5s"),
+        set("provisional.every_events", "5"),
+        set("http.listen", "off"),
+        set("log.level", "warn,rdkafka=error"),
+    ])?)
+}
+
+/// Clicks at a steady rate, whatever the pipeline does, but never far ahead of it.
+fn generate(arguments: &Arguments, config: &Config, clock: Clock, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
+    let client = ClientSettings::from(&config.kafka);
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        ThreadedProducer::from_config_and_context(&client.plain_producer(), DefaultProducerContext)?;
+    let mut bank = Live::new(LiveParams::new(arguments.seed, f64::from(arguments.rate), clock.wall_ms()));
+    let events_max = arguments.events.unwrap_or(u64::MAX);
+    let mut produced = 0;
+    while produced < events_max && !stop.is_stopped() {
+        let click = bank.next();
+        let early_ms = u64::try_from(click.due_ms - clock.wall_ms()).unwrap_or(0);
+        if early_ms > 0 && stop.wait(Duration::from_millis(early_ms)) {
+            break;
+        }
+        while produced.saturating_sub(lock(seen).records) >= AHEAD_MAX {
+            if stop.wait(Duration::from_millis(2)) {
+                return Ok(());
+            }
+        }
+        let partition = partition_of(click.key.as_deref().unwrap_or_default(), PARTITIONS);
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&config.topics.clickstream);
+        record.partition = i32::try_from(partition).ok();
+        record.key = click.key.as_deref();
+        record.payload = Some(&click.value);
+        record.timestamp = Some(clock.wall_ms());
+        producer.send(record).map_err(|(error, _)| anyhow!("the broker inside takes no click: {error}"))?;
+        produced += 1;
+        lock(seen).produced = produced;
+    }
+    producer.flush(Duration::from_secs(10))?;
+    Ok(())
+}
+
+fn work(
+    config: &Config,
+    model: &mut crate::model::onnx::OnnxModel,
+    clock: Clock,
+    seen: &Shared,
+    stop: &Stop,
+) -> anyhow::Result<()> {
+    let (health, metrics) = (Health::new(clock.uptime()), Metrics::new());
+    let mut committed = |stats: &EpochStats| count(&mut lock(seen), stats, clock.wall_ms());
+    let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut committed };
+    let outcome = worker::run(&worker_settings(config), model, &mut watch, stop);
+    if let Err(error) = &outcome {
+        lock(seen).failure = Some(error.to_string());
+    }
+    Ok(outcome?)
+}
+
+fn count(seen: &mut Seen, stats: &EpochStats, now_ms: i64) {
+    seen.records += stats.records;
+    seen.duplicates += stats.duplicates;
+    seen.sessions += stats.closed.iter().sum::<u64>();
+    seen.revisions += stats.embeddings[EmbeddingKind::SessionRevised as usize];
+    seen.embeddings += stats.embeddings.iter().sum::<u64>();
+    for reason in RejectReason::ALL {
+        let rejects = stats.rejects[reason as usize];
+        if rejects > 0 {
+            *seen.rejects.entry(reason.as_str()).or_default() += rejects;
+        }
+    }
+    for partition in &stats.partitions {
+        seen.open_sessions.insert(partition.partition, partition.open_sessions);
+        seen.customers.insert(partition.partition, partition.customers);
+    }
+    let latency = |since: &i64| u32::try_from(now_ms.saturating_sub(*since)).unwrap_or(0);
+    if seen.latencies_ms.len() < LATENCIES_MAX {
+        seen.latencies_ms.extend(stats.cause_timestamps_ms.iter().map(latency));
+    }
+}
+
+/// A reader of the live topic, as a fraud team has one.
+fn read(config: &Config, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
+    let Some(topic) = &config.topics.embeddings_live else { return Ok(()) };
+    let client = ClientSettings::from(&config.kafka).reader("dce-demo-reader", 4 << 10);
+    let consumer = Consumer::from_config_and_context(&client, ConsumerEvents::default())?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..i32::try_from(PARTITIONS).unwrap_or(1) {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&list)?;
+    let schemas = Schemas::released();
+    while !stop.is_stopped() {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let record = CustomerEmbedding::decode(message.payload().unwrap_or_default(), &schemas)?;
+        let mut seen = lock(seen);
+        seen.last.push_front(record);
+        seen.last.truncate(SHOWN);
+    }
+    Ok(())
+}
+
+/// The live view, until the time or the clicks are over.
+fn show(
+    arguments: &Arguments,
+    frame: &Frame,
+    clock: Clock,
+    seen: &Shared,
+    stop: &Stop,
+    generator: &std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let is_terminal = std::io::stdout().is_terminal() && !frame.json;
+    let seconds = arguments.seconds.or(if arguments.events.is_some() { None } else { Some(30) });
+    let begun = clock.uptime().0;
+    let (mut lines_drawn, mut last_line, mut before) = (0, begun, (begun, 0, 0));
+    loop {
+        let is_over = stop.wait(LOOK) || generator.is_finished();
+        let now = clock.uptime().0;
+        if is_over || seconds.is_some_and(|s| now - begun >= s * 1000) || lock(seen).failure.is_some() {
+            return Ok(());
+        }
+        if is_terminal {
+            let view = view(&lock(seen), now - begun, &mut before, now);
+            let mut out = frame.output.lock();
+            if lines_drawn > 0 {
+                write!(out, "\x1b[{lines_drawn}A\x1b[J")?;
+            }
+            write!(out, "{view}")?;
+            out.flush()?;
+            lines_drawn = view.lines().count();
+        } else if !frame.json && now - last_line >= 5_000 {
+            last_line = now;
+            let seen = lock(seen);
+            let open: u64 = seen.open_sessions.values().sum();
+            frame.output.line(format!(
+                "{:>4} s  {} clicks, {} sessions closed, {open} open, {} embeddings",
+                (now - begun) / 1000,
+                seen.records,
+                seen.sessions,
+                seen.embeddings
+            ))?;
+        }
+    }
+}
+
+fn view(seen: &Seen, elapsed_ms: u64, before: &mut (u64, u64, u64), now: u64) -> String {
+    use std::fmt::Write as _;
+    let (since, records, embeddings) = *before;
+    let per_second = |now_count: u64, then: u64| (now_count - then) * 1000 / (now - since).max(1);
+    let rates = (per_second(seen.records, records), per_second(seen.embeddings, embeddings));
+    if now - since >= 1_000 {
+        *before = (now, seen.records, seen.embeddings);
+    }
+    let latency = percentiles(&seen.latencies_ms[seen.latencies_ms.len().saturating_sub(20_000)..]);
+    let sum = |of: &BTreeMap<i32, u64>| of.values().sum::<u64>();
+    let mut text = format!(
+        "\n  {:>3} s   {:>6} clicks/s   {:>5} embeddings/s   {:>6} open sessions   {:>6} customers\n  latency from click to commit: p50 {} ms, p99 {} ms\n\n",
+        elapsed_ms / 1000,
+        rates.0,
+        rates.1,
+        sum(&seen.open_sessions),
+        sum(&seen.customers),
+        latency[0],
+        latency[1],
+    );
+    text += "  customer           seq  kind             events  cause       shift to the last settled one\n";
+    for record in &seen.last {
+        let shift = record.cosine_shift.map_or("first".to_owned(), |shift| format!("{shift:.4} {}", bar(shift)));
+        _ = writeln!(
+            text,
+            "  {:<17} {:>4}  {:<15}  {:>6}  {:<10}  {shift}",
+            record.customer_id,
+            record.sequence,
+            record.kind.as_str(),
+            record.cause.event_count,
+            record.cause.close_reason.map_or("open", |reason| reason.as_str()),
+        );
+    }
+    let rejects: Vec<String> = seen.rejects.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+    _ = writeln!(
+        text,
+        "\n  rejected: {}   duplicates: {}",
+        if rejects.is_empty() { "none".into() } else { rejects.join(", ") },
+        seen.duplicates
+    );
+    text
+}
+
+/// A shift of 0 to 1 in ten steps; more is as full.
+fn bar(shift: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10")]
+    let full = (shift.clamp(0.0, 1.0) * 10.0).round() as usize;
+    "█".repeat(full) + &"·".repeat(10 - full)
+}
+
+/// p50, p99 and p99.9 by nearest rank; zeros of nothing.
+fn percentiles(latencies_ms: &[u32]) -> [u32; 3] {
+    let mut sorted = latencies_ms.to_vec();
+    sorted.sort_unstable();
+    [500, 990, 999].map(|permille| {
+        let rank = (sorted.len() * permille).div_ceil(1000);
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    })
+}
+
+/// Waits until all that was produced is committed.
+fn drain(clock: Clock, seen: &Shared, pipeline: &std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>) {
+    let begun = clock.uptime().0;
+    let waiting = Stop::new();
+    let is_done = || {
+        let seen = lock(seen);
+        seen.records >= seen.produced
+    };
+    while !is_done() && !pipeline.is_finished() && clock.uptime().0 - begun < DRAIN_MAX_MS {
+        _ = waiting.wait(Duration::from_millis(20));
+    }
+}
+
+fn summary(frame: &Frame, clock: Clock, seen: &Seen) -> anyhow::Result<()> {
+    let [p50, p99, p999] = percentiles(&seen.latencies_ms);
+    let rejects: u64 = seen.rejects.values().sum();
+    let open: u64 = seen.open_sessions.values().sum();
+    if frame.json {
+        let row = json!({
+            "events": seen.records, "sessions": seen.sessions, "embeddings": seen.embeddings, "rejects": rejects,
+            "latency_ms": {"p50": p50, "p99": p99, "p999": p999}, "revisions": seen.revisions,
+            "duplicates": seen.duplicates, "rejects_by_reason": seen.rejects, "open_sessions": open,
+            "seconds": clock.uptime().0 / 1000,
+        });
+        frame.output.line(row)?;
+    } else {
+        let by_reason: Vec<String> = seen.rejects.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+        frame.output.line(format!(
+            "\n{} clicks in, all committed: {} sessions closed ({} revised, {open} still open), {} embeddings out.\n\
+             {rejects} clicks rejected ({}), {} duplicates left out.\n\
+             Latency from click to committed embedding: p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms.",
+            seen.records,
+            seen.sessions,
+            seen.revisions,
+            seen.embeddings,
+            by_reason.join(", "),
+            seen.duplicates,
+        ))?;
+    }
+    if seen.records < seen.produced {
+        return Err(anyhow!(
+            "{} of {} clicks were not committed within {DRAIN_MAX_MS} ms",
+            seen.produced - seen.records,
+            seen.produced
+        ));
+    }
+    Ok(())
+}
