@@ -324,22 +324,15 @@ impl Source {
     /// Keeps the membership alive while the caller is busy for long; rebalances wait for the next collection.
     pub fn stay(&mut self) -> Result<(), SourceError> {
         match self.consumer.poll(Duration::ZERO) {
-            Some(Err(error)) => self.judge(&error),
-            Some(Ok(_)) | None => Ok(()),
+            Some(event) => self.judge_event(event.map(|_| ())),
+            None => Ok(()),
         }
     }
 
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.
     fn serve_events(&mut self) -> Result<Vec<Rebalance>, SourceError> {
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
-            match event {
-                Err(error) => self.judge(&error)?,
-                Ok(_) => {
-                    return Err(SourceError::Fatal {
-                        why: "a record came past the queue: the topic was made anew while it was read".to_owned(),
-                    });
-                }
-            }
+            self.judge_event(event.map(|_| ()))?;
         }
         let mut rebalances = self.consumer.context().take_rebalances();
         let mut answer = Ok(());
@@ -357,6 +350,16 @@ impl Source {
         answer.map_err(|error| broker("answering a rebalance", &error))?;
         self.unanswered.extend(rebalances.iter().cloned());
         Ok(rebalances)
+    }
+
+    /// Records come by the queue alone: one that does not would be missing.
+    fn judge_event(&self, event: Result<(), KafkaError>) -> Result<(), SourceError> {
+        match event {
+            Err(error) => self.judge(&error),
+            Ok(()) => Err(SourceError::Fatal {
+                why: "a record came past the queue: the topic was made anew while it was read".to_owned(),
+            }),
+        }
     }
 
     fn judge(&self, error: &KafkaError) -> Result<(), SourceError> {
