@@ -62,6 +62,8 @@ pub(super) struct Arguments {
 /// What the view shows, written by the threads.
 #[derive(Default)]
 struct Seen {
+    /// When the first click was made; `None` before the pipeline is ready.
+    began_ms: Option<u64>,
     produced: u64,
     records: u64,
     sessions: u64,
@@ -95,15 +97,17 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut model = load_model(frame, &config)?;
     let clock = Clock::start();
     let (generating, working) = (stop_on_signals()?, Stop::new());
+    let health = Health::new(clock.uptime());
     let seen = Shared::default();
     let wants_view = !frame.json;
     if wants_view {
         frame.output.line(INTRODUCTION)?;
     }
     std::thread::scope(|scope| -> anyhow::Result<()> {
-        let generator = named("generator", scope, || generate(arguments, &config, clock, &seen, &generating))?;
+        let generator =
+            named("generator", scope, || generate(arguments, &config, clock, &seen, (&health, &generating)))?;
         let reader = named("reader", scope, || read(&config, &seen, &working))?;
-        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, &working))?;
+        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, (&health, &working)))?;
         let shown = show(arguments, frame, clock, &seen, &generating, &generator);
         generating.stop();
         drain(clock, &seen, &pipeline);
@@ -143,7 +147,20 @@ fn demo_config(frame: &Frame, bootstrap: &str) -> anyhow::Result<Config> {
 }
 
 /// Clicks at a steady rate, whatever the pipeline does, but never far ahead of it.
-fn generate(arguments: &Arguments, config: &Config, clock: Clock, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
+fn generate(
+    arguments: &Arguments,
+    config: &Config,
+    clock: Clock,
+    seen: &Shared,
+    (health, stop): (&Health, &Stop),
+) -> anyhow::Result<()> {
+    // A group takes seconds to form; no click waits for that.
+    while health.readiness(clock.uptime()).is_err() {
+        if stop.wait(Duration::from_millis(5)) {
+            return Ok(());
+        }
+    }
+    lock(seen).began_ms = Some(clock.uptime().0);
     let client = ClientSettings::from(&config.kafka);
     let producer: ThreadedProducer<DefaultProducerContext> =
         ThreadedProducer::from_config_and_context(&client.plain_producer(), DefaultProducerContext)?;
@@ -180,11 +197,11 @@ fn work(
     model: &mut crate::model::onnx::OnnxModel,
     clock: Clock,
     seen: &Shared,
-    stop: &Stop,
+    (health, stop): (&Health, &Stop),
 ) -> anyhow::Result<()> {
-    let (health, metrics) = (Health::new(clock.uptime()), Metrics::new());
+    let metrics = Metrics::new();
     let mut committed = |stats: &EpochStats| count(&mut lock(seen), stats, clock.wall_ms());
-    let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut committed };
+    let mut watch = Watch { clock, health, metrics: &metrics, committed: &mut committed };
     let outcome = worker::run(&worker_settings(config), model, &mut watch, stop);
     if let Err(error) = &outcome {
         lock(seen).failure = Some(error.to_string());
@@ -246,11 +263,11 @@ fn show(
 ) -> anyhow::Result<()> {
     let is_terminal = std::io::stdout().is_terminal() && !frame.json;
     let seconds = arguments.seconds.or(if arguments.events.is_some() { None } else { Some(30) });
-    let begun = clock.uptime().0;
-    let (mut lines_drawn, mut last_line, mut before) = (0, begun, (begun, 0, 0));
+    let (mut lines_drawn, mut last_line, mut before) = (0, 0, (clock.uptime().0, 0, 0));
     loop {
         let is_over = stop.wait(LOOK) || generator.is_finished();
         let now = clock.uptime().0;
+        let begun = lock(seen).began_ms.unwrap_or(now);
         if is_over || seconds.is_some_and(|s| now - begun >= s * 1000) || lock(seen).failure.is_some() {
             return Ok(());
         }
@@ -263,7 +280,7 @@ fn show(
             write!(out, "{view}")?;
             out.flush()?;
             lines_drawn = view.lines().count();
-        } else if !frame.json && now - last_line >= 5_000 {
+        } else if !frame.json && now - begun >= 5_000 && now - last_line >= 5_000 {
             last_line = now;
             let seen = lock(seen);
             let open: u64 = seen.open_sessions.values().sum();
@@ -360,7 +377,7 @@ fn summary(frame: &Frame, clock: Clock, seen: &Seen) -> anyhow::Result<()> {
             "events": seen.records, "sessions": seen.sessions, "embeddings": seen.embeddings, "rejects": rejects,
             "latency_ms": {"p50": p50, "p99": p99, "p999": p999}, "revisions": seen.revisions,
             "duplicates": seen.duplicates, "rejects_by_reason": seen.rejects, "open_sessions": open,
-            "seconds": clock.uptime().0 / 1000,
+            "seconds": clock.uptime().0.saturating_sub(seen.began_ms.unwrap_or(0)) / 1000,
         });
         frame.output.line(row)?;
     } else {

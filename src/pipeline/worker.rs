@@ -72,9 +72,10 @@ pub enum WorkerError {
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(
-        "transactions of {id} failed {LOST_SINKS_MAX} times in a row, last: {why}; another process with the same app.instance?"
+        "{FAILURES_MAX} epochs in a row could not be committed by {id}, last: {why}; does another process run with the \
+         same app.id and app.instance, or does the broker refuse the records?"
     )]
-    SinkLost { id: String, why: String },
+    NothingCommits { id: String, why: String },
     #[error("{why}; the process must be restarted")]
     Hung { why: String },
 }
@@ -167,7 +168,11 @@ impl Worker<'_, '_> {
             Err(SourceError::NotMember) => {
                 drop(batch);
                 // What is under way is decided first: positions are read as committed.
-                return if self.finish()? { self.go_back(AbortCause::Rebalance, "not a member of the group") } else { Ok(()) };
+                return if self.finish()? {
+                    self.go_back(AbortCause::Rebalance, "not a member of the group")
+                } else {
+                    Ok(())
+                };
             }
             Err(error) => return Err(error.into()),
         };
