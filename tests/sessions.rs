@@ -13,6 +13,9 @@ use crate::streams::{Click, has_silence_near_the_gap, pauses, rng, shuffled, str
 /// (opened by, close reason, event ids); no reason: still open.
 type Cut = (String, String, Vec<String>);
 
+/// Sessions by customer and channel.
+type Cuts = BTreeMap<(String, String), Vec<Cut>>;
+
 /// Sessions of the sorted clicks of one key.
 fn cut(clicks: &[&Click], rules: &SessionRules) -> Vec<Cut> {
     let (mut sessions, mut now): (Vec<Cut>, Vec<&Click>) = Default::default();
@@ -60,7 +63,7 @@ fn cut(clicks: &[&Click], rules: &SessionRules) -> Vec<Cut> {
 }
 
 /// The naive answer for a whole stream: by customer and channel.
-fn naive(clicks: &[Click], rules: &SessionRules) -> BTreeMap<(String, String), Vec<Cut>> {
+fn naive(clicks: &[Click], rules: &SessionRules) -> Cuts {
     let mut by_key: BTreeMap<_, Vec<&Click>> = BTreeMap::new();
     for click in clicks {
         by_key.entry((click.customer.clone(), click.channel.to_string())).or_default().push(click);
@@ -69,7 +72,7 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> BTreeMap<(String, String), V
 }
 
 /// What the sessionizer's steps leave: by customer and channel the sessions in fold order, as last published.
-fn run(clicks: &[Click], rules: &SessionRules) -> (BTreeMap<(String, String), Vec<Cut>>, Vec<RejectReason>) {
+fn run(clicks: &[Click], rules: &SessionRules) -> (Cuts, Vec<RejectReason>) {
     let mut partition = Partition::new(rules.clone());
     let (mut steps, mut rejects) = (Vec::new(), Vec::new());
     let mut lists: HashMap<Slot, (Vec<_>, Vec<_>)> = HashMap::new();
@@ -109,7 +112,7 @@ fn run(clicks: &[Click], rules: &SessionRules) -> (BTreeMap<(String, String), Ve
 }
 
 /// Equal as sets; a session that the naive answer leaves open may have been closed by silence.
-fn assert_same(seed: u64, found: &BTreeMap<(String, String), Vec<Cut>>, want: &BTreeMap<(String, String), Vec<Cut>>) {
+fn assert_same(seed: u64, found: &Cuts, want: &Cuts) {
     for (key, want) in want {
         let mut found = found.get(key).cloned().unwrap_or_default();
         found.sort_by(|a, b| a.2.cmp(&b.2));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use dce::config::SessionRules;
 use dce::types::{ClickKind, EventTime};
 use dce::wire::click::ClickEvent;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 pub(crate) fn rng(seed: u64) -> Pcg64Mcg {
@@ -111,7 +111,7 @@ pub(crate) fn shuffled(rng: &mut Pcg64Mcg, clicks: &[Click], lateness_ms: i64) -
     let mut dirty = Vec::new();
     for (_, click) in arrivals {
         dirty.push(click.clone());
-        if rng.next_u32() % 10 == 0 {
+        if rng.random_range(0..10) == 0 {
             dirty.push(click.clone());
         }
     }

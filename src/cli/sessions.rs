@@ -4,17 +4,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{Frame, WrongUse};
 use crate::config::SessionRules;
 use crate::model::features::FeatureSpec;
+use crate::model::onnx::{OnnxModel, Runtime};
+use crate::model::{Model as _, library};
+use crate::pipeline::customer::{Customers, Work};
 use crate::pipeline::decode;
+use crate::pipeline::epoch;
 use crate::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot, Step};
-use crate::types::{CustomerId, Moment, RejectReason};
+use crate::types::{CustomerId, Moment, Position, RejectReason};
 use crate::wire::click::Input;
 use crate::wire::json::{self, LineEntry};
 
@@ -24,6 +29,9 @@ pub(super) struct Arguments {
     /// ClickEvents, one JSON object a line, in arrival order; `partition` and `record_time` (ms) are read too. `-`: standard input.
     #[arg(default_value = "-")]
     file: PathBuf,
+    /// Fold the sessions with this model bundle too: the last rows get `state`, a hash of each customer's final state.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
     #[command(flatten)]
     rules: RuleFlags,
 }
@@ -106,8 +114,18 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
             File::open(&arguments.file).with_context(|| format!("{}: cannot be read", arguments.file.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
-    let mut run =
-        Run { rules, partitions: BTreeMap::new(), out: frame.output.lock(), json: frame.json, counts: BTreeMap::new() };
+    let model =
+        arguments.model.as_deref().map(|folder| Folding::new(frame, folder, config.inference_threads)).transpose()?;
+    let spec = model.as_ref().map_or_else(FeatureSpec::none, |folding| folding.model.features().clone());
+    let mut run = Run {
+        model,
+        spec,
+        rules,
+        partitions: BTreeMap::new(),
+        out: frame.output.lock(),
+        json: frame.json,
+        counts: BTreeMap::new(),
+    };
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).context("the input cannot be read on")? > 0 {
         if !json::is_blank(&line) {
@@ -127,8 +145,50 @@ struct Folds {
     folded: Vec<(String, bool)>,
 }
 
+/// Steps that are folded at a time.
+const WORK_MAX: usize = 16_384;
+
+/// The customers' states, where a model was given.
+struct Folding {
+    model: OnnxModel,
+    customers: BTreeMap<i32, Customers>,
+    work: Vec<Work>,
+}
+
+impl Folding {
+    fn new(frame: &Frame, folder: &Path, threads: usize) -> anyhow::Result<Self> {
+        let runtime = Runtime::load(&library::places(|name| frame.variable(name)))?;
+        let model = OnnxModel::load(&runtime, folder, threads)?;
+        Ok(Self { model, customers: BTreeMap::new(), work: Vec::new() })
+    }
+
+    fn take(&mut self, partition: i32, step: Step) -> anyhow::Result<()> {
+        let source = Position { partition, offset: 0 };
+        self.work.push(Work { partition, order: self.work.len(), source, step, vector: None });
+        if self.work.len() >= WORK_MAX { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        epoch::settle(&mut self.model, &mut self.customers, std::mem::take(&mut self.work), 0, |_| ())?;
+        Ok(())
+    }
+
+    /// SHA-256 of the final state's bits, the first half in hex; `None` where nothing was folded.
+    fn state_hash(&self, partition: i32, slot: Slot) -> Option<String> {
+        let state = self.customers.get(&partition)?.state(slot)?;
+        let mut hash = Sha256::new();
+        for value in state {
+            hash.update(value.to_bits().to_le_bytes());
+        }
+        Some(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 struct Run<W> {
+    model: Option<Folding>,
     rules: SessionRules,
+    /// Of the model, or nothing.
+    spec: FeatureSpec,
     partitions: BTreeMap<i32, (Partition, HashMap<Slot, Folds>)>,
     out: W,
     json: bool,
@@ -167,7 +227,7 @@ impl<W: Write> Run<W> {
                 });
                 match customer {
                     Ok(customer) => {
-                        let arrival = Arrival::new(customer, &click, &FeatureSpec::none(), &[]);
+                        let arrival = Arrival::new(customer, &click, &self.spec, &[]);
                         let outcome = partition.push(arrival, &mut steps);
                         self.steps(line.partition, steps)?;
                         outcome.or_else(|reason| self.reject(Some(&click.event_id), reason, ""))
@@ -182,21 +242,24 @@ impl<W: Write> Run<W> {
         for step in steps {
             let Some((_, folds)) = self.partitions.get_mut(&partition) else { continue };
             let folds = folds.entry(step.slot).or_default();
-            match step.what {
+            match &step.what {
                 Change::Fold { place, session } => {
-                    folds.folded.insert(place, (session.cause.session_uid.to_string(), session.sequence.is_some()));
+                    folds.folded.insert(*place, (session.cause.session_uid.to_string(), session.sequence.is_some()));
                     if session.sequence.is_some() {
-                        self.session(&session)?;
+                        self.session(session)?;
                     }
                 }
-                Change::Unfold { place } => _ = folds.folded.remove(place),
+                Change::Unfold { place } => _ = folds.folded.remove(*place),
                 Change::Freeze { count } => {
-                    let frozen = folds.folded.drain(..count).filter(|(_, is_session)| *is_session);
+                    let frozen = folds.folded.drain(..*count).filter(|(_, is_session)| *is_session);
                     folds.frozen.extend(frozen.map(|(uid, _)| uid));
                 }
-                Change::Provisional { session, .. } => self.provisional(&session)?,
+                Change::Provisional { session, .. } => self.provisional(session)?,
                 Change::Forget { .. } => {}
                 Change::Erase { .. } => *folds = Folds::default(),
+            }
+            if let Some(model) = &mut self.model {
+                model.take(partition, step)?;
             }
         }
         Ok(())
@@ -262,7 +325,10 @@ impl<W: Write> Run<W> {
     /// The customers with what their states must have folded, or the counts for people.
     fn finish(mut self) -> anyhow::Result<()> {
         let (mut customers_count, mut open_count) = (0, 0);
-        for (partition, folds) in std::mem::take(&mut self.partitions).into_values() {
+        if let Some(model) = &mut self.model {
+            model.settle()?;
+        }
+        for (number, (partition, folds)) in std::mem::take(&mut self.partitions) {
             let mut customers: Vec<_> = partition.iter().collect();
             customers.sort_unstable();
             customers_count += customers.len();
@@ -275,7 +341,11 @@ impl<W: Write> Run<W> {
                 let Folds { frozen, folded } = folds.get(&slot).unwrap_or(&none);
                 let folded = folded.iter().filter(|(_, is_session)| *is_session).map(|(uid, _)| uid);
                 let folds: Vec<&String> = frozen.iter().chain(folded).collect();
-                let row = json!({"what": "customer", "customer_id": customer.as_str(), "folds": folds, "open": open});
+                let mut row =
+                    json!({"what": "customer", "customer_id": customer.as_str(), "folds": folds, "open": open});
+                if let Some(model) = &self.model {
+                    row["state"] = json!(model.state_hash(number, slot));
+                }
                 writeln!(self.out, "{row}")?;
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::SessionRules;
 use crate::model::features::FeatureSpec;
 use crate::model::{Model, ModelError};
-use crate::pipeline::customer::{self, Customers, Work};
+use crate::pipeline::customer::{self, Customers, Settled, Work};
 use crate::pipeline::decode::{self, Decoded};
 use crate::pipeline::encode::{self, OpenInput, SessionInput};
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
@@ -285,11 +285,9 @@ impl<'e> Epoch<'e> {
     }
 
     /// Encodes and folds what the inputs caused.
-    pub fn finish(mut self, model: &mut dyn Model, mut done: impl FnMut(Phase)) -> Result<EpochResult, ModelError> {
-        encode_work(model, &mut self.partitions.customers, &mut self.work)?;
-        done(Phase::Encode);
-        let settled = customer::fold(model, &mut self.partitions.customers, self.work, self.terms.emitted_at)?;
-        done(Phase::Fold);
+    pub fn finish(mut self, model: &mut dyn Model, done: impl FnMut(Phase)) -> Result<EpochResult, ModelError> {
+        let emitted_at = self.terms.emitted_at;
+        let settled = settle(model, &mut self.partitions.customers, self.work, emitted_at, done)?;
         let mut outputs = Vec::with_capacity(self.plain.len() + 2 * settled.len());
         let mut plain = self.plain.into_iter().peekable();
         for settled in settled {
@@ -309,6 +307,21 @@ impl<'e> Epoch<'e> {
         outputs.extend(plain.map(|(_, output)| output));
         Ok(EpochResult { outputs, resume: Vec::new(), duplicates: self.duplicates, records: self.records })
     }
+}
+
+/// Encodes the sessions of the work, which stands in order, and folds them into the customers.
+pub fn settle(
+    model: &mut dyn Model,
+    customers: &mut BTreeMap<i32, Customers>,
+    mut work: Vec<Work>,
+    emitted_at: i64,
+    mut done: impl FnMut(Phase),
+) -> Result<Vec<Settled>, ModelError> {
+    encode_work(model, customers, &mut work)?;
+    done(Phase::Encode);
+    let settled = customer::fold(model, customers, work, emitted_at)?;
+    done(Phase::Fold);
+    Ok(settled)
 }
 
 /// Gives each session of the work its vector. Whole sessions of all partitions share their batches.

@@ -54,6 +54,7 @@ pub struct Restored {
 }
 
 /// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them.
+#[expect(clippy::too_many_arguments, reason = "all that a worker has, for one call")]
 pub fn restore(
     source: &mut Source,
     settings: &SourceSettings,

@@ -14,7 +14,8 @@ enum Place {
 
 /// The last session of the key that begins at or before the event, and the first that begins after it.
 fn neighbours(customer: &Customer, key: &str, event: &Event) -> (Option<Place>, Option<Place>) {
-    let (mut before, mut after): (Option<(&Event, Place)>, Option<(&Event, Place)>) = (None, None);
+    let mut before: Option<(&Event, Place)> = None;
+    let mut after: Option<(&Event, Place)> = None;
     let folded = customer.folded.iter().enumerate().map(|(at, session)| (session, Place::Folded(at)));
     let open = customer.open.iter().enumerate().map(|(at, session)| (session, Place::Open(at)));
     for (session, place) in folded.chain(open).filter(|(session, _)| *session.key == *key) {
