@@ -18,7 +18,7 @@ if [ -z "${CLICKS:-}" ] && [ ! -e "$clicks" ]; then
 fi
 "$dce" sessions --json "$clicks" > "$work/sessions.ndjson"
 
-cd "$here"
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 "$python" -m dce_models train --clicks "$clicks" --sessions "$work/sessions.ndjson" --out "$work/run.pt" \
     --config "${CONFIG:-$here/bank-small.toml}" --seed "$seed"
 "$python" -m dce_models export --run "$work/run.pt" --out "$out" ${VERSION:+--model-version "$VERSION"}
