@@ -67,7 +67,7 @@ def train(
             f"sessions {epoch + 1}/{t['session_epochs']}: loss {np.mean(losses):.4f}, "
             f"{spec.fields[0].source} told again {right:.3f}, {time.monotonic() - began:.0f} s"
         )
-    standardise(encoder, encode(encoder, learn))
+    spread(encoder, encode(encoder, learn))
     return encoder
 
 
@@ -119,8 +119,11 @@ def encode(encoder: SessionEncoder, dataset: Dataset) -> Tensor:
 
 
 @torch.no_grad()
-def standardise(encoder: SessionEncoder, vectors: Tensor) -> None:
-    """Makes each component of the vector 0 in the mean and 1 in deviation, inside the last layer's weights."""
+def spread(encoder: SessionEncoder, vectors: Tensor) -> None:
+    """Moves the vectors' mean to 0 and halfway to a white covariance, inside the last layer's weights. A few directions
+    hold most of an autoencoder's variance, and a cosine would see little else."""
     mean, deviation = vectors.mean(0), vectors.std(0).clamp_min(1e-3)
-    encoder.out.weight /= deviation[:, None]
-    encoder.out.bias.copy_((encoder.out.bias - mean) / deviation)
+    values, axes = torch.linalg.eigh(torch.cov(((vectors - mean) / deviation).T))
+    halfway = axes @ torch.diag(values.clamp_min(1e-2) ** -0.25) @ axes.T / deviation
+    encoder.out.weight.copy_(halfway @ encoder.out.weight)
+    encoder.out.bias.copy_(halfway @ (encoder.out.bias - mean))

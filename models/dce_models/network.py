@@ -73,7 +73,9 @@ class BranchedGru(nn.Module):
         bound = (self.units / len(branches)) ** -0.5
         self.input = nn.Parameter(torch.empty(3 * self.units, inputs).uniform_(-bound, bound))
         self.state = nn.Parameter(torch.empty(3 * self.units, self.units).uniform_(-bound, bound))
-        self.input_bias = nn.Parameter(torch.zeros(3 * self.units))
+        # Units that remember from 1 to 60 sessions to begin with (z = how much is kept).
+        keep = torch.cat([torch.log(torch.rand(self.units) * 59 + 1), torch.zeros(2 * self.units)])
+        self.input_bias = nn.Parameter(keep)
         self.state_bias = nn.Parameter(torch.zeros(3 * self.units))
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
