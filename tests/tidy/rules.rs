@@ -18,7 +18,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
     ("pipeline::encode", &["types", "config", "wire", "model"]),
     ("pipeline::customer", &["types", "config", "wire", "model"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
-    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
+    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::worker", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model"]),
     ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),

@@ -1,3 +1,5 @@
+//! Bundles that are wrong, each refused with its file, key and rule.
+
 use expect_test::{Expect, expect};
 
 use super::tiny_bundle;

@@ -1,3 +1,5 @@
+//! The tiny bundle and the shipped one through ONNX Runtime, and broken ones that are refused.
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Groups events into sessions by login, logout and event time. [`Arrival`]s in their order → [`Step`]s. [pure]
+//! Groups events into sessions by login, logout and event time. [`Arrival`]s in their order → [`Step`]s. `[pure]`
 //!
 //! One [`Partition`] holds the open and the revisable sessions of the customers of one input partition. Boundaries are
 //! decided on arrival, contents are completed until they freeze:

@@ -1,4 +1,4 @@
-//! Where an event belongs: into an open session, into a closed one that it completes or cuts, or into a new one. [pure]
+//! Where an event belongs: into an open session, into a closed one that it completes or cuts, or into a new one. `[pure]`
 
 use std::sync::Arc;
 
