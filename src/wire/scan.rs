@@ -2,7 +2,7 @@
 //! one of them, and refuses exactly what `json.loads` of the rules' reference refuses. Takes text, gives [`Value`]s.
 //!
 //! serde_json's `RawValue` would do, but it walks every value twice, and the two limits below would be a third walk
-//! (`docs/decisions/reading-clicks.md` has the figures).
+//! (`docs/decisions/0004-reading-clicks.md` has the figures).
 
 use std::borrow::Cow;
 

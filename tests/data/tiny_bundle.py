@@ -8,7 +8,7 @@ The golden outputs are computed here in float64 by numpy, not by ONNX Runtime an
 import hashlib
 import json
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -47,7 +47,10 @@ HEAD_W, HEAD_B = weights(K, E + S + C), weights(K)
 
 def graph(name, inputs, outputs, nodes, constants):
     kinds = {"fields": TensorProto.INT64, "length": TensorProto.INT32}
-    info = lambda pair: helper.make_tensor_value_info(pair[0], kinds.get(pair[0], TensorProto.FLOAT), pair[1])
+
+    def info(pair):
+        return helper.make_tensor_value_info(pair[0], kinds.get(pair[0], TensorProto.FLOAT), pair[1])
+
     nodes = [helper.make_node(op, ins, outs, **attributes) for op, ins, outs, attributes in nodes]
     tensors = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
     made = helper.make_graph(nodes, name, [*map(info, inputs)], [*map(info, outputs)], tensors)
@@ -212,12 +215,12 @@ def numbers_of(event, before):
 
 def context_of(values):
     values = [(values or {}).get(name) for name, *_ in CONTEXT]
-    row = [0.0 if v is None else scaled(v, *how) for v, (_, *how) in zip(values, CONTEXT)]
+    row = [0.0 if v is None else scaled(v, *how) for v, (_, *how) in zip(values, CONTEXT, strict=False)]
     return np.array([row + [float(v is not None) for v in values]])
 
 
 def calendar_of(ms):
-    local = datetime.fromtimestamp(ms // 1000, timezone.utc).astimezone(ZoneInfo(ZONE))
+    local = datetime.fromtimestamp(ms // 1000, UTC).astimezone(ZoneInfo(ZONE))
     day = math.tau * (((local.hour * 60 + local.minute) * 60 + local.second) * 1000 + ms % 1000) / 86_400_000
     week = math.tau * local.weekday() / 7
     return np.array([[math.sin(day), math.cos(day), math.sin(week), math.cos(week)]])
@@ -232,7 +235,7 @@ def embeddings(sessions):
     for s in sessions:
         before = [s["events"][0], *s["events"]]
         fields = np.array([[list(ids(e)) for e in s["events"]]])
-        numbers = np.array([[list(numbers_of(e, b["event_time"])) for e, b in zip(s["events"], before)]])
+        numbers = np.array([[list(numbers_of(e, b["event_time"])) for e, b in zip(s["events"], before, strict=False)]])
         vector = run_encoder(fields, numbers, [len(s["events"])])
         gap = hours(s["start"] - ends[-1]) if ends else np.zeros((1, 1))
         context = context_of(s.get("context"))
@@ -258,7 +261,9 @@ def case(inputs, outputs):
 
 
 def golden():
-    normal = lambda *shape: random.normal(size=shape).astype(np.float32)
+    def normal(*shape):
+        return random.normal(size=shape).astype(np.float32)
+
     rows, length = 3, np.array([4, 1, 2])
     fields = np.stack([random.integers(1, len(t), (rows, 4)) for t in TABLES], axis=-1)
     whole = {"fields": fields, "numbers": normal(rows, 4, N), "length": length}
@@ -269,13 +274,16 @@ def golden():
     score = {"prior": normal(rows, E), "session": normal(rows, S), "context": normal(rows, C)}
     graphs = {
         "session_encoder": [case(whole, {"session": run_encoder(**whole)})],
-        "session_step": [case(one, dict(zip(("hidden_out", "session"), run_step(**one))))],
-        "customer_step": [case(fold, dict(zip(("state_out", "gate"), run_customer_step(**fold))))],
+        "session_step": [case(one, dict(zip(("hidden_out", "session"), run_step(**one), strict=False)))],
+        "customer_step": [case(fold, dict(zip(("state_out", "gate"), run_customer_step(**fold), strict=False)))],
         "customer_read": [case(read, {"embedding": run_customer_read(**read)})],
         "heads/risk": [case(score, {"scores": run_head(**score)})],
     }
     at = 1_774_746_000_000  # 2026-03-29 02:00 in Berlin, where the clock goes from 2 to 3
-    e = lambda ms, kind, name, **attributes: {"event_time": ms, "kind": kind, "name": name, "attributes": attributes}
+
+    def e(ms, kind, name, **attributes):
+        return {"event_time": ms, "kind": kind, "name": name, "attributes": attributes}
+
     first = [e(at - 5_000, "LOGIN", "login"), e(at, "ACTION", "pay", page="a", amount="99.5"), e(at + 1, "LOGOUT", "logout")]
     second = [e(at + 7_200_123, "PAGE_VIEW", "home", page="ü", amount="-3e2"), {"event_time": at + 7_200_123, "kind": "ACTION"}]
     third = [e(at + 9_000_000, "LOGIN", "größe", page="unheard of", amount="n/a")]
@@ -299,7 +307,10 @@ def main():
     }
     lines = ["contract = 1", 'name = "tiny"', 'version = "1"', f'timezone = "{ZONE}"', f"opset = {OPSET}"]
     lines += ["", "[dimensions]", f"session = {S}", f"hidden = {HS}", f"state = {H}", f"embedding = {E}"]
-    named = lambda file: [f'file = "{file}"', f'sha256 = "{hashlib.sha256(files[file]).hexdigest()}"']
+
+    def named(file):
+        return [f'file = "{file}"', f'sha256 = "{hashlib.sha256(files[file]).hexdigest()}"']
+
     lines += ["", "[vocabulary]", *named("vocabulary.json")]
     for source, buckets in FIELDS:
         lines += ["", "[[fields]]", f'source = "{source}"', f"buckets = {buckets}"]

@@ -1,6 +1,7 @@
 """What the rules' reference makes of each line, one JSON row a line: null, or what it says. Usage: reference.py FOLDER
 
 Runs `main` of the reference itself, so that lines are split, skipped and nested exactly as there."""
+
 import json
 import sys
 
