@@ -6,8 +6,6 @@ from pathlib import Path
 
 from .spec import SpecError, load
 
-HERE = Path(__file__).resolve().parent.parent
-
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
@@ -21,7 +19,7 @@ def main() -> int:
     train.add_argument("--clicks", type=Path, required=True, help="ClickEvents as JSON lines, in arrival order")
     train.add_argument("--sessions", type=Path, required=True, help="what `dce sessions --json` prints of them")
     train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
-    train.add_argument("--config", type=Path, default=HERE / "bank-small.toml")
+    train.add_argument("--config", type=Path, required=True, help="begin with models/bank-small.toml")
     train.add_argument("--seed", type=int, default=1)
 
     export = commands.add_parser("export", help="a run to a bundle; refuses one that does not pass `check`")
