@@ -202,7 +202,10 @@ fn work(
     let metrics = Metrics::new();
     let mut committed = |stats: &EpochStats| count(&mut lock(seen), stats, clock.wall_ms());
     let mut watch = Watch { clock, health, metrics: &metrics, committed: &mut committed };
-    let outcome = worker::run(&worker_settings(config), model, &mut watch, stop);
+    let mut settings = worker_settings(config);
+    // The mock cluster does not answer a waiting fetch when a record comes, only when its time is over.
+    settings.source.client.consumer.insert("fetch.wait.max.ms".to_owned(), "2".to_owned());
+    let outcome = worker::run(&settings, model, &mut watch, stop);
     if let Err(error) = &outcome {
         lock(seen).failure = Some(error.to_string());
     }
