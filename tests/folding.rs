@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use dce::config::SessionRules;
 use dce::model::fake::FakeModel;
-use dce::model::{Model, features};
+use dce::model::{Head, HeadInputs, Model, ModelError, Shape, features};
 use dce::pipeline::encode::SessionInput;
 use dce::pipeline::epoch::{Body, Epoch, Origin, Partitions, Terms};
 use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
-use dce::types::{CustomerId, EventTime, OpenedBy, Position, fnv1a64};
+use dce::types::{ClickKind, CustomerId, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
 use ndarray::{Array1, Array2, Array3};
 use rand::RngExt;
@@ -307,4 +307,123 @@ fn the_final_state_does_not_depend_on_the_order_of_arrival() {
         assert_eq!(found, want, "seed {seed}");
     }
     assert!(tested > 120, "too few streams without a silence near the gap: {tested}");
+}
+
+/// A model whose steps are not finite, or whose reads are not from the n-th on.
+struct Broken {
+    model: FakeModel,
+    bad_steps: bool,
+    bad_reads_from: usize,
+    reads: usize,
+}
+
+impl Model for Broken {
+    fn id(&self) -> &ModelId {
+        self.model.id()
+    }
+
+    fn shape(&self) -> Shape {
+        self.model.shape()
+    }
+
+    fn features(&self) -> &features::FeatureSpec {
+        self.model.features()
+    }
+
+    fn heads(&self) -> &[Head] {
+        self.model.heads()
+    }
+
+    fn encode(&mut self, f: Array3<i64>, n: Array3<f32>, l: Array1<i32>) -> Result<Array2<f32>, ModelError> {
+        self.model.encode(f, n, l)
+    }
+
+    fn encode_step(
+        &mut self,
+        fields: Array2<i64>,
+        numbers: Array2<f32>,
+        hidden: Array2<f32>,
+    ) -> Result<(Array2<f32>, Array2<f32>), ModelError> {
+        self.model.encode_step(fields, numbers, hidden)
+    }
+
+    fn customer_step(
+        &mut self,
+        state: Array2<f32>,
+        session: Array2<f32>,
+        gap: Array2<f32>,
+        calendar: Array2<f32>,
+        context: Array2<f32>,
+    ) -> Result<(Array2<f32>, Array2<f32>), ModelError> {
+        let (mut state, gate) = self.model.customer_step(state, session, gap, calendar, context)?;
+        if self.bad_steps {
+            state[[0, 0]] = f32::NAN;
+        }
+        Ok((state, gate))
+    }
+
+    fn customer_read(
+        &mut self,
+        state: Array2<f32>,
+        ahead: Array2<f32>,
+        calendar: Array2<f32>,
+        context: Array2<f32>,
+    ) -> Result<Array2<f32>, ModelError> {
+        let mut embedding = self.model.customer_read(state, ahead, calendar, context)?;
+        self.reads += 1;
+        if self.reads >= self.bad_reads_from {
+            embedding.fill(f32::INFINITY);
+        }
+        Ok(embedding)
+    }
+
+    fn score(&mut self, head: usize, inputs: HeadInputs<'_>) -> Result<Array2<f32>, ModelError> {
+        self.model.score(head, inputs)
+    }
+}
+
+#[test]
+fn what_is_not_finite_reaches_neither_the_topic_nor_the_state() {
+    let rules = wide_rules();
+    let session = |n: i64| {
+        [ClickKind::Login, ClickKind::PageView, ClickKind::Logout].into_iter().enumerate().map(move |(at, kind)| {
+            Click {
+                id: format!("{n}-{at}"),
+                customer: "ana".into(),
+                time: n * 1_000_000 + at as i64,
+                kind,
+                channel: "web",
+                balance: 1.0,
+            }
+        })
+    };
+    let publish = |model: &mut Broken| {
+        let mut partitions = Partitions::default();
+        partitions.open(0, &rules);
+        let mut records = Vec::new();
+        for n in 0..2 {
+            let terms = terms(&rules);
+            let mut epoch = Epoch::begin(&mut partitions, model.features().clone(), &terms);
+            for click in session(n) {
+                epoch.click(origin(0), CustomerId::parse("ana").unwrap(), &click.event()).unwrap();
+            }
+            for output in epoch.finish(model, |_| ())?.outputs {
+                if let Body::Embedding(record) = output.body {
+                    records.push(*record);
+                }
+            }
+        }
+        Ok::<_, ModelError>(records)
+    };
+    let broken = |bad_steps, bad_reads_from| Broken { model: FakeModel::small(), bad_steps, bad_reads_from, reads: 0 };
+
+    // A bad step keeps the session out of the state, and the record says so.
+    let records = publish(&mut broken(true, usize::MAX)).unwrap();
+    assert_eq!(records.iter().map(|r| r.gate).collect::<Vec<_>>(), [0.0, 0.0]);
+    assert!(records.iter().flat_map(|r| &r.embedding).all(|x| x.is_finite()));
+    // A bad read repeats what was published last; without that there is nothing to say.
+    let records = publish(&mut broken(false, 2)).unwrap();
+    assert_eq!((&records[1].embedding, records[1].cosine_shift), (&records[0].embedding, Some(0.0)));
+    let error = publish(&mut broken(false, 1)).unwrap_err().to_string();
+    assert!(error.contains("customer_read"), "{error}");
 }

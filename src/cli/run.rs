@@ -61,6 +61,9 @@ pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxM
         onnxruntime = %runtime.library().display(),
         "model loaded and checked"
     );
+    if !crate::model::Model::heads(&model).is_empty() {
+        tracing::warn!("the bundle's heads are not run yet: the records' scores stay empty");
+    }
     Ok(model)
 }
 
