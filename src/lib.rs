@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - Outputs are a function of the input records of their partition alone: no clock, no epoch boundary and no assignment
+//! - Outputs are a function of the input records of their partition alone: no clock, no epoch boundary, no assignment
 //!   decides anything. `emitted_at` alone differs between two runs.
 //! - An epoch is committed whole or not at all: outputs, rejects and input offsets share one transaction.
 //! - The final state does not depend on the order of arrival within the lateness, bit for bit.
