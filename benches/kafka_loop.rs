@@ -146,7 +146,7 @@ fn commits(client: &ClientSettings, run: u32, partitions: usize) -> Vec<f64> {
         let result = one_each(partitions, n);
         let group = copier.source.group_metadata().unwrap();
         let begun = Instant::now();
-        copier.sink.submit(Epoch { result, group, begun: BTreeMap::new() });
+        copier.sink.submit(Epoch { result, group, histories: BTreeMap::new() });
         let outcome = copier.sink.outcome(WAIT).unwrap();
         assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
         // The first ones open connections.

@@ -89,7 +89,7 @@ impl Copier {
             drop(collected.batch);
             self.finish();
             self.under_way = result.records;
-            self.sink.submit(Epoch { result, group, begun: BTreeMap::new() });
+            self.sink.submit(Epoch { result, group, histories: BTreeMap::new() });
         } else {
             self.finish();
         }

@@ -241,6 +241,45 @@ fn bad_records_are_set_aside_with_their_reason_and_the_stream_goes_on() {
     let mut embeddings = bed.collector(&outputs.embeddings);
     let record: Value = serde_json::from_str(embeddings.until(1)[0].value.as_deref().unwrap()).unwrap();
     assert_eq!((&record["event_count"], &record["close_reason"]), (&Value::from(2), &Value::from("LOGOUT")));
+
+    // A null value erases: a tombstone, and the customer begins at 1 again.
+    let mut erasure = at(Some("ana"), "");
+    erasure.value = None;
+    let again = [("e7", "LOGIN"), ("e8", "LOGOUT")].map(|(id, kind)| at(Some("ana"), &click(id, "ana", 999_600, kind)));
+    bed.produce(&input, [vec![erasure], again.to_vec()].concat());
+    let got = embeddings.until(3);
+    assert_eq!((got[1].key.as_deref(), got[1].value.as_deref()), (Some("ana"), None));
+    let record: Value = serde_json::from_str(got[2].value.as_deref().unwrap()).unwrap();
+    assert_eq!((&record["sequence"], &record["cold_start"]), (&Value::from(1), &Value::from(true)));
+}
+
+#[test]
+fn other_rules_do_not_go_on_from_what_was_made_with_these() {
+    let bed = Bed::new("rules");
+    let input = bed.topic("clicks", PARTITIONS);
+    let outputs = Outputs::new(&bed, &input, "rules");
+    let click = |id: &str, time: i64, kind: &str| {
+        let value =
+            format!(r#"{{"event_id":"{id}","customer_id":"ana","event_time":{time},"kind":"{kind}","name":"home"}}"#);
+        Click { timestamp_ms: Some(1_000_000), ..Click::new(0, "ana", &value) }
+    };
+    bed.produce(&input, [click("e1", 1, "LOGIN"), click("e2", 2, "LOGOUT")]);
+    let mut dce = outputs.run(&bed, "rules", &[]);
+    bed.collector(&outputs.embeddings).until(1);
+    dce.signal("TERM");
+    assert!(dce.wait().success());
+    let mut dce = outputs.run(&bed, "rules", &["session.gap=20m"]);
+    assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
+    assert!(dce.said().contains("other session rules"), "{}", dce.said());
+    let mut dce = outputs.run(&bed, "rules", &[]);
+    bed.produce(&input, [click("e3", 3, "LOGIN"), click("e4", 4, "LOGOUT")]);
+    let mut embeddings = bed.collector(&outputs.embeddings);
+    let sequences = embeddings.until(2).iter().map(|got| {
+        let record: Value = serde_json::from_str(got.value.as_deref().unwrap()).unwrap();
+        record["sequence"].as_u64().unwrap()
+    });
+    assert_eq!(sequences.collect::<Vec<_>>(), [1, 2], "under the same rules it goes on where it was");
+    dce.kill();
 }
 
 #[test]

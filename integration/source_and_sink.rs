@@ -94,7 +94,7 @@ fn first_batch(copier: &mut Copier) -> Epoch {
             return Epoch {
                 result: copy(&collected.batch),
                 group: copier.source.group_metadata().unwrap(),
-                begun: BTreeMap::new(),
+                histories: BTreeMap::new(),
             };
         }
         for rebalance in collected.rebalances {

@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     rules: RuleFlags,
 }
 
-/// The rules of the settings' [session], by flags; times in seconds.
+/// The rules of the settings' `[session]`, by flags; times in seconds.
 #[derive(Debug, clap::Args)]
 struct RuleFlags {
     /// Silence that ends a session [default: session.gap].

@@ -1,6 +1,6 @@
 //! A synthetic bank: its customers' clicks in order of arrival, and the labels apart. Takes [`Params`], gives [`Record`]s
 //! one by one and [`Label`]s beside them; the same parameters give the same bytes on every machine. Memory goes with the
-//! customers and their open sessions, not with the number of events. `docs/generate.md` says what is modelled. \[pure\]
+//! customers and their open sessions, not with the number of events. `docs/generate.md` says what is modelled. `[pure]`
 //!
 //! ```text
 //! persona ─▶ next visit ─▶ plan: intent, walk over the pages, logout ─▶ arrivals: disorder, duplicates ─▶ Record

@@ -177,7 +177,12 @@ impl TopicSpec {
         let text = |value: u64| value.to_string();
         let settings = match purpose {
             Purpose::Clicks { future_max_ms } => {
-                vec![("cleanup.policy", "delete".to_owned()), ("message.timestamp.after.max.ms", text(future_max_ms))]
+                // Kept: after a restart the state is rebuilt from it.
+                vec![
+                    ("cleanup.policy", "delete".to_owned()),
+                    ("retention.ms", "-1".to_owned()),
+                    ("message.timestamp.after.max.ms", text(future_max_ms)),
+                ]
             }
             Purpose::Table => {
                 vec![("cleanup.policy", "compact".to_owned()), ("min.compaction.lag.ms", text(DAY_MS))]

@@ -116,7 +116,7 @@ impl Inputs<'_> {
         Ok(tensor)
     }
 
-    /// [B, columns].
+    /// `[B, columns]`.
     fn f32(&self, name: &str, columns: usize) -> Result<Array2<f32>, String> {
         let tensor = self.tensor(name, 2)?;
         array(name, (self.1, columns), tensor, f32_of)

@@ -21,12 +21,11 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
-use super::source;
+use super::source::History;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
 use crate::kafka::errors::{Call, CallError, TransactionError};
 use crate::kafka::raw::{self, GroupMetadata};
-use crate::types::ResumeAt;
 
 /// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
 /// request that is still on its way could decide the next transaction (KAFKA-17754).
@@ -69,9 +68,8 @@ pub struct Epoch {
     pub result: EpochResult,
     /// Taken after the poll that gave the epoch's last record.
     pub group: GroupMetadata,
-    /// The first offset that went into each partition's state, kept with its committed offset; partitions without one
-    /// keep nothing.
-    pub begun: BTreeMap<i32, ResumeAt>,
+    /// Kept with the committed offsets; a partition without one keeps nothing.
+    pub histories: BTreeMap<i32, History>,
 }
 
 /// What became of an epoch.
@@ -396,8 +394,8 @@ impl Sink {
             element
                 .set_offset(Offset::Offset(resume.0))
                 .map_err(|error| CallError::from(&error).class(Call::SendOffsets))?;
-            if let Some(begun) = epoch.begun.get(partition) {
-                element.set_metadata(source::begun_text(*begun));
+            if let Some(history) = epoch.histories.get(partition) {
+                element.set_metadata(history.to_metadata());
             }
         }
         Ok(list)

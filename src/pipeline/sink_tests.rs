@@ -80,7 +80,7 @@ fn epoch() -> Epoch {
             ..EpochResult::default()
         },
         group: GroupMetadata::of_generation(1),
-        begun: BTreeMap::new(),
+        histories: BTreeMap::new(),
     }
 }
 
@@ -191,7 +191,8 @@ fn each_body_goes_to_its_topics_at_its_cause_s_partition() {
         output(1, Body::Erased(customer("ben"))),
     ];
     let result = EpochResult { outputs, resume: vec![(1, ResumeAt(5))], ..EpochResult::default() };
-    let outcome = publish(&mut sink, Epoch { result, group: GroupMetadata::of_generation(1), begun: BTreeMap::new() });
+    let outcome =
+        publish(&mut sink, Epoch { result, group: GroupMetadata::of_generation(1), histories: BTreeMap::new() });
     let Outcome::Committed(receipt) = outcome else { panic!("{outcome:?}") };
     assert_eq!(receipt.records, 8);
 
@@ -217,7 +218,7 @@ fn an_empty_epoch_still_commits_its_offsets() {
     let empty = || Epoch {
         result: EpochResult { resume: vec![(0, ResumeAt(9))], ..EpochResult::default() },
         group: GroupMetadata::of_generation(1),
-        begun: BTreeMap::new(),
+        histories: BTreeMap::new(),
     };
     assert!(matches!(publish(&mut sink, empty()), Outcome::Aborted { .. }));
     assert!(matches!(publish(&mut sink, empty()), Outcome::Committed(Receipt { records: 0, .. })));

@@ -113,17 +113,29 @@ pub struct Collected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     pub resume: ResumeAt,
-    /// The first offset that went into the partition's state; `None` where others than `dce` committed.
-    pub begun: Option<ResumeAt>,
+    /// `None` where others than `dce` committed.
+    pub history: Option<History>,
 }
 
-/// What is kept with a committed offset.
-pub fn begun_text(begun: ResumeAt) -> String {
-    format!("dce from={}", begun.0)
+/// What a partition's state was made of: kept with its committed offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The first offset that went into it.
+    pub begun: ResumeAt,
+    /// Of the session rules and the model.
+    pub fingerprint: u64,
 }
 
-fn parse_begun(metadata: &str) -> Option<ResumeAt> {
-    metadata.strip_prefix("dce from=")?.parse().ok().map(ResumeAt)
+impl History {
+    pub fn to_metadata(self) -> String {
+        format!("dce from={} terms={:016x}", self.begun.0, self.fingerprint)
+    }
+
+    pub fn parse(metadata: &str) -> Option<Self> {
+        let (begun, fingerprint) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
+        let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
+        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint })
+    }
 }
 
 /// Where reading a partition begins.
@@ -161,7 +173,7 @@ pub enum SourceError {
     Fatal { why: String },
     #[error(
         "{topic}/{partition}: the offset to go on from is not there any more ({why}): records were deleted before they \
-         were read; see that the topic's retention is longer than an outage, and set the group's offsets by hand"
+         were read; give the topic a longer retention, and begin anew under another app.id with new output topics"
     )]
     OffsetLost { topic: String, partition: i32, why: String },
     #[error("{topic}/{partition}: cannot be read at offset {offset}: {why}")]
@@ -294,7 +306,7 @@ impl Source {
         let committed = list.elements().into_iter().map(|element| {
             let offset = match element.offset() {
                 Offset::Offset(offset) => {
-                    Some(Committed { resume: ResumeAt(offset), begun: parse_begun(element.metadata()) })
+                    Some(Committed { resume: ResumeAt(offset), history: History::parse(element.metadata()) })
                 }
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
             };

@@ -3,8 +3,9 @@
 //!
 //! Committed offsets are read first, and read committed, so that a predecessor's pending epoch is decided. Then the
 //! records from the first that ever went into the state up to the committed offset are run again, and what they give is
-//! dropped: it was published by the transactions that committed those offsets. The first offset is kept with each
-//! committed one, so that a history that retention has eaten is noticed and never carried on from.
+//! dropped: it was published by the transactions that committed those offsets. The first offset and a fingerprint of the
+//! rules and the model are kept with each committed offset, so that a history that retention has eaten, or one that was
+//! made by other terms, is noticed and never carried on from.
 //!
 //! Deliberately absent: anything on disk. The input must be kept as long as its state is wanted.
 
@@ -12,10 +13,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::epoch::{self, Partitions, Terms};
-use super::source::{Committed, Rebuild, Source, SourceError, SourceSettings};
+use super::source::{Committed, History, Rebuild, Source, SourceError, SourceSettings};
+use crate::config::SessionRules;
 use crate::kafka::reader::Span;
 use crate::model::{Model, ModelError};
-use crate::types::ResumeAt;
+use crate::types::{ModelId, ResumeAt, fnv1a64};
 use crate::wire::avro::Schemas;
 
 /// How long the broker may take for one question.
@@ -38,6 +40,14 @@ pub enum StateError {
     )]
     HistoryGone { topic: String, partition: i32, begun: i64, oldest: i64 },
     #[error(
+        "{topic}/{partition}: what is committed was made with other session rules, provisional.every_events or another \
+         model, so the past cannot be rebuilt as it was: restore them, or begin anew under another app.id with new \
+         output topics"
+    )]
+    OtherTerms { topic: String, partition: i32 },
+    #[error("stopped while the state was rebuilt")]
+    Stopped,
+    #[error(
         "{topic}/{partition}: the group has a committed offset ({committed}) that dce did not commit, so what went before \
          it is unknown; use an app.id of its own, or delete the group's offsets"
     )]
@@ -48,12 +58,30 @@ pub enum StateError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
     pub partition: i32,
-    /// The first offset of its state.
-    pub begun: ResumeAt,
+    pub history: History,
     pub resume: ResumeAt,
 }
 
-/// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them.
+/// What a state depends on beside the records. Another model has another id.
+fn fingerprint(rules: &SessionRules, model: &ModelId) -> u64 {
+    let SessionRules {
+        gap_ms,
+        allowed_lateness_ms,
+        future_max_ms,
+        duration_max_ms,
+        events_max,
+        open_max,
+        revisable_max,
+        revisions_max,
+        provisional_every_events,
+    } = rules;
+    let durations = format!("{gap_ms} {allowed_lateness_ms} {future_max_ms} {duration_max_ms}");
+    let counts = format!("{events_max} {open_max} {revisable_max} {revisions_max} {provisional_every_events}");
+    fnv1a64(format!("{durations} {counts} {}", model.as_str()).as_bytes())
+}
+
+/// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them; it says
+/// whether to stop.
 #[expect(clippy::too_many_arguments, reason = "all that a worker has, for one call")]
 pub fn restore(
     source: &mut Source,
@@ -63,18 +91,19 @@ pub fn restore(
     model: &mut dyn Model,
     schemas: &Schemas,
     terms: &Terms,
-    mut step: impl FnMut(u64, u64),
+    mut step: impl FnMut(u64, u64) -> bool,
 ) -> Result<Vec<Restored>, StateError> {
     let mut restored = BTreeMap::new();
+    let terms_now = fingerprint(&terms.rules, model.id());
     for (partition, committed) in source.committed(partitions, ANSWER_MAX)? {
         let (oldest, _) = source.watermarks(partition, ANSWER_MAX)?;
         states.open(partition, &terms.rules);
-        restored.insert(partition, start(&settings.topic, partition, committed, oldest)?);
+        restored.insert(partition, start(&settings.topic, partition, committed, oldest, terms_now)?);
     }
     let spans: Vec<Span> = restored
         .values()
-        .filter(|r| r.begun < r.resume)
-        .map(|r| Span { partition: r.partition, from: r.begun, until: r.resume })
+        .filter(|r| r.history.begun < r.resume)
+        .map(|r| Span { partition: r.partition, from: r.history.begun, until: r.resume })
         .collect();
     if !spans.is_empty() {
         let mut rebuild = Rebuild::start(settings, &spans, STALL_MAX)?;
@@ -82,43 +111,64 @@ pub fn restore(
             epoch::run(states, model, schemas, terms, batch.records(), |_| ())?;
             source.stay()?;
             let progress = rebuild.progress();
-            step(progress.done, progress.total);
+            if step(progress.done, progress.total) {
+                return Err(StateError::Stopped);
+            }
         }
     }
     Ok(restored.into_values().collect())
 }
 
-fn start(topic: &str, partition: i32, committed: Option<Committed>, oldest: i64) -> Result<Restored, StateError> {
-    match committed {
-        None => Ok(Restored { partition, begun: ResumeAt(oldest), resume: ResumeAt(oldest) }),
-        Some(Committed { resume, begun: None }) => {
-            Err(StateError::Foreign { topic: topic.to_owned(), partition, committed: resume.0 })
-        }
-        Some(Committed { begun: Some(begun), .. }) if begun.0 < oldest => {
-            Err(StateError::HistoryGone { topic: topic.to_owned(), partition, begun: begun.0, oldest })
-        }
-        Some(Committed { resume, begun: Some(begun) }) => Ok(Restored { partition, begun, resume }),
+fn start(
+    topic: &str,
+    partition: i32,
+    committed: Option<Committed>,
+    oldest: i64,
+    fingerprint: u64,
+) -> Result<Restored, StateError> {
+    let topic = || topic.to_owned();
+    let Some(Committed { resume, history }) = committed else {
+        let begun = ResumeAt(oldest);
+        return Ok(Restored { partition, history: History { begun, fingerprint }, resume: begun });
+    };
+    let Some(history) = history else {
+        return Err(StateError::Foreign { topic: topic(), partition, committed: resume.0 });
+    };
+    if history.begun.0 < oldest {
+        return Err(StateError::HistoryGone { topic: topic(), partition, begun: history.begun.0, oldest });
     }
+    if history.fingerprint != fingerprint {
+        return Err(StateError::OtherTerms { topic: topic(), partition });
+    }
+    Ok(Restored { partition, history, resume })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn committed(begun: Option<i64>) -> Option<Committed> {
-        Some(Committed { resume: ResumeAt(90), begun: begun.map(ResumeAt) })
+    #[test]
+    fn a_state_goes_on_only_from_a_whole_history_under_the_same_terms() {
+        let history = |begun| History { begun: ResumeAt(begun), fingerprint: 7 };
+        let committed = |history| Some(Committed { resume: ResumeAt(90), history });
+        let start =
+            |committed, oldest, terms| start("clicks", 3, committed, oldest, terms).map_err(|error| error.to_string());
+        let at = |begun, resume| Ok(Restored { partition: 3, history: history(begun), resume: ResumeAt(resume) });
+        assert_eq!(start(None, 0, 7), at(0, 0));
+        assert_eq!(start(None, 40, 7), at(40, 40), "a first start begins with the oldest record");
+        assert_eq!(start(committed(Some(history(40))), 40, 7), at(40, 90));
+        let gone = start(committed(Some(history(40))), 41, 7).unwrap_err();
+        assert!(gone.contains("began at offset 40, and the oldest record is now 41"), "{gone}");
+        assert!(start(committed(Some(history(40))), 40, 8).unwrap_err().contains("other session rules"));
+        assert!(start(committed(None), 0, 7).unwrap_err().contains("that dce did not commit"));
     }
 
     #[test]
-    fn a_state_goes_on_only_from_a_whole_history() {
-        let start = |committed, oldest| start("clicks", 3, committed, oldest).map_err(|error| error.to_string());
-        let at = |begun, resume| Ok(Restored { partition: 3, begun: ResumeAt(begun), resume: ResumeAt(resume) });
-        assert_eq!(start(None, 0), at(0, 0));
-        assert_eq!(start(None, 40), at(40, 40), "a first start begins with the oldest record");
-        assert_eq!(start(committed(Some(40)), 40), at(40, 90));
-        assert!(
-            start(committed(Some(40)), 41).unwrap_err().contains("began at offset 40, and the oldest record is now 41")
-        );
-        assert!(start(committed(None), 0).unwrap_err().contains("that dce did not commit"));
+    fn the_history_survives_its_metadata() {
+        let history = History { begun: ResumeAt(41), fingerprint: 0xfe };
+        assert_eq!(History::parse(&history.to_metadata()), Some(history));
+        for foreign in ["", "dce from=41", "dce from=x terms=0", "something else"] {
+            assert_eq!(History::parse(foreign), None, "{foreign}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings, StartAt};
+use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings, StartAt};
 use super::state::{self, Restored, StateError};
 use crate::config::{Encoding, SessionRules};
 use crate::health::Health;
@@ -96,18 +96,19 @@ pub fn run(
         watch,
         schemas: Schemas::released(),
         partitions: Partitions::default(),
-        begun: BTreeMap::new(),
+        histories: BTreeMap::new(),
+        stop,
         under_way: None,
         failures: 0,
         sink,
         source,
     };
-    while !stop.is_stopped() {
-        worker.turn()?;
+    let outcome = worker.until_stopped();
+    match outcome {
+        // Nothing is under way then, and nothing was half done.
+        Err(WorkerError::State(StateError::Stopped)) => Ok(()),
+        Ok(()) | Err(_) => outcome,
     }
-    tracing::info!("stopping: the epoch under way is finished");
-    worker.finish()?;
-    Ok(())
 }
 
 fn encoder(encoding: Encoding) -> Encode {
@@ -127,8 +128,9 @@ struct Worker<'w, 's> {
     watch: &'w mut Watch<'s>,
     schemas: Schemas,
     partitions: Partitions,
-    /// The assigned partitions, each with the first offset of its state.
-    begun: BTreeMap<i32, ResumeAt>,
+    /// The assigned partitions, each with what its state was made of.
+    histories: BTreeMap<i32, History>,
+    stop: &'w Stop,
     /// Of the epoch that is being committed: its counts, and since when.
     under_way: Option<(EpochStats, Uptime)>,
     /// Epochs not committed since the last commit.
@@ -138,6 +140,15 @@ struct Worker<'w, 's> {
 }
 
 impl Worker<'_, '_> {
+    fn until_stopped(&mut self) -> Result<(), WorkerError> {
+        while !self.stop.is_stopped() {
+            self.turn()?;
+        }
+        tracing::info!("stopping: the epoch under way is finished");
+        self.finish()?;
+        Ok(())
+    }
+
     fn turn(&mut self) -> Result<(), WorkerError> {
         let waiting = self.watch.clock.uptime();
         self.watch.health.progress(waiting, "collect");
@@ -196,7 +207,7 @@ impl Worker<'_, '_> {
         if !self.finish()? {
             return Ok(()); // Computed on top of a void epoch: void too.
         }
-        self.sink.submit(Epoch { result, group, begun: self.begun.clone() });
+        self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
         self.under_way = Some((stats, clock.uptime()));
         Ok(())
     }
@@ -290,7 +301,7 @@ impl Worker<'_, '_> {
         tracing::warn!(why, "an epoch was not committed: going back to what is");
         self.under_way = None;
         self.watch.metrics.epoch_aborted(cause);
-        let assigned: Vec<i32> = self.begun.keys().copied().collect();
+        let assigned: Vec<i32> = self.histories.keys().copied().collect();
         if assigned.is_empty() {
             return Ok(());
         }
@@ -315,7 +326,7 @@ impl Worker<'_, '_> {
             }
             Rebalance::Revoked { partitions, lost } => {
                 for partition in partitions {
-                    self.begun.remove(partition);
+                    self.histories.remove(partition);
                 }
                 self.finish()?;
                 for partition in partitions {
@@ -324,7 +335,7 @@ impl Worker<'_, '_> {
                 }
                 self.source.unassign(partitions)?;
                 tracing::info!(?partitions, lost, "partitions revoked");
-                if self.begun.is_empty() {
+                if self.histories.is_empty() {
                     self.watch.health.not_ready("no partition is assigned");
                 }
             }
@@ -336,7 +347,7 @@ impl Worker<'_, '_> {
         let terms = self.terms();
         let watch = &self.watch;
         watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let mut logged = watch.clock.uptime();
+        let (stop, mut logged) = (self.stop, watch.clock.uptime());
         let restored = state::restore(
             &mut self.source,
             &self.settings.source,
@@ -352,10 +363,11 @@ impl Worker<'_, '_> {
                     logged = now;
                     tracing::info!(done, total, "rebuilding the state from the input");
                 }
+                stop.is_stopped()
             },
         )?;
         for r in &restored {
-            self.begun.insert(r.partition, r.begun);
+            self.histories.insert(r.partition, r.history);
             self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());
             if let Some(stats) = self.partition_stats(r.partition, r.resume) {
                 self.watch.metrics.restored(stats);
