@@ -31,6 +31,7 @@ fn dirty_clicks(seed: &str) -> String {
 }
 
 /// The sessionizer's own rows for the lines: session rows by customer, and how many were rejected by reason.
+/// `open` counts rows of open sessions.
 fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("clicks.ndjson"));
     std::fs::write(&path, clicks).expect("a temporary file");
@@ -42,6 +43,7 @@ fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, 
         let row: Value = serde_json::from_str(line).expect("a row");
         match row["what"].as_str() {
             Some("session") => sessions.entry(text(&row["customer_id"])).or_default().push(row),
+            Some("provisional") => *rejects.entry("open".to_owned()).or_default() += 1,
             Some("reject") => *rejects.entry(text(&row["why"])).or_default() += 1,
             _ => {}
         }
@@ -148,11 +150,12 @@ fn the_topics_hold_what_the_sessionizer_says() {
     let outputs = Outputs::new(&bed, &input, "a");
     let mut dce = outputs.run(&bed, "a", &[]);
     bed.collector(&outputs.sessions).until(count);
+    let rejected: usize = rejects.iter().filter(|(why, _)| *why != "duplicate").map(|(_, n)| n).sum();
+    bed.collector(&outputs.rejected).until(rejected);
     dce.signal("TERM");
     assert!(dce.wait().success(), "SIGTERM drains and is a success:\n{}", dce.said());
 
     assert_same_sessions(&outputs.session_rows(&bed), &want);
-    let rejected: usize = rejects.iter().filter(|(why, _)| *why != "duplicate").map(|(_, n)| n).sum();
     assert_eq!(bed.read_all(&outputs.rejected).len(), rejected, "{rejects:?}; a duplicate is only counted");
     let embeddings: Vec<Value> = records(&bed, &outputs.embeddings).into_values().flatten().collect();
     assert_eq!(embeddings.len(), count, "an embedding a session");
@@ -171,14 +174,15 @@ fn a_killed_worker_changes_nothing() {
     let clicks = dirty_clicks("2");
     let flags = ["--provisional-every", "3"];
     let settings = ["provisional.every_events=3", "epoch.events_max=500"];
-    let (want, _) = expected(&bed, &clicks, &flags);
+    let (want, counts) = expected(&bed, &clicks, &flags);
     let count: usize = want.values().map(Vec::len).sum();
+    let live_count = count + counts["open"];
     let input = bed.topic("clicks", PARTITIONS);
     bed.produce_ndjson(&input, &clicks);
 
     let calm = Outputs::new(&bed, &input, "calm");
     let dce = calm.run(&bed, "calm", &settings);
-    bed.collector(&calm.sessions).until(count);
+    bed.collector(&calm.live).until(live_count);
     drop(dce);
 
     let killed = Outputs::new(&bed, &input, "killed");
@@ -190,6 +194,7 @@ fn a_killed_worker_changes_nothing() {
     }
     let _dce = killed.run(&bed, "killed", &settings);
     seen.until(count);
+    bed.collector(&killed.live).until(live_count);
 
     assert_same_sessions(&killed.session_rows(&bed), &want);
     for (calm, killed) in [(&calm.embeddings, &killed.embeddings), (&calm.live, &killed.live)] {
@@ -213,20 +218,20 @@ fn bad_records_are_set_aside_with_their_reason_and_the_stream_goes_on() {
         timestamp_ms: Some(1_000_000),
         ..Click::new(0, "", value)
     };
-    let mut good = at(Some("ana"), &click("e1", "ana", 999_000, "LOGIN"));
-    good.headers = vec![("traceparent".into(), "00-1-2-01".into())];
+    let mut logout = at(Some("ana"), &click("e6", "ana", 999_500, "LOGOUT"));
+    logout.headers = vec![("traceparent".into(), "00-1-2-01".into())];
     let long = "x".repeat(257);
     bed.produce(
         &input,
         [
-            good,
+            at(Some("ana"), &click("e1", "ana", 999_000, "LOGIN")),
             at(Some("ana"), "{\"event_id\":"),
             at(None, &click("e2", "ana", 999_001, "ACTION")),
             at(Some("ben"), &click("e3", "ana", 999_002, "ACTION")),
             at(Some(""), &click("e4", "", 999_003, "ACTION")),
             at(Some("ana"), &click("e5", "ana", 9_000_000_000_000, "ACTION")),
             at(Some("ana"), &click(&long, "ana", 999_004, "ACTION")),
-            at(Some("ana"), &click("e6", "ana", 999_500, "LOGOUT")),
+            logout,
         ],
     );
     let _dce = outputs.run(&bed, "bad", &[]);
@@ -239,7 +244,9 @@ fn bad_records_are_set_aside_with_their_reason_and_the_stream_goes_on() {
     assert_eq!(got.headers["dce-source-offset"], "5");
     assert!(got.value.as_deref().is_some_and(|value| value.contains("9000000000000")), "the bytes as they came");
     let mut embeddings = bed.collector(&outputs.embeddings);
-    let record: Value = serde_json::from_str(embeddings.until(1)[0].value.as_deref().unwrap()).unwrap();
+    let first = &embeddings.until(1)[0];
+    assert_eq!(first.headers["traceparent"], "00-1-2-01", "it goes on with what the record causes");
+    let record: Value = serde_json::from_str(first.value.as_deref().unwrap()).unwrap();
     assert_eq!((&record["event_count"], &record["close_reason"]), (&Value::from(2), &Value::from("LOGOUT")));
 
     // A null value erases: a tombstone, and the customer begins at 1 again.
@@ -295,4 +302,41 @@ fn what_cannot_work_is_refused_at_the_start_with_its_fix() {
         assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
         assert!(dce.said().contains(fix), "{}", dce.said());
     }
+}
+
+#[test]
+fn records_of_any_size_stop_nothing() {
+    let mut bed = Bed::new("huge");
+    // What a broker takes may be more than what a client sends by itself.
+    bed.settings.producer.insert("message.max.bytes".to_owned(), "8000000".to_owned());
+    let input = bed.topic_of("clicks", PARTITIONS, &[("max.message.bytes", "8000000")]);
+    let outputs = Outputs::new(&bed, &input, "huge");
+    let click = |id: &str, time: i64, kind: &str, more: &str| {
+        format!(r#"{{"event_id":"{id}","customer_id":"ana","event_time":{time},"kind":"{kind}","name":"home"{more}}}"#)
+    };
+    let at = |key: &str, value: &str| Click { timestamp_ms: Some(1_000_000), ..Click::new(0, key, value) };
+    let huge = "x".repeat(1_010_000);
+    let mut traced = at("ana", &click("e2", 2, "LOGOUT", ""));
+    traced.headers = vec![("traceparent".into(), huge.clone())];
+    let mut clicks = vec![
+        at("ana", &click("e1", 1, "LOGIN", &format!(r#","attributes":{{"label":"{huge}"}}"#))),
+        traced,
+        at(&huge, &click("e3", 3, "LOGIN", "")),
+        at("ana", &format!("{{{huge}")),
+    ];
+    // A session whose ids alone are larger: control characters are six bytes each in JSON.
+    let ids = (0..1_000).map(|n| format!("{}{n:04}", r"\u0001".repeat(240)));
+    clicks.extend((10..).zip(ids).map(|(time, id)| at("ana", &click(&id, time, "ACTION", ""))));
+    clicks.push(at("ana", &click("e4", 5_000, "LOGIN", "")));
+    clicks.push(at("ana", &click("e5", 5_001, "LOGOUT", "")));
+    bed.produce(&input, clicks);
+    let _dce = outputs.run(&bed, "huge", &[r#"embedding.labels=["label"]"#]);
+    let mut sessions = bed.collector(&outputs.sessions);
+    let got = sessions.until(3);
+    assert_eq!(got[1].headers["dce-event-ids-left-out"], "1000");
+    assert!(!got[0].headers.contains_key("traceparent"), "an implausible trace does not go on");
+    let mut rejected = bed.collector(&outputs.rejected);
+    let got = rejected.until(2);
+    assert_eq!((got[0].key.as_deref(), &*got[0].headers["dce-key-left-out"]), (None, "1010000"));
+    assert_eq!((got[1].key.as_deref(), &*got[1].headers["dce-value-left-out"]), (Some("ana"), "1010001"));
 }

@@ -322,6 +322,10 @@ impl Model for Broken {
         self.model.id()
     }
 
+    fn fingerprint(&self) -> u64 {
+        self.model.fingerprint()
+    }
+
     fn shape(&self) -> Shape {
         self.model.shape()
     }

@@ -108,7 +108,8 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
             named("generator", scope, || generate(arguments, &config, clock, &seen, (&health, &generating)))?;
         let reader = named("reader", scope, || read(&config, &seen, &working))?;
         let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, (&health, &working)))?;
-        let shown = show(arguments, frame, clock, &seen, &generating, &generator);
+        let shown =
+            show(arguments, frame, clock, &seen, &generating, || generator.is_finished() || pipeline.is_finished());
         generating.stop();
         drain(clock, &seen, &pipeline);
         working.stop();
@@ -247,7 +248,9 @@ fn read(config: &Config, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
     let schemas = Schemas::released();
     while !stop.is_stopped() {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
-        let record = CustomerEmbedding::decode(message.payload().unwrap_or_default(), &schemas)?;
+        // A null value is an erasure.
+        let Some(value) = message.payload() else { continue };
+        let record = CustomerEmbedding::decode(value, &schemas)?;
         let mut seen = lock(seen);
         seen.last.push_front(record);
         seen.last.truncate(SHOWN);
@@ -262,13 +265,13 @@ fn show(
     clock: Clock,
     seen: &Shared,
     stop: &Stop,
-    generator: &std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>,
+    is_ended: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let is_terminal = std::io::stdout().is_terminal() && !frame.json;
     let seconds = arguments.seconds.or(if arguments.events.is_some() { None } else { Some(30) });
     let (mut lines_drawn, mut last_line, mut before) = (0, 0, (clock.uptime().0, 0, 0));
     loop {
-        let is_over = stop.wait(LOOK) || generator.is_finished();
+        let is_over = stop.wait(LOOK) || is_ended();
         let now = clock.uptime().0;
         let begun = lock(seen).began_ms.unwrap_or(now);
         if is_over || seconds.is_some_and(|s| now - begun >= s * 1000) || lock(seen).failure.is_some() {

@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let clock = Clock::start();
     let settings = worker_settings(&config);
-    check_topics(arguments, &config, &settings.source.client)?;
     let mut model = load_model(frame, &config)?;
+    check_topics(arguments, &config, &settings.source.client)?;
     let (health, metrics) = (Arc::new(Health::new(clock.uptime())), Arc::new(Metrics::new()));
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;

@@ -12,6 +12,7 @@ use super::features::FeatureSpec;
 use super::golden::Golden;
 use super::manifest::{self, FileRef, Graphs, Manifest};
 use super::{ModelError, graph};
+use crate::types::fnv1a64;
 
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -21,6 +22,8 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 pub struct Bundle {
     /// The folder as the user named it, for messages.
     pub folder: String,
+    /// Of the manifest, which holds the hash of every file: another bundle has another one.
+    pub fingerprint: u64,
     pub manifest: Manifest,
     pub features: FeatureSpec,
     /// ONNX bytes.
@@ -40,6 +43,7 @@ impl Bundle {
 fn read(folder: &Path) -> Result<Bundle, String> {
     let text = read_file(folder, manifest::FILE, MANIFEST_BYTES_MAX)?;
     let text = String::from_utf8(text).map_err(|_| format!("{} is not UTF-8", manifest::FILE))?;
+    let fingerprint = fnv1a64(text.as_bytes());
     let manifest = Manifest::parse(&text).map_err(|error| error.to_string())?;
     let vocabulary = read_named(folder, &manifest.vocabulary)?;
     let features = manifest.features(&vocabulary).map_err(|error| error.to_string())?;
@@ -56,7 +60,7 @@ fn read(folder: &Path) -> Result<Bundle, String> {
     };
     let heads = manifest.heads.iter().map(|head| model(&head.file)).collect::<Result<_, _>>()?;
     let golden = Golden::parse(&manifest.golden.file, &read_named(folder, &manifest.golden)?)?;
-    Ok(Bundle { folder: folder.display().to_string(), manifest, features, graphs, heads, golden })
+    Ok(Bundle { folder: folder.display().to_string(), fingerprint, manifest, features, graphs, heads, golden })
 }
 
 fn read_named(folder: &Path, named: &FileRef) -> Result<Vec<u8>, String> {

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 
 use super::features::{Context, FeatureSpec, Field, Number, Scaling, Source, Transform};
 use super::{Head, HeadInput, HeadInputs, Model, ModelError, Shape};
-use crate::types::ModelId;
+use crate::types::{ModelId, fnv1a64};
 
 /// A model without weights. Keeps all promises of [`Model`].
 #[derive(Debug, Clone)]
@@ -82,6 +82,10 @@ impl FakeModel {
 impl Model for FakeModel {
     fn id(&self) -> &ModelId {
         &self.id
+    }
+
+    fn fingerprint(&self) -> u64 {
+        fnv1a64(self.id.as_str().as_bytes())
     }
 
     fn shape(&self) -> Shape {
@@ -206,7 +210,7 @@ struct Mix(u64);
 
 impl Mix {
     fn new(what: &str) -> Self {
-        Self(crate::types::fnv1a64(what.as_bytes()))
+        Self(fnv1a64(what.as_bytes()))
     }
 
     fn of<const N: usize>(what: &str, inputs: [ArrayView1<'_, f32>; N]) -> Self {

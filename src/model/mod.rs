@@ -141,6 +141,8 @@ impl<'a> HeadInputs<'a> {
 /// Every row of every result is the same, bit for bit, whatever the batch it was computed in.
 pub trait Model: Send {
     fn id(&self) -> &ModelId;
+    /// Of all that its results depend on: another bundle has another one, whatever its id.
+    fn fingerprint(&self) -> u64;
     fn shape(&self) -> Shape;
     fn features(&self) -> &features::FeatureSpec;
     /// fields `[B,T,F]`, numbers `[B,T,N]`, length `[B]` (1 to T) → session `[B,S]`.

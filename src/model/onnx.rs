@@ -94,6 +94,7 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
 #[derive(Debug)]
 pub struct OnnxModel {
     id: ModelId,
+    fingerprint: u64,
     shape: Shape,
     features: FeatureSpec,
     session_encoder: Graph,
@@ -143,6 +144,7 @@ impl OnnxModel {
         let read_out = [floats("embedding", shape.embedding)];
         let mut model = Self {
             id: manifest.id.clone(),
+            fingerprint: bundle.fingerprint,
             shape,
             features: bundle.features.clone(),
             session_encoder: open("session_encoder", &bundle.graphs.session_encoder, &encoder, &[session])?,
@@ -177,6 +179,10 @@ impl OnnxModel {
 impl Model for OnnxModel {
     fn id(&self) -> &ModelId {
         &self.id
+    }
+
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     fn shape(&self) -> Shape {

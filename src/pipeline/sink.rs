@@ -26,12 +26,15 @@ use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
 use crate::kafka::errors::{Call, CallError, TransactionError};
 use crate::kafka::raw::{self, GroupMetadata};
+use crate::wire::embedding::SessionSummary;
 
 /// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
 /// request that is still on its way could decide the next transaction (KAFKA-17754).
 const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
 /// What the thread may take beyond its own deadlines before it counts as hung.
 const HANG_GRACE: Duration = Duration::from_secs(4);
+/// A longer key of a reject that is too large goes the way of its value.
+const KEPT_KEY_BYTES_MAX: usize = 1_024;
 /// How long a full send buffer is waited for at a time.
 const FULL_BUFFER_WAIT: Duration = Duration::from_millis(1);
 
@@ -195,7 +198,8 @@ impl Sink {
     /// Makes the producer, ends what a predecessor of the same id left open, and starts the thread. Waits for all that:
     /// up to twice the transaction's timeout.
     pub fn spawn(settings: SinkSettings, encode: Encode) -> Result<SinkHandle, SinkError> {
-        let epoch_max = settings.transaction_timeout * 2 + HANG_GRACE;
+        // A doubtful producer is replaced first (twice the timeout), then the epoch, then perhaps its abort.
+        let epoch_max = settings.transaction_timeout * 4 + HANG_GRACE;
         let id = settings.transactional_id.clone();
         let (epoch_sender, epochs) = sync_channel(1);
         let (outcome_sender, outcomes) = sync_channel(1);
@@ -300,7 +304,22 @@ impl Sink {
                 Some(topic) => {
                     (self.encode)(&output.body, &mut buffer);
                     let key = session.customer_id.as_str().as_bytes();
-                    self.send(topic, partition, Some(key), Some(&buffer), traced(traceparent), deadline, receipt)
+                    match self.send(topic, partition, Some(key), Some(&buffer), traced(traceparent), deadline, receipt)
+                    {
+                        // A thousand long ids may be larger than what the client sends: all but they go.
+                        Err(TransactionError::Abort(error)) if is_too_large(&error) => {
+                            let headers = with(
+                                traced(traceparent).unwrap_or_default(),
+                                "dce-event-ids-left-out",
+                                session.event_ids.len().to_string().as_bytes(),
+                            );
+                            let short = SessionSummary { event_ids: Vec::new(), ..SessionSummary::clone(session) };
+                            buffer.clear();
+                            (self.encode)(&Body::Session(Box::new(short)), &mut buffer);
+                            self.send(topic, partition, Some(key), Some(&buffer), Some(headers), deadline, receipt)
+                        }
+                        sent => sent,
+                    }
                 }
                 None => Ok(()),
             },
@@ -315,11 +334,15 @@ impl Sink {
                 let (key, value) = (reject.key.as_deref(), reject.value.as_deref());
                 let topic = &topics.rejected;
                 match self.send(topic, partition, key, value, Some(headers()), deadline, receipt) {
-                    // With its headers it is larger than what the client sends: the value stays where it came from.
-                    Err(TransactionError::Abort(error)) if error.code == RDKafkaErrorCode::MessageSizeTooLarge => {
-                        let bytes = value.map_or(0, <[u8]>::len).to_string();
-                        let headers = with(headers(), "dce-value-left-out", bytes.as_bytes());
-                        self.send(topic, partition, key, None, Some(headers), deadline, receipt)
+                    // With its headers it is larger than what the client sends: the rest stays where it came from.
+                    Err(TransactionError::Abort(error)) if is_too_large(&error) => {
+                        let bytes = len(value).to_string();
+                        let mut headers = with(headers(), "dce-value-left-out", bytes.as_bytes());
+                        let short = key.filter(|key| key.len() <= KEPT_KEY_BYTES_MAX);
+                        if short.is_none() {
+                            headers = with(headers, "dce-key-left-out", len(key).to_string().as_bytes());
+                        }
+                        self.send(topic, partition, short, None, Some(headers), deadline, receipt)
                     }
                     sent => sent,
                 }
@@ -432,6 +455,10 @@ impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+fn is_too_large(error: &CallError) -> bool {
+    error.code == RDKafkaErrorCode::MessageSizeTooLarge
 }
 
 /// A producer that may begin transactions: whoever had the id before is fenced, and what it left open is ended.

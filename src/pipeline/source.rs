@@ -5,6 +5,7 @@
 //! lost) and calls [`Source::unassign`]. Nothing is assigned behind the caller's back. Holding back is not collecting:
 //! what is fetched ahead is bounded.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::types::{Position, ResumeAt};
 
 /// How long records are waited for before the client's own events are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// W3C says 55; a longer one is not passed on.
+const TRACEPARENT_BYTES_MAX: usize = 256;
 /// Records of one call to the client; between calls the limits are looked at.
 const CHUNK_RECORDS: usize = 1_000;
 
@@ -64,7 +67,8 @@ impl Batch {
             timestamp_ms: message.timestamp_ms(),
             key: message.key(),
             value: message.value(),
-            traceparent: message.header(c"traceparent"),
+            // A plausible one: it is copied to all that the record causes.
+            traceparent: message.header(c"traceparent").filter(|trace| trace.len() <= TRACEPARENT_BYTES_MAX),
         })
     }
 
@@ -84,9 +88,13 @@ impl Batch {
         resume
     }
 
-    /// Drops the records of partitions that were lost.
-    pub fn retain_partitions(&mut self, wanted: impl Fn(i32) -> bool) {
-        self.messages.retain(|message| wanted(message.partition()));
+    /// Where each partition's records begin: to read them again.
+    pub fn begin(&self) -> Vec<(i32, ResumeAt)> {
+        let mut begin: BTreeMap<i32, ResumeAt> = BTreeMap::new();
+        for message in self.messages.iter() {
+            begin.entry(message.partition()).or_insert(ResumeAt(message.offset()));
+        }
+        begin.into_iter().collect()
     }
 }
 
@@ -284,16 +292,6 @@ impl Source {
         }
         let list = self.consumer.seek_partitions(list, wait).map_err(|error| broker("seeking", &error))?;
         each_well(&list, "seeking")
-    }
-
-    /// Keeps partitions that are being restored from being read. Throws away what was fetched ahead.
-    pub fn pause(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.consumer.pause(&self.list(partitions)).map_err(|error| broker("pausing", &error))
-    }
-
-    /// Only what is paused.
-    pub fn resume(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
-        self.consumer.resume(&self.list(partitions)).map_err(|error| broker("resuming", &error))
     }
 
     /// Where the group goes on; `None` where it has committed nothing. Offsets in a predecessor's open transaction are

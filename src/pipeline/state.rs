@@ -17,11 +17,13 @@ use super::source::{Committed, History, Rebuild, Source, SourceError, SourceSett
 use crate::config::SessionRules;
 use crate::kafka::reader::Span;
 use crate::model::{Model, ModelError};
-use crate::types::{ModelId, ResumeAt, fnv1a64};
+use crate::types::{ResumeAt, fnv1a64};
 use crate::wire::avro::Schemas;
 
 /// How long the broker may take for one question.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Times that a broker is asked for one thing.
+const ASKS_MAX: u32 = 4;
 /// Without a record for so long a rebuild is at an end, with the reason.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Records of one rebuilding epoch.
@@ -62,8 +64,8 @@ pub struct Restored {
     pub resume: ResumeAt,
 }
 
-/// What a state depends on beside the records. Another model has another id.
-fn fingerprint(rules: &SessionRules, model: &ModelId) -> u64 {
+/// What a state depends on beside the records.
+fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     let SessionRules {
         gap_ms,
         allowed_lateness_ms,
@@ -77,7 +79,8 @@ fn fingerprint(rules: &SessionRules, model: &ModelId) -> u64 {
     } = rules;
     let durations = format!("{gap_ms} {allowed_lateness_ms} {future_max_ms} {duration_max_ms}");
     let counts = format!("{events_max} {open_max} {revisable_max} {revisions_max} {provisional_every_events}");
-    fnv1a64(format!("{durations} {counts} {}", model.as_str()).as_bytes())
+    let model = (model.id().as_str(), model.fingerprint());
+    fnv1a64(format!("{durations} {counts} {} {:016x}", model.0, model.1).as_bytes())
 }
 
 /// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them; it says
@@ -94,9 +97,9 @@ pub fn restore(
     mut step: impl FnMut(u64, u64) -> bool,
 ) -> Result<Vec<Restored>, StateError> {
     let mut restored = BTreeMap::new();
-    let terms_now = fingerprint(&terms.rules, model.id());
-    for (partition, committed) in source.committed(partitions, ANSWER_MAX)? {
-        let (oldest, _) = source.watermarks(partition, ANSWER_MAX)?;
+    let terms_now = fingerprint(&terms.rules, model);
+    for (partition, committed) in patiently(&mut step, || source.committed(partitions, ANSWER_MAX))? {
+        let (oldest, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
         states.open(partition, &terms.rules);
         restored.insert(partition, start(&settings.topic, partition, committed, oldest, terms_now)?);
     }
@@ -117,6 +120,25 @@ pub fn restore(
         }
     }
     Ok(restored.into_values().collect())
+}
+
+/// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
+fn patiently<T>(
+    step: &mut impl FnMut(u64, u64) -> bool,
+    mut ask: impl FnMut() -> Result<T, SourceError>,
+) -> Result<T, StateError> {
+    for asked in 1.. {
+        match ask() {
+            Err(SourceError::Broker { doing, why }) if asked < ASKS_MAX => {
+                tracing::warn!(doing, why, asked, "the broker does not answer: asking again");
+                if step(0, 0) {
+                    return Err(StateError::Stopped);
+                }
+            }
+            answered => return Ok(answered?),
+        }
+    }
+    unreachable!("the last answer is returned whatever it is")
 }
 
 fn start(

@@ -31,6 +31,8 @@ const IDLE_MAX: Duration = Duration::from_millis(50);
 const IDLE_COMMITTING_MAX: Duration = Duration::from_millis(1);
 /// How long an outcome is waited for at a time.
 const OUTCOME_LOOK: Duration = Duration::from_millis(500);
+/// How long going back to an offset may take.
+const SEEK_MAX: Duration = Duration::from_secs(30);
 /// Epochs that were not committed, in a row, before the worker gives up: what the broker never takes is not tried for ever.
 const FAILURES_MAX: u32 = 10;
 
@@ -100,6 +102,7 @@ pub fn run(
         stop,
         under_way: None,
         failures: 0,
+        is_astray: false,
         sink,
         source,
     };
@@ -133,6 +136,8 @@ struct Worker<'w, 's> {
     stop: &'w Stop,
     /// Of the epoch that is being committed: its counts, and since when.
     under_way: Option<(EpochStats, Uptime)>,
+    /// The client is past records of which nothing was made: nothing is read before it is back.
+    is_astray: bool,
     /// Epochs not committed since the last commit.
     failures: u32,
     sink: SinkHandle,
@@ -173,17 +178,24 @@ impl Worker<'_, '_> {
 
     /// Computes an epoch, and commits it once the one before is.
     fn epoch(&mut self, batch: Batch, waiting: Uptime) -> Result<(), WorkerError> {
+        if self.is_astray {
+            drop(batch);
+            return if self.finish()? {
+                self.go_back(AbortCause::Rebalance, "records could not be read again after the membership was lost")
+            } else {
+                Ok(())
+            };
+        }
         let group = match self.source.group_metadata() {
             Ok(group) => group,
-            // Thrown out of the group: the partitions are somebody else's by now, and a rebalance will say so.
+            // Thrown out of the group: the partitions are somebody else's by now, and a rebalance will say so. Until then
+            // the records are read again, for nothing was made of them.
             Err(SourceError::NotMember) => {
+                let again = batch.begin();
                 drop(batch);
-                // What is under way is decided first: positions are read as committed.
-                return if self.finish()? {
-                    self.go_back(AbortCause::Rebalance, "not a member of the group")
-                } else {
-                    Ok(())
-                };
+                self.watch.metrics.epoch_aborted(AbortCause::Rebalance);
+                self.is_astray = self.source.seek(&again, SEEK_MAX).is_err();
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
@@ -307,7 +319,8 @@ impl Worker<'_, '_> {
         }
         let restored = self.restore(&assigned)?;
         let positions: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
-        self.source.seek(&positions, Duration::from_secs(30))?;
+        self.source.seek(&positions, SEEK_MAX)?;
+        self.is_astray = false;
         self.watch.health.ready();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::features::{EventFeatures, FeatureSpec};
-use crate::types::{ClickKind, CustomerId, EventTime, fnv1a64};
+use crate::types::{ClickKind, CustomerId, EventTime, NAME_BYTES_MAX, fnv1a64};
 use crate::wire::click::ClickEvent;
 
 /// A click on its way into a session.
@@ -50,6 +50,10 @@ impl Event {
         let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().filter(|t| !t.is_empty()).map(Arc::from);
         let label = |name: &Arc<str>| {
             let (_, value) = click.attributes.iter().find(|(key, _)| **key == **name)?;
+            // They go on every record: attributes themselves have no limit.
+            if value.len() > NAME_BYTES_MAX {
+                return None;
+            }
             Some((Arc::clone(name), Arc::from(&**value)))
         };
         let tags = Tags {

@@ -199,6 +199,15 @@ impl Customer {
         self.floor.max(self.last_end(key).map_or(Moment::NEVER, |e| e.end.into()))
     }
 
+    /// Whether the alarm still means something; most outlive the session that they were set for.
+    fn awaits(&self, alarm: &Alarm) -> bool {
+        match alarm.what {
+            AlarmKind::Silence => self.open_on(&alarm.key).is_some_and(|at| self.open[at].armed == alarm.when),
+            AlarmKind::Freeze => self.freeze_armed == alarm.when,
+            AlarmKind::Forget => self.last_end(&alarm.key).is_some_and(|end| end.reason.is_limit()),
+        }
+    }
+
     fn has_event(&self, key: &str, event: &Event) -> bool {
         let hash = event.id_hash();
         self.folded.iter().chain(&self.open).any(|s| *s.key == *key && s.has(&event.id, hash))
@@ -222,6 +231,9 @@ enum AlarmKind {
     Forget,
 }
 
+/// Fewer alarms are not looked through.
+const ALARMS_MIN: usize = 1_024;
+
 /// The sessions of one input partition. Steps are appended to the list that the caller gives.
 #[derive(Debug)]
 pub struct Partition {
@@ -236,6 +248,8 @@ struct Machine {
     /// The largest accepted event time.
     stream_time: Moment,
     alarms: BinaryHeap<Reverse<Alarm>>,
+    /// With so many, those that mean nothing any more are dropped.
+    alarms_max: usize,
     next_serial: u64,
     free_slots: Vec<Slot>,
     next_slot: u32,
@@ -250,6 +264,7 @@ impl Partition {
             rules,
             stream_time: Moment::NEVER,
             alarms: BinaryHeap::new(),
+            alarms_max: ALARMS_MIN,
             next_serial: 0,
             free_slots: Vec::new(),
             next_slot: 0,
@@ -288,6 +303,7 @@ impl Partition {
             let customer = this.customers.entry(name.clone()).or_insert_with(|| Customer::new(machine.new_slot()));
             let outcome = machine.push(&name, customer, &key, event);
             machine.arm_freeze(&name, customer);
+            this.drop_alarms();
             outcome
         })
     }
@@ -312,6 +328,15 @@ impl Partition {
         let done = work(self);
         std::mem::swap(&mut self.machine.steps, steps);
         done
+    }
+
+    /// Keeps the alarms to about twice those that mean something, at a constant cost an event.
+    fn drop_alarms(&mut self) {
+        let (customers, alarms) = (&self.customers, &mut self.machine.alarms);
+        if alarms.len() > self.machine.alarms_max {
+            alarms.retain(|Reverse(alarm)| customers.get(&alarm.customer).is_some_and(|c| c.awaits(alarm)));
+            self.machine.alarms_max = ALARMS_MIN.max(2 * alarms.len());
+        }
     }
 
     /// Stream time moves, through every moment at which something falls due.
