@@ -293,7 +293,10 @@ fn other_rules_do_not_go_on_from_what_was_made_with_these() {
 fn what_cannot_work_is_refused_at_the_start_with_its_fix() {
     let bed = Bed::new("refused");
     let missing = format!("topics.clickstream={}", bed.name("nowhere"));
+    let compacted = format!("topics.clickstream={}", bed.topic_of("compacted", 1, &[("cleanup.policy", "compact")]));
+    let outputs = ["embeddings", "rejected"].map(|what| format!("topics.{what}={}", bed.topic(what, 1)));
     let cases = [
+        (vec!["run", "--set", &compacted, "--set", &outputs[0], "--set", &outputs[1]], "is compacted"),
         (vec!["run", "--set", &missing], "--create-topics"),
         (vec!["run", "--create-topics", "--set", &missing, "--set", "model.path=models/none"], "models/none"),
     ];

@@ -114,5 +114,12 @@ fn check_topics(arguments: &Arguments, config: &Config, client: &ClientSettings)
         }
     }
     inspector.check(input, &config.topics.written(), BROKER_WAIT)?;
+    if let Some(retention) = topics::check_kept(client, input, BROKER_WAIT)? {
+        tracing::warn!(
+            topic = input,
+            retention,
+            "the clickstream is not kept for ever: once its oldest records go, a restart is refused, since the state is rebuilt from it"
+        );
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
@@ -205,6 +205,32 @@ impl TopicSpec {
     }
 }
 
+/// Whether the input keeps what a rebuild reads: a compacted topic does not, and is refused; of a retention that is not
+/// for ever the answer says which. A broker that does not tell its settings is believed.
+pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<Option<String>, TopicError> {
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let options = AdminOptions::new().operation_timeout(Some(wait));
+    let described = runtime()?.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
+    let Ok(Some(Ok(config))) = described.map(|mut all| all.pop()) else { return Ok(None) };
+    let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    if value("cleanup.policy").contains("compact") {
+        let why = "is compacted, so records of the past are not there when the state is rebuilt; it must have cleanup.policy=delete";
+        return Err(refused(topic, why));
+    }
+    let finite = ["retention.ms", "retention.bytes"].map(|name| (name, value(name)));
+    let finite: Vec<String> = finite
+        .into_iter()
+        .filter(|(_, value)| !matches!(value.as_str(), "-1" | ""))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    Ok((!finite.is_empty()).then(|| finite.join(", ")))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
+    let built = tokio::runtime::Builder::new_current_thread().build();
+    built.map_err(|error| TopicError::Client(KafkaError::ClientCreation(error.to_string())))
+}
+
 /// Makes the topics that are not there, and waits until the broker shows them. Those that are there stay as they are.
 /// Gives the names of the new ones.
 pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) -> Result<Vec<String>, TopicError> {
@@ -219,13 +245,10 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
     let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
     let topics: Vec<NewTopic<'_>> = absent.iter().map(|spec| new_topic(spec)).collect();
     let options = AdminOptions::new().operation_timeout(Some(deadline.remaining()));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| TopicError::Client(KafkaError::ClientCreation(error.to_string())))?;
     let results = if topics.is_empty() {
         Vec::new()
     } else {
-        runtime
+        runtime()?
             .block_on(admin.create_topics(&topics, &options))
             .map_err(|error| inspector.unanswered(&error, deadline.elapsed()))?
     };
