@@ -8,8 +8,8 @@ use std::time::Duration;
 use dce::kafka::client::{ClientSettings, Rebalance, TRANSACTION_TIMEOUT};
 use dce::pipeline::epoch::{Body, EpochResult, Output};
 use dce::pipeline::sink::{Epoch, Outcome, OutputTopics, Receipt, Sink, SinkHandle, SinkSettings};
-use dce::pipeline::source::{Batch, CollectLimits, Source, SourceSettings, StartAt};
-use dce::types::{CustomerId, EventTime, OpenedBy, Position};
+use dce::pipeline::source::{Batch, CollectLimits, Source, SourceSettings};
+use dce::types::{CustomerId, EventTime, OpenedBy, Position, ResumeAt};
 use dce::wire::embedding::{Cause, SessionSummary};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -104,7 +104,7 @@ impl Copier {
             Rebalance::Assigned(partitions) => {
                 let committed = self.source.committed(partitions, WAIT).expect("committed offsets");
                 let starts: Vec<_> =
-                    committed.into_iter().map(|(p, c)| (p, StartAt::from(c.map(|c| c.resume)))).collect();
+                    committed.into_iter().map(|(p, c)| (p, c.map_or(ResumeAt(0), |c| c.resume))).collect();
                 self.source.assign(&starts).expect("an assignment");
                 self.owned.extend(partitions);
             }
@@ -145,7 +145,7 @@ pub(crate) fn copy(batch: &Batch) -> EpochResult {
     });
     EpochResult {
         outputs: outputs.collect(),
-        resume: batch.resume(),
+        resume: resume_of(batch),
         records: batch.len() as u64,
         ..EpochResult::default()
     }
@@ -179,4 +179,11 @@ pub(crate) fn output(cause: Position, key: &str, value: &str, traceparent: Optio
         traceparent: traceparent.map(Box::from),
         body: Body::Session(Box::new(session)),
     }
+}
+
+/// Where to go on after the batch.
+fn resume_of(batch: &Batch) -> Vec<(i32, ResumeAt)> {
+    let last: BTreeMap<i32, ResumeAt> =
+        batch.records().map(|record| (record.position.partition, record.position.resume_after())).collect();
+    last.into_iter().collect()
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dce::kafka::Deadline;
 use dce::kafka::client::{ClientSettings, Consumer, ConsumerEvents};
+use dce::kafka::raw::Message;
 use dce::kafka::reader::{Span, SpanReader};
 use dce::kafka::topics::{self, Inspector, Purpose, TopicSpec};
 use dce::types::ResumeAt;
@@ -129,9 +130,43 @@ impl Bed {
         self.produce(topic, clicks);
     }
 
-    /// All committed records up to the end that the topic has now, by partition and offset. Waits for transactions that
-    /// are open below that end.
+    /// Values that are no text, in order.
+    pub(crate) fn produce_bytes(&self, topic: &str, partition: i32, key: &str, values: &[Vec<u8>]) {
+        let context = DefaultProducerContext;
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            ThreadedProducer::from_config_and_context(&self.settings.plain_producer(), context).expect("a producer");
+        for value in values {
+            let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+            producer.send(record).map_err(|(error, _)| error).expect("room for a few records");
+        }
+        producer.flush(WAIT).expect("all records are stored");
+    }
+
+    /// The values of all committed records, as they are.
+    pub(crate) fn read_bytes(&self, topic: &str) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        self.read(topic, |message| values.push(message.value().unwrap_or_default().to_vec()));
+        values
+    }
+
+    /// All committed records up to the end that the topic has now, by partition and offset.
     pub(crate) fn read_all(&self, topic: &str) -> Vec<Got> {
+        let mut got = Vec::new();
+        self.read(topic, |message| {
+            got.push(Got {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: text(message.key()),
+                value: text(message.value()),
+                headers: BTreeMap::new(),
+            });
+        });
+        got.sort_by_key(|got| (got.partition, got.offset));
+        got
+    }
+
+    /// Waits for transactions that are open below the end.
+    fn read(&self, topic: &str, mut each: impl FnMut(Message<'_>)) {
         let inspector = Inspector::new(&self.settings).expect("a client");
         let partitions = inspector.describe(topic, WAIT).expect("a broker").expect("the topic exists");
         let spans: Vec<Span> = (0..i32::try_from(partitions).expect("few partitions"))
@@ -142,18 +177,9 @@ impl Bed {
             .collect();
         let mut reader =
             SpanReader::start(&self.settings, &self.name("reader"), topic, &spans, 16 << 10, WAIT).expect("a reader");
-        let mut got = Vec::new();
         while let Some(messages) = reader.next(1_000).expect("readable to the end") {
-            got.extend(messages.iter().map(|message| Got {
-                partition: message.partition(),
-                offset: message.offset(),
-                key: text(message.key()),
-                value: text(message.value()),
-                headers: BTreeMap::new(),
-            }));
+            messages.iter().for_each(&mut each);
         }
-        got.sort_by_key(|got| (got.partition, got.offset));
-        got
     }
 
     /// Reads what is committed as it comes.

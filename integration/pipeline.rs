@@ -2,8 +2,15 @@
 //! `DCE_TEST_CLICKS=FILE` takes another stream than the generated one (lines with partition 0 and 1 and record_time).
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 
+use dce::config::Encoding;
+use dce::types::{ClickKind, EventTime};
+use dce::wire::avro::Schemas;
+use dce::wire::click::ClickEvent;
+use dce::wire::embedding::{CustomerEmbedding, SessionSummary};
 use serde_json::Value;
 
 use crate::harness::{Bed, Click, Dce};
@@ -77,13 +84,13 @@ impl Outputs {
 
     fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
         let settings = [
+            "http.listen=off".to_owned(),
             format!("app.id={}", bed.name(app)),
             format!("topics.clickstream={}", self.input),
             format!("topics.embeddings={}", self.embeddings),
             format!("topics.embeddings_live={}", self.live),
             format!("topics.sessions={}", self.sessions),
             format!("topics.rejected={}", self.rejected),
-            "http.listen=off".to_owned(),
         ];
         let mut arguments = vec!["run"];
         for setting in settings.iter().map(String::as_str).chain(more.iter().copied()) {
@@ -342,4 +349,58 @@ fn records_of_any_size_stop_nothing() {
     let got = rejected.until(2);
     assert_eq!((got[0].key.as_deref(), &*got[0].headers["dce-key-left-out"]), (None, "1010000"));
     assert_eq!((got[1].key.as_deref(), &*got[1].headers["dce-value-left-out"]), (Some("ana"), "1010001"));
+}
+
+#[test]
+fn avro_goes_in_and_comes_out_and_the_endpoints_say_so() {
+    let bed = Bed::new("avro");
+    let input = bed.topic("clicks", PARTITIONS);
+    let outputs = Outputs::new(&bed, &input, "avro");
+    let clicks = [("e1", ClickKind::Login), ("e2", ClickKind::Logout)].map(|(id, kind)| {
+        let click = ClickEvent {
+            event_id: id.into(),
+            customer_id: Some("ana".into()),
+            event_time: EventTime::parse(1_000).unwrap(),
+            kind,
+            name: "home".into(),
+            channel: Some("web".into()),
+            session_id: None,
+            device_id: None,
+            context: vec![("balance".into(), 12.5)],
+            attributes: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        dce::wire::click::Input::Click(click).encode_into(Encoding::Avro, &mut bytes).unwrap();
+        bytes
+    });
+    bed.produce_bytes(&input, 1, "ana", &clicks);
+    let more = ["encoding=avro", "http.listen=127.0.0.1:0"];
+    let mut dce = outputs.run(&bed, "avro", &more);
+    bed.collector(&outputs.embeddings).until(1);
+
+    let said = dce.said();
+    let address = said.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(get(address, "/live").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("dce_records_total 2"), "{metrics}");
+    assert!(metrics.contains("dce_partition_open_sessions{partition=\"1\"} 0"), "{metrics}");
+    dce.signal("TERM");
+    assert!(dce.wait().success());
+
+    let schemas = Schemas::released();
+    let [embedding] = bed.read_bytes(&outputs.embeddings).try_into().expect("one record");
+    let embedding = CustomerEmbedding::decode(&embedding, &schemas).unwrap();
+    assert_eq!((embedding.cause.event_count, embedding.source.partition), (2, 1));
+    let [session] = bed.read_bytes(&outputs.sessions).try_into().expect("one record");
+    let session = SessionSummary::decode(&session, &schemas).unwrap();
+    assert_eq!((session.cause, session.sequence), (embedding.cause, embedding.sequence));
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the endpoint listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: dce\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

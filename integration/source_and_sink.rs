@@ -100,7 +100,7 @@ fn first_batch(copier: &mut Copier) -> Epoch {
         for rebalance in collected.rebalances {
             let Rebalance::Assigned(partitions) = rebalance else { panic!("{rebalance:?}") };
             let starts = copier.source.committed(&partitions, WAIT).unwrap();
-            let starts: Vec<_> = starts.into_iter().map(|(p, c)| (p, c.map(|c| c.resume).into())).collect();
+            let starts: Vec<_> = starts.into_iter().map(|(p, c)| (p, c.map_or(ResumeAt(0), |c| c.resume))).collect();
             copier.source.assign(&starts).unwrap();
         }
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::f64::consts::TAU;
 use std::fmt;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
@@ -101,12 +102,12 @@ pub struct Context {
     pub scaling: Scaling,
 }
 
-/// How a bundle turns events, contexts and times into numbers.
+/// How a bundle turns events, contexts and times into numbers. Clones share it: each epoch takes one.
 #[derive(Debug, Clone)]
 pub struct FeatureSpec {
-    fields: Box<[Field]>,
-    numbers: Box<[Number]>,
-    context: Box<[Context]>,
+    fields: Arc<[Field]>,
+    numbers: Arc<[Number]>,
+    context: Arc<[Context]>,
     zone: TimeZone,
 }
 

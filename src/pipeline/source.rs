@@ -72,22 +72,6 @@ impl Batch {
         })
     }
 
-    /// Where each partition that is in here goes on, in the order of partitions.
-    pub fn resume(&self) -> Vec<(i32, ResumeAt)> {
-        let mut resume: Vec<(i32, ResumeAt)> = Vec::new();
-        let mut run = None;
-        // From the end, the first record of a partition is its last. Partitions come in runs.
-        for message in self.messages.iter().rev() {
-            let partition = message.partition();
-            if run != Some(partition) && resume.iter().all(|(known, _)| *known != partition) {
-                resume.push((partition, ResumeAt(message.offset() + 1)));
-            }
-            run = Some(partition);
-        }
-        resume.sort_unstable_by_key(|(partition, _)| *partition);
-        resume
-    }
-
     /// Where each partition's records begin: to read them again.
     pub fn begin(&self) -> Vec<(i32, ResumeAt)> {
         let mut begin: BTreeMap<i32, ResumeAt> = BTreeMap::new();
@@ -143,20 +127,6 @@ impl History {
         let (begun, fingerprint) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
         let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
         Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint })
-    }
-}
-
-/// Where reading a partition begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartAt {
-    Offset(ResumeAt),
-    /// The oldest record: what a group that has committed nothing begins with.
-    Earliest,
-}
-
-impl From<Option<ResumeAt>> for StartAt {
-    fn from(committed: Option<ResumeAt>) -> Self {
-        committed.map_or(Self::Earliest, Self::Offset)
     }
 }
 
@@ -261,17 +231,14 @@ impl Source {
     }
 
     /// Answers [`Rebalance::Assigned`], with all of its partitions.
-    pub fn assign(&mut self, partitions: &[(i32, StartAt)]) -> Result<(), SourceError> {
+    pub fn assign(&mut self, partitions: &[(i32, ResumeAt)]) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for (partition, start) in partitions {
+        for (partition, ResumeAt(offset)) in partitions {
             self.queue
                 .forward(&self.topic_c, *partition)
                 .map_err(|error| SourceError::Broker { doing: "assigning", why: error.to_string() })?;
-            let offset = match start {
-                StartAt::Offset(ResumeAt(offset)) => Offset::Offset(*offset),
-                StartAt::Earliest => Offset::Beginning,
-            };
-            list.add_partition_offset(&self.topic, *partition, offset).map_err(|error| broker("assigning", &error))?;
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+                .map_err(|error| broker("assigning", &error))?;
         }
         self.answered(|rebalance| matches!(rebalance, Rebalance::Assigned(_)));
         self.consumer.incremental_assign(&list).map_err(|error| broker("assigning", &error))

@@ -55,12 +55,12 @@ fn records_come_in_order_up_to_the_limits() {
     let mut source = bed.source();
     let committed = source.committed(&[0, 1], WAIT).expect("an answer");
     assert_eq!(committed, [(0, None), (1, None)]);
-    source.assign(&[(0, StartAt::Earliest), (1, StartAt::Offset(ResumeAt(4)))]).expect("assigned");
+    source.assign(&[(0, ResumeAt(0)), (1, ResumeAt(4))]).expect("assigned");
     assert!(source.group_metadata().expect("a member").generation() > 0);
     assert_eq!(source.watermarks(1, WAIT).expect("an answer"), (0, 10));
 
     let mut offsets = [Vec::new(), Vec::new()];
-    let mut resume = Vec::new();
+    let mut begins = Vec::new();
     while offsets[0].len() + offsets[1].len() < 16 {
         let batch = source.collect(&LIMITS).expect("records").batch;
         assert!((1..=7).contains(&batch.len()), "{}", batch.len());
@@ -71,10 +71,10 @@ fn records_come_in_order_up_to_the_limits() {
             assert!(record.timestamp_ms.is_some());
             offsets[usize::try_from(partition).expect("0 or 1")].push(offset);
         }
-        resume.extend(batch.resume());
+        begins.extend(batch.begin());
     }
     assert_eq!(offsets, [(0..10).collect::<Vec<_>>(), (4..10).collect()]);
-    assert!(resume.contains(&(0, ResumeAt(10))) && resume.contains(&(1, ResumeAt(10))), "{resume:?}");
+    assert!(begins.contains(&(0, ResumeAt(0))) && begins.contains(&(1, ResumeAt(4))), "{begins:?}");
     assert_eq!(source.cached_end(0), Some(10));
 
     // Nothing more: a collection ends by itself.
@@ -98,7 +98,7 @@ fn a_source_closes_with_a_rebalance_unanswered() {
 fn a_lost_offset_stops_loudly() {
     let bed = Bed::new();
     let mut source = bed.source();
-    source.assign(&[(0, StartAt::Offset(ResumeAt(99))), (1, StartAt::Offset(ResumeAt(10)))]).expect("assigned");
+    source.assign(&[(0, ResumeAt(99)), (1, ResumeAt(10))]).expect("assigned");
     let error = source.collect(&LIMITS).expect_err("there is no offset 99");
     assert!(matches!(error, SourceError::OffsetLost { partition: 0, .. }), "{error}");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings, StartAt};
+use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings};
 use super::state::{self, Restored, StateError};
 use crate::config::{Encoding, SessionRules};
 use crate::health::Health;
@@ -331,8 +331,7 @@ impl Worker<'_, '_> {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
                 let restored = self.restore(partitions)?;
-                let starts: Vec<(i32, StartAt)> =
-                    restored.iter().map(|r| (r.partition, StartAt::Offset(r.resume))).collect();
+                let starts: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
                 self.source.assign(&starts)?;
                 tracing::info!(?partitions, "partitions assigned");
                 self.watch.health.ready();

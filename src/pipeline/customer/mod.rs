@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use ndarray::{Array2, ArrayView1};
 
 use crate::model::features::{self, FeatureSpec};
 use crate::model::{Model, ModelError};
@@ -22,8 +21,9 @@ use crate::pipeline::session::{Change, Slot, Snapshot, Step};
 use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 
-/// Rows of one call of a customer graph at the most.
-const BATCH_ROWS_MAX: usize = 512;
+mod graphs;
+
+use graphs::{Answer, Request, answer};
 
 /// One step of an epoch, with the vector of its session where it has one.
 #[derive(Debug)]
@@ -240,20 +240,6 @@ impl Customer {
         }
         spec.no_context().into()
     }
-}
-
-/// The rows of one call of a customer graph.
-#[derive(Debug)]
-enum Request {
-    Step { state: Box<[f32]>, session: Box<[f32]>, gap: f32, calendar: [f32; 4], context: Arc<[f32]> },
-    Read { state: Box<[f32]>, ahead: f32, calendar: [f32; 4], context: Arc<[f32]> },
-}
-
-/// What a request gave: a state and its gate, or an embedding of unit length; `None` where it was not finite.
-#[derive(Debug)]
-enum Answer {
-    Step(Option<(Box<[f32]>, f32)>),
-    Read(Option<Box<[f32]>>),
 }
 
 /// One customer on its way through an epoch.
@@ -590,57 +576,4 @@ fn cosine_shift(old: &[f32], new: &[f32]) -> f64 {
     }
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     (1.0 - dot(old, new) / (dot(old, old) * dot(new, new)).sqrt()).clamp(0.0, 2.0)
-}
-
-/// Calls the graphs for all requests, steps and reads in batches of their own.
-fn answer(model: &mut dyn Model, requests: Vec<(usize, Request)>) -> Result<Vec<(usize, Answer)>, ModelError> {
-    let (steps, reads): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(_, r)| matches!(r, Request::Step { .. }));
-    let mut answers = Vec::with_capacity(steps.len() + reads.len());
-    for rows in steps.chunks(BATCH_ROWS_MAX) {
-        let mut columns: [Vec<f32>; 5] = Default::default();
-        for (_, request) in rows {
-            if let Request::Step { state, session, gap, calendar, context } = request {
-                extend(&mut columns, [state, session, &[*gap], calendar, context]);
-            }
-        }
-        let [state, session, gap, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
-        let (states, gates) = model.customer_step(state, session, gap, calendar, context)?;
-        for (((at, _), state), gate) in rows.iter().zip(states.rows()).zip(gates.iter()) {
-            let is_finite = gate.is_finite() && state.iter().all(|x| x.is_finite());
-            answers.push((*at, Answer::Step(is_finite.then(|| (state.iter().copied().collect(), *gate)))));
-        }
-    }
-    for rows in reads.chunks(BATCH_ROWS_MAX) {
-        let mut columns: [Vec<f32>; 4] = Default::default();
-        for (_, request) in rows {
-            if let Request::Read { state, ahead, calendar, context } = request {
-                extend(&mut columns, [state, &[*ahead], calendar, context]);
-            }
-        }
-        let [state, ahead, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
-        let embeddings = model.customer_read(state, ahead, calendar, context)?;
-        for ((at, _), embedding) in rows.iter().zip(embeddings.rows()) {
-            answers.push((*at, Answer::Read(unit(embedding))));
-        }
-    }
-    Ok(answers)
-}
-
-fn extend<const N: usize>(columns: &mut [Vec<f32>; N], row: [&[f32]; N]) {
-    for (column, values) in columns.iter_mut().zip(row) {
-        column.extend_from_slice(values);
-    }
-}
-
-fn rectangle(rows: usize, column: Vec<f32>) -> Array2<f32> {
-    let width = column.len() / rows;
-    Array2::from_shape_vec((rows, width), column).expect("each row gave as many values")
-}
-
-/// Brought to unit length; `None` where it has none.
-fn unit(vector: ArrayView1<'_, f32>) -> Option<Box<[f32]>> {
-    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-    #[expect(clippy::cast_possible_truncation, reason = "rounded to f32 once, on purpose")]
-    let unit = || vector.iter().map(|x| (f64::from(*x) / length) as f32).collect();
-    (length.is_finite() && length > 0.0).then(unit)
 }
