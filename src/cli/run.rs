@@ -80,6 +80,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         },
         sink: SinkSettings {
             client,
+            delivery: config.delivery,
             transactional_id: config.app.transactional_id(),
             transaction_timeout: TRANSACTION_TIMEOUT,
             buffer_kbytes: BUFFER_KBYTES,

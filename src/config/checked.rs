@@ -9,7 +9,9 @@ use toml::Value;
 
 use super::layers::{Setting, Settings};
 use super::properties::{self, Properties};
-use super::{App, Config, ConfigError, Encoding, Epoch, Kafka, Log, LogFormat, LogLevel, SessionRules, Topics};
+use super::{
+    App, Config, ConfigError, Delivery, Encoding, Epoch, Kafka, Log, LogFormat, LogLevel, SessionRules, Topics,
+};
 use crate::types::{Moment, NAME_BYTES_MAX};
 
 const COUNTS: RangeInclusive<i64> = 1..=u32::MAX as i64;
@@ -27,6 +29,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
             "json" => Encoding::Json,
             "avro" => Encoding::Avro,
             _ => return Err(read.invalid("encoding", r#""json" or "avro""#)),
+        },
+        delivery: match read.text("delivery")? {
+            "exactly_once" => Delivery::ExactlyOnce,
+            "at_least_once" => Delivery::AtLeastOnce,
+            _ => return Err(read.invalid("delivery", r#""exactly_once" or "at_least_once""#)),
         },
         session,
         labels: labels(&read)?,

@@ -25,6 +25,7 @@ pub struct Config {
     pub kafka: Kafka,
     pub topics: Topics,
     pub encoding: Encoding,
+    pub delivery: Delivery,
     pub session: SessionRules,
     /// Names of the attributes that become labels; distinct, none empty.
     pub labels: Vec<String>,
@@ -127,6 +128,15 @@ pub enum Encoding {
     Json,
     /// Avro single-object encoding.
     Avro,
+}
+
+/// What a crash does to the outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Outputs and input offsets commit in one transaction: nothing is lost, nothing comes twice.
+    ExactlyOnce,
+    /// Outputs are acknowledged, then offsets are committed: what was written in between comes again.
+    AtLeastOnce,
 }
 
 /// How much goes into one transaction.

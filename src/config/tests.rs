@@ -56,6 +56,8 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
 
         set: encoding=
 
+        set: delivery=at_most_once
+
         set: app.id=
 
         set: app.id=two words
@@ -156,6 +158,7 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
         expect![[r#"
         encoding = "xml" (from --set): must be "json" or "avro"
         encoding = "" (from --set): must be "json" or "avro"
+        delivery = "at_most_once" (from --set): must be "exactly_once" or "at_least_once"
         app.id = "" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
         app.id = "two words" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
         app.instance = "a/b" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
@@ -227,7 +230,7 @@ fn a_setting_that_does_not_exist_is_refused_with_the_likely_one() {
 
         file: session.gap.ms = 5
 
-        file: delivery = 'at_least_once'
+        file: latency = 'low'
 
         env: DCE_SESSION__GP=20m
 
@@ -257,7 +260,7 @@ fn a_setting_that_does_not_exist_is_refused_with_the_likely_one() {
             session = 5 (from my.toml:1): must be a table of settings, such as session.gap
             kafka.properties = "x" (from my.toml:1): must be a table of settings, such as kafka.properties."client.id"
             session.gap.ms (from my.toml:1): no such setting; did you mean session.gap?
-            delivery (from my.toml:1): no such setting; `dce config` prints all
+            latency (from my.toml:1): no such setting; `dce config` prints all
             session.gp (from environment DCE_SESSION__GP): no such setting; did you mean DCE_SESSION__GAP?
             session_gap (from environment DCE_SESSION_GAP): no such setting; did you mean DCE_SESSION__GAP?
             log_level (from environment DCE_LOG_LEVEL): no such setting; did you mean DCE_LOG__LEVEL?
@@ -468,6 +471,7 @@ fn the_defaults_are_those_of_the_design() {
                 rejected: "clickstream-rejected",
             },
             encoding: Json,
+            delivery: ExactlyOnce,
             session: SessionRules {
                 gap_ms: 1800000,
                 allowed_lateness_ms: 10000,
@@ -507,6 +511,7 @@ fn the_defaults_are_those_of_the_design() {
 fn every_setting_has_an_effect() {
     let other = |key: &str| match key {
         "encoding" => "avro",
+        "delivery" => "at_least_once",
         "kafka.bootstrap" => "other:1",
         "embedding.labels" => "['a']",
         "http.listen" => "off",

@@ -154,6 +154,25 @@ impl ClientSettings {
         config
     }
 
+    /// For outputs without transactions: in order and once each while the producer lives, by idempotence.
+    pub fn acknowledged(&self, buffer_kbytes: u32) -> ClientConfig {
+        let mut config = self.config(
+            &self.producer,
+            &[
+                // As for transactions: each epoch is flushed.
+                ("linger.ms", "20"),
+                ("compression.codec", "lz4"),
+                ("queue.buffering.max.kbytes", &buffer_kbytes.to_string()),
+                ("partitioner", "murmur2_random"),
+            ],
+        );
+        config
+            .set("enable.idempotence", "true")
+            .set("queue.buffering.max.messages", "0")
+            .set("delivery.report.only.error", "true");
+        config
+    }
+
     /// For records outside of transactions: generated clicks, ticks, drift.
     pub fn plain_producer(&self) -> ClientConfig {
         let mut config = self.config(&self.producer, &[("linger.ms", "5"), ("compression.codec", "lz4")]);

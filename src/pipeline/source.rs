@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -278,6 +278,18 @@ impl Source {
             (element.partition(), offset)
         });
         Ok(committed.collect())
+    }
+
+    /// Commits positions outside of a transaction: for delivery at least once. Without `wait` the request is only sent.
+    pub fn commit(&self, positions: &[(i32, ResumeAt, History)], wait: bool) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, ResumeAt(offset), history) in positions {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(Offset::Offset(*offset)).map_err(|error| broker("committing", &error))?;
+            element.set_metadata(history.to_metadata());
+        }
+        let mode = if wait { CommitMode::Sync } else { CommitMode::Async };
+        self.consumer.commit(&list, mode).map_err(|error| broker("committing", &error))
     }
 
     /// The oldest offset, and where what is committed ends.

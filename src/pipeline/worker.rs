@@ -13,7 +13,7 @@ use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings};
 use super::state::{self, Restored, StateError};
-use crate::config::{Encoding, SessionRules};
+use crate::config::{Delivery, Encoding, SessionRules};
 use crate::health::Health;
 use crate::kafka::client::Rebalance;
 use crate::model::{Model, ModelError};
@@ -102,6 +102,7 @@ pub fn run(
         stop,
         under_way: None,
         failures: 0,
+        acknowledged: BTreeMap::new(),
         is_astray: false,
         sink,
         source,
@@ -140,6 +141,8 @@ struct Worker<'w, 's> {
     is_astray: bool,
     /// Epochs not committed since the last commit.
     failures: u32,
+    /// Delivered at least once: where the partitions go on, to be committed once more and waited for before they go.
+    acknowledged: BTreeMap<i32, ResumeAt>,
     sink: SinkHandle,
     source: Source,
 }
@@ -151,6 +154,7 @@ impl Worker<'_, '_> {
         }
         tracing::info!("stopping: the epoch under way is finished");
         self.finish()?;
+        self.commit_acknowledged();
         Ok(())
     }
 
@@ -298,6 +302,14 @@ impl Worker<'_, '_> {
         let Some((mut stats, since)) = self.under_way.take() else { return };
         let now = self.watch.clock.uptime();
         stats.phases.commit = Duration::from_millis(now.0.saturating_sub(since.0));
+        if self.settings.sink.delivery == Delivery::AtLeastOnce {
+            let resumed = stats.partitions.iter().map(|p| (p.partition, p.resume));
+            let positions = self.with_histories(resumed.clone());
+            self.acknowledged.extend(resumed);
+            if let Err(error) = self.source.commit(&positions, false) {
+                tracing::warn!(%error, "offsets were not committed: after a crash these records come again");
+            }
+        }
         self.watch.metrics.epoch_committed(&stats, self.watch.clock.wall_ms());
         for partition in &stats.partitions {
             if let Some(end) = self.source.cached_end(partition.partition) {
@@ -308,10 +320,26 @@ impl Worker<'_, '_> {
         (self.watch.committed)(&stats);
     }
 
+    fn with_histories(&self, positions: impl Iterator<Item = (i32, ResumeAt)>) -> Vec<(i32, ResumeAt, History)> {
+        positions.filter_map(|(p, resume)| Some((p, resume, *self.histories.get(&p)?))).collect()
+    }
+
+    /// Before partitions go to somebody else, or the process ends.
+    fn commit_acknowledged(&mut self) {
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        let positions = self.with_histories(acknowledged.into_iter());
+        if !positions.is_empty()
+            && let Err(error) = self.source.commit(&positions, true)
+        {
+            tracing::warn!(%error, "the last offsets were not committed: their records come again");
+        }
+    }
+
     /// The epoch under way and all on top of it are void: states and positions as committed.
     fn go_back(&mut self, cause: AbortCause, why: &str) -> Result<(), WorkerError> {
         tracing::warn!(why, "an epoch was not committed: going back to what is");
         self.under_way = None;
+        self.acknowledged.clear();
         self.watch.metrics.epoch_aborted(cause);
         let assigned: Vec<i32> = self.histories.keys().copied().collect();
         if assigned.is_empty() {
@@ -337,8 +365,13 @@ impl Worker<'_, '_> {
                 self.watch.health.ready();
             }
             Rebalance::Revoked { partitions, lost } => {
+                if self.settings.sink.delivery == Delivery::AtLeastOnce && !lost {
+                    self.finish()?;
+                    self.commit_acknowledged();
+                }
                 for partition in partitions {
                     self.histories.remove(partition);
+                    self.acknowledged.remove(partition);
                 }
                 self.finish()?;
                 for partition in partitions {
