@@ -41,9 +41,12 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 	$(CARGO) test --no-run --test integration
 	integration/kafka.sh run -- $(CARGO) test --test integration
 
-bench: cargo packages ## the benchmarks in benches/
+bench: cargo packages-test ## each stage and the whole beside its limit, on a Kafka that it starts (5 minutes)
 	@$(ORT)
-	$(CARGO) bench --benches $(ARGS)
+	echo "building dce (release)"
+	$(CARGO) build --release
+	if [[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]]; then run=(env); else run=(integration/kafka.sh run --); fi
+	"$${run[@]}" bash -c '"$(BUILT)/release/dce" bench --set "kafka.bootstrap=$$DCE_TEST_BOOTSTRAP" --set log.level=warn $(ARGS)'
 
 lint: cargo packages ## formatting, clippy, the documentation's links, shell scripts, Python
 	@for component in fmt clippy; do

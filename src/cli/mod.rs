@@ -18,6 +18,7 @@ mod demo;
 mod run;
 mod sessions;
 mod generate;
+mod bench;
 mod config_command;
 
 pub use output::Output;
@@ -53,6 +54,8 @@ enum Command {
     Sessions(sessions::Arguments),
     /// A synthetic bank's clicks, by a seed, with labels apart.
     Generate(generate::Args),
+    /// Measure each stage alone and all together, beside its limit, on this machine and this Kafka.
+    Bench(bench::Arguments),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
 }
@@ -147,6 +150,7 @@ fn run(
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
         Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
+        Command::Bench(arguments) => bench::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }
 }

@@ -272,6 +272,24 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
     Ok(created)
 }
 
+/// Deletes topics; one that is not there is no error.
+pub fn delete(settings: &ClientSettings, names: &[String], wait: Duration) -> Result<(), TopicError> {
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().operation_timeout(Some(wait));
+    let results = runtime()?.block_on(admin.delete_topics(&names, &options)).map_err(TopicError::Client)?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(refused(&topic, format!("cannot be deleted: {code}"))),
+        }
+    }
+    Ok(())
+}
+
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
     let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
     let replication = TopicReplication::Fixed(spec.replication.unwrap_or(-1));

@@ -12,7 +12,7 @@ use crate::model::{Model, ModelError};
 use crate::pipeline::customer::{self, Customers, Settled, Work};
 use crate::pipeline::decode::{self, Decoded};
 use crate::pipeline::encode::{self, OpenInput, SessionInput};
-use crate::pipeline::session::{Arrival, Change, Partition, Step};
+use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
 use crate::pipeline::source::Record;
 use crate::types::{CustomerId, Moment, Position, RejectReason, ResumeAt};
 use crate::wire::avro::Schemas;
@@ -71,6 +71,8 @@ pub struct Reject {
 pub struct Partitions {
     sessions: BTreeMap<i32, Partition>,
     customers: BTreeMap<i32, Customers>,
+    /// Saves work and decides nothing.
+    tags: TagsSeen,
 }
 
 impl Partitions {
@@ -231,7 +233,8 @@ impl<'e> Epoch<'e> {
         customer: CustomerId,
         click: &ClickEvent<'_>,
     ) -> Result<(), RejectReason> {
-        let arrival = Arrival::new(customer.clone(), click, &self.features, &self.terms.labels);
+        let (features, labels) = (&self.features, &self.terms.labels);
+        let arrival = Arrival::sharing(customer.clone(), click, features, labels, &mut self.partitions.tags);
         let mut steps = std::mem::take(&mut self.steps);
         let outcome = self.sessions(origin).push(arrival, &mut steps);
         self.queue(origin, steps, Some(&customer));
