@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod graph;
 pub mod golden;
 pub mod invariance;
+pub mod compare;
 pub mod bundle;
 pub mod library;
 pub mod elf;

@@ -431,35 +431,38 @@ impl Opening<'_> {
         Ok(builder.with_execution_providers([cuda(ordinal)])?)
     }
 
-    /// Every node on the GPU, or an error that names those that are not. A computation of shapes is by nature on the CPU:
-    /// where a graph has one, ONNX Runtime's own refusal cannot be used, and its log is read instead.
+    /// Every node on the GPU by ONNX Runtime's own word, or an error that names those that are not. A computation of shapes
+    /// may by nature be on the CPU: where nothing else is, it is said, and the graph opened without that word.
     fn on_cuda(&self, name: &str, bytes: &[u8], ordinal: u8) -> Result<Session, String> {
-        let allowed = placement::shape_nodes(bytes)?;
         let said = |error: ort::Error| error.to_string();
-        let builder = self.cuda_builder(ordinal).map_err(said)?;
-        if allowed.is_empty() {
-            let mut builder = builder.with_disable_cpu_fallback().map_err(|error| error.to_string())?;
-            return match builder.commit_from_memory(bytes) {
-                Err(error) if error.to_string().contains(FALL_BACK) => {
-                    let placement = placement(self.cuda_builder(ordinal).map_err(said)?, bytes).map_err(said)?;
-                    let what = placement.on_cpu(&allowed).err();
-                    Err(cannot_be_on(self.device, &what.unwrap_or_else(|| error.to_string())))
-                }
-                opened => opened.map_err(said),
-            };
+        let strict = self.cuda_builder(ordinal).and_then(|builder| {
+            builder
+                .with_disable_cpu_fallback()?
+                .with_logger(Arc::new(log_all_but_the_refusal))?
+                .commit_from_memory(bytes)
+        });
+        match strict {
+            Err(error) if error.to_string().contains(FALL_BACK) => {}
+            opened => return opened.map_err(said),
         }
-        let placement = placement(self.cuda_builder(ordinal).map_err(said)?, bytes).map_err(said)?;
-        let on_cpu = placement.on_cpu(&allowed).map_err(|what| cannot_be_on(self.device, &what))?;
+        let placement = self.cuda_builder(ordinal).and_then(|builder| placement(builder, bytes)).map_err(said)?;
+        let on_cpu = placement.on_cpu(&placement::shape_nodes(bytes)?).map_err(|what| self.cannot_be_there(&what))?;
         tracing::info!(graph = name, nodes = ?on_cpu, "computations of shapes stay on the CPU, all else is on the GPU");
-        let mut builder = builder;
-        builder.commit_from_memory(bytes).map_err(said)
+        self.cuda_builder(ordinal).and_then(|mut builder| builder.commit_from_memory(bytes)).map_err(said)
+    }
+
+    fn cannot_be_there(&self, what: &str) -> String {
+        format!(
+            "cannot be on {}: {what}; export it without what ONNX Runtime has not for CUDA, or set inference.device to cpu",
+            self.device
+        )
     }
 }
 
-fn cannot_be_on(device: Device, what: &str) -> String {
-    format!(
-        "cannot be on {device}: {what}; export it without what ONNX Runtime has not for CUDA, or set inference.device to cpu"
-    )
+/// It comes back as an error, and is none where shapes are computed.
+fn log_all_but_the_refusal(level: LogLevel, category: &str, id: &str, location: &str, message: &str) {
+    let level = if message.contains(FALL_BACK) { LogLevel::Info } else { level };
+    log(level, category, id, location, message);
 }
 
 /// Opens the graph once more to see where its nodes run. Not for running: what a session logs so finely it logs in each
@@ -470,9 +473,7 @@ fn placement(builder: SessionBuilder, bytes: &[u8]) -> ort::Result<Placement> {
     let read = move |_: LogLevel, _: &str, _: &str, _: &str, line: &str| {
         writer.lock().unwrap_or_else(PoisonError::into_inner).line(line);
     };
-    let builder = builder.with_logger(Arc::new(read))?.with_log_level(LogLevel::Verbose)?;
-    let mut builder = builder;
-    drop(builder.commit_from_memory(bytes)?);
+    drop(builder.with_logger(Arc::new(read))?.with_log_level(LogLevel::Verbose)?.commit_from_memory(bytes)?);
     Ok(std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
