@@ -11,8 +11,8 @@ use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::ClientSettings;
 use crate::kafka::topics::{self, Inspector, TopicSpec};
-use crate::model::library;
-use crate::model::onnx::{OnnxModel, Runtime};
+use crate::model::device;
+use crate::model::onnx::OnnxModel;
 use crate::pipeline::sink::{OutputTopics, SinkSettings};
 use crate::pipeline::source::SourceSettings;
 use crate::pipeline::worker::{self, Watch, WorkerSettings};
@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut model = load_model(frame, &config)?;
     check_topics(arguments, &config, &settings.source.client)?;
     let (health, metrics) = (Arc::new(Health::new(clock.uptime())), Arc::new(Metrics::new()));
+    metrics.inference_device(&model.device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;
     let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut |_| () };
@@ -54,10 +55,14 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 
 /// The bundle that the settings name, put to its tests.
 pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxModel> {
-    let runtime = Runtime::load(&library::places(|name| frame.variable(name)))?;
-    let model = OnnxModel::load(&runtime, &config.model_path, config.inference_threads)?;
+    let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
+    if let Some(why) = &found.why_not_cuda {
+        tracing::info!(device = %found.device, why_not_cuda = why, "inference.device is auto, and no GPU can be used");
+    }
+    let model = OnnxModel::load(&runtime, &config.model_path, config.inference_threads, found.device)?;
     tracing::info!(
         model = crate::model::Model::id(&model).as_str(),
+        device = %model.device(),
         onnxruntime = %runtime.library().display(),
         "model loaded and checked"
     );

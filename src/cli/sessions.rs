@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Frame, WrongUse};
-use crate::config::SessionRules;
+use crate::config::{Config, SessionRules};
 use crate::model::features::FeatureSpec;
-use crate::model::onnx::{OnnxModel, Runtime};
-use crate::model::{Model as _, library};
+use crate::model::onnx::OnnxModel;
+use crate::model::{Model as _, device};
 use crate::pipeline::customer::{Customers, Work};
 use crate::pipeline::decode;
 use crate::pipeline::epoch;
@@ -106,7 +106,7 @@ fn milliseconds(flag: &str, seconds: Option<f64>) -> Result<Option<u64>, WrongUs
 
 pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new())?;
-    let rules = arguments.rules.over(config.session)?;
+    let rules = arguments.rules.over(config.session.clone())?;
     let mut input: Box<dyn BufRead> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::with_capacity(1 << 20, std::io::stdin()))
     } else {
@@ -114,8 +114,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
             File::open(&arguments.file).with_context(|| format!("{}: cannot be read", arguments.file.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
-    let model =
-        arguments.model.as_deref().map(|folder| Folding::new(frame, folder, config.inference_threads)).transpose()?;
+    let model = arguments.model.as_deref().map(|folder| Folding::new(frame, folder, &config)).transpose()?;
     let spec = model.as_ref().map_or_else(FeatureSpec::none, |folding| folding.model.features().clone());
     let mut run = Run {
         model,
@@ -156,9 +155,9 @@ struct Folding {
 }
 
 impl Folding {
-    fn new(frame: &Frame, folder: &Path, threads: usize) -> anyhow::Result<Self> {
-        let runtime = Runtime::load(&library::places(|name| frame.variable(name)))?;
-        let model = OnnxModel::load(&runtime, folder, threads)?;
+    fn new(frame: &Frame, folder: &Path, config: &Config) -> anyhow::Result<Self> {
+        let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
+        let model = OnnxModel::load(&runtime, folder, config.inference_threads, found.device)?;
         Ok(Self { model, customers: BTreeMap::new(), work: Vec::new() })
     }
 

@@ -10,7 +10,8 @@ use toml::Value;
 use super::layers::{Setting, Settings};
 use super::properties::{self, Properties};
 use super::{
-    App, Config, ConfigError, Delivery, Encoding, Epoch, Kafka, Log, LogFormat, LogLevel, SessionRules, Topics,
+    App, Config, ConfigError, Delivery, Encoding, Epoch, InferenceDevice, Kafka, Log, LogFormat, LogLevel,
+    SessionRules, Topics,
 };
 use crate::types::{Moment, NAME_BYTES_MAX};
 
@@ -46,6 +47,12 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
             path => PathBuf::from(path),
         },
         inference_threads: read.count("inference.threads", 1..=256)?,
+        inference_device: InferenceDevice::parse(read.text("inference.device")?).ok_or_else(|| {
+            read.invalid(
+                "inference.device",
+                r#""cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0""#,
+            )
+        })?,
         http_listen: http_listen(&read)?,
         log: log(&read)?,
     })

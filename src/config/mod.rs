@@ -34,6 +34,7 @@ pub struct Config {
     pub model_path: PathBuf,
     /// 1 or more.
     pub inference_threads: usize,
+    pub inference_device: InferenceDevice,
     /// Where the endpoints answer; `None` is off.
     pub http_listen: Option<SocketAddr>,
     pub log: Log,
@@ -145,6 +146,32 @@ pub struct Epoch {
     /// 1 or more.
     pub events_max: usize,
     pub wait_max: Duration,
+}
+
+/// Where the model is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InferenceDevice {
+    /// The first GPU where everything for it is there, else the CPU.
+    Auto,
+    Cpu,
+    /// This GPU, counted from 0, or nothing.
+    Cuda(u8),
+}
+
+impl InferenceDevice {
+    /// `cpu`, `auto`, `cuda:0`: one way of writing each.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:")?;
+                let plain =
+                    ordinal.bytes().all(|b| b.is_ascii_digit()) && (ordinal == "0" || !ordinal.starts_with('0'));
+                plain.then(|| ordinal.parse().ok())?.map(Self::Cuda)
+            }
+        }
+    }
 }
 
 /// What is logged, and how.

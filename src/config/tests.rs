@@ -490,6 +490,7 @@ fn the_defaults_are_those_of_the_design() {
             },
             model_path: "models/bank-small",
             inference_threads: 1,
+            inference_device: Cpu,
             http_listen: Some(
                 127.0.0.1:9464,
             ),
@@ -506,6 +507,33 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.app.group_instance_id(), "dce-0");
 }
 
+#[test]
+fn devices_are_written_in_one_way_each() {
+    let device = |text: &str| load(&format!("set: inference.device={text}")).map(|config| config.inference_device);
+    assert_eq!(device("cpu").unwrap(), InferenceDevice::Cpu);
+    assert_eq!(device("auto").unwrap(), InferenceDevice::Auto);
+    assert_eq!(device("cuda:0").unwrap(), InferenceDevice::Cuda(0));
+    assert_eq!(device("cuda:255").unwrap(), InferenceDevice::Cuda(255));
+    let wrong =
+        ["gpu", "cuda", "cuda:", "cuda:-1", "cuda:+1", "cuda:1x", "cuda:256", "cuda:00", "CUDA:0", "cuda: 0", "Cpu"];
+    for text in wrong {
+        let said = device(text).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("inference.device = {text:?} (from --set): must be ")), "{said}");
+    }
+    check_refused(
+        "set: inference.device=gpu
+
+         set: inference.device=0
+
+         file: inference.device = 0",
+        expect![[r#"
+            inference.device = "gpu" (from --set): must be "cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0"
+            inference.device = "0" (from --set): must be "cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0"
+            inference.device = 0 (from my.toml:1): must be text in quotes
+        "#]],
+    );
+}
+
 /// A setting that nobody reads would be accepted and ignored.
 #[test]
 fn every_setting_has_an_effect() {
@@ -515,6 +543,7 @@ fn every_setting_has_an_effect() {
         "kafka.bootstrap" => "other:1",
         "embedding.labels" => "['a']",
         "http.listen" => "off",
+        "inference.device" => "auto",
         "log.level" => "warn",
         "log.format" => "json",
         "topics.embeddings_live" => "other",

@@ -23,7 +23,7 @@ impl Kind {
 pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
-    /// The label and the closed set of its values; of `partition` only the name.
+    /// The label and the closed set of its values; of `partition` and `device` only the name.
     pub label: Option<(&'static str, &'static [&'static str])>,
     pub help: &'static str,
 }
@@ -47,11 +47,12 @@ pub const PARTITION_COMMITTED_OFFSET: &str = "dce_partition_committed_offset";
 pub const PARTITION_OPEN_SESSIONS: &str = "dce_partition_open_sessions";
 pub const PARTITION_CUSTOMERS: &str = "dce_partition_customers";
 pub const BUILD_INFO: &str = "dce_build_info";
+pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 19] = [
+pub const METRICS: [Metric; 20] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -153,5 +154,11 @@ pub const METRICS: [Metric; 19] = [
         kind: Kind::Gauge,
         label: Some(("version", &[env!("CARGO_PKG_VERSION")])),
         help: "always 1; the label says which dce this is",
+    },
+    Metric {
+        name: INFERENCE_DEVICE_INFO,
+        kind: Kind::Gauge,
+        label: Some(("device", &[])),
+        help: "always 1; the label says where the model runs: cpu, or cuda: and the GPU's number",
     },
 ];

@@ -117,6 +117,7 @@ impl AbortCause {
 
 /// All metrics of one process. Shared by the worker, which counts, and the endpoint, which shows.
 pub struct Metrics {
+    recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     records: Counter,
     duplicates: Counter,
@@ -185,7 +186,14 @@ impl Metrics {
             record_to_commit: histogram(names::RECORD_TO_COMMIT_SECONDS, None),
             samples: AtomicUsize::new(0),
             partitions: Mutex::new(BTreeMap::new()),
+            recorder,
         }
+    }
+
+    /// Where the model runs, once it is known.
+    pub fn inference_device(&self, device: &str) {
+        let key = Key::from_parts(names::INFERENCE_DEVICE_INFO, vec![Label::new("device", device.to_owned())]);
+        self.recorder.register_gauge(&key, &METADATA).set(1.0);
     }
 
     /// The worker has the partition from now (wall clock) on; its state may already be known.
