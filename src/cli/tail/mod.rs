@@ -17,6 +17,7 @@ mod lines;
 mod rows;
 
 use lines::{Lines, What};
+pub(super) use lines::{place, text_or_hex};
 
 /// How long the broker may take for one question.
 const WAIT: Duration = Duration::from_secs(15);
