@@ -20,6 +20,12 @@ mod sessions;
 mod generate;
 mod bench;
 mod config_command;
+mod moments;
+mod paint;
+mod topics;
+mod check;
+mod tail;
+mod rejects;
 
 pub use output::Output;
 pub use signals::stop_on_signals;
@@ -58,6 +64,14 @@ enum Command {
     Bench(bench::Arguments),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
+    /// Show the topics beside what they should be, or make those that are missing.
+    Topics(topics::Arguments),
+    /// Check settings, model, broker, topics and group before anything runs; each fault with its fix.
+    Check(check::Arguments),
+    /// Show records of a topic as they come, decoded.
+    Tail(tail::Arguments),
+    /// Count the rejected clicks by reason, show them, or send them back to the input.
+    Rejects(rejects::Arguments),
 }
 
 /// What every command gets beside its own arguments.
@@ -97,6 +111,11 @@ impl Frame {
 #[error("{0}")]
 pub struct WrongUse(pub String);
 
+/// A failure that the command's own output has told already: exit code 1, and no more words.
+#[derive(Debug, thiserror::Error)]
+#[error("told")]
+struct Told;
+
 /// The whole program. `variables` is the environment.
 pub fn main(
     arguments: impl IntoIterator<Item = OsString>,
@@ -114,6 +133,7 @@ pub fn main(
     match run(arguments, variables, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if output.is_closed() => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::from(FAILURE),
         Err(error) => {
             // Standard error may be closed too; the exit code says it then.
             _ = writeln!(std::io::stderr(), "dce: {}", one_line(&error));
@@ -152,6 +172,10 @@ fn run(
         Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
         Command::Bench(arguments) => bench::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
+        Command::Topics(arguments) => topics::run(&arguments, &frame),
+        Command::Check(arguments) => check::run(&arguments, &frame),
+        Command::Tail(arguments) => tail::run(&arguments, &frame),
+        Command::Rejects(arguments) => rejects::run(&arguments, &frame),
     }
 }
 

@@ -250,6 +250,11 @@ impl ConsumerEvents {
     pub fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
     }
+
+    /// The same, told once.
+    pub fn take_error(&self) -> Option<String> {
+        lock(&self.last_error).take()
+    }
 }
 
 impl ClientContext for ConsumerEvents {

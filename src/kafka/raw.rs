@@ -338,6 +338,33 @@ impl<'a> Message<'a> {
     }
 }
 
+impl<'a> Message<'a> {
+    /// All headers, in their order; a name that is no UTF-8 is mended.
+    pub fn headers(self) -> Vec<(String, Option<&'a [u8]>)> {
+        let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let mut headers = ptr::null_mut();
+        let mut found = Vec::new();
+        // SAFETY: as for `header`.
+        if unsafe { sys::rd_kafka_message_headers(self.0, &raw mut headers) } != none {
+            return found;
+        }
+        loop {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the headers are alive; past the last one the call says so and writes nothing. Names end in a
+            // zero byte, and both parts live as long as the message.
+            unsafe {
+                let index = found.len();
+                let code =
+                    sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size);
+                if code != none {
+                    return found;
+                }
+                found.push((CStr::from_ptr(name).to_string_lossy().into_owned(), bytes(value.cast_mut(), size)));
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message").field("partition", &self.0.partition).field("offset", &self.0.offset).finish()

@@ -108,7 +108,11 @@ impl Inspector {
         }
     }
 
-    fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
+    pub(super) fn client(&self) -> &Consumer {
+        &self.client
+    }
+
+    pub(super) fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
         // What went wrong with the connections stands in the client's events.
         for _ in 0..100 {
             if self.client.poll(Duration::ZERO).is_none() && self.client.context().last_error().is_some() {
@@ -137,7 +141,7 @@ pub struct TopicSpec {
     pub settings: Vec<(&'static str, String)>,
 }
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What a topic is for, which says how it is cleaned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +230,7 @@ pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Res
     Ok((!finite.is_empty()).then(|| finite.join(", ")))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
     let built = tokio::runtime::Builder::new_current_thread().build();
     built.map_err(|error| TopicError::Client(KafkaError::ClientCreation(error.to_string())))
 }
