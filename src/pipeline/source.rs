@@ -306,6 +306,11 @@ impl Source {
         }
     }
 
+    /// Whether the next collection will give a rebalance, which the group waits to be answered.
+    pub fn rebalance_waits(&self) -> bool {
+        self.consumer.context().has_rebalances()
+    }
+
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.
     fn serve_events(&mut self) -> Result<Vec<Rebalance>, SourceError> {
         while let Some(event) = self.consumer.poll(Duration::ZERO) {
