@@ -306,9 +306,9 @@ impl Source {
         }
     }
 
-    /// Whether the next collection will give a rebalance, which the group waits to be answered.
+    /// Whether the group waits for an answer to a rebalance, given already or by the next collection.
     pub fn rebalance_waits(&self) -> bool {
-        self.consumer.context().has_rebalances()
+        !self.unanswered.is_empty() || self.consumer.context().has_rebalances()
     }
 
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.

@@ -70,6 +70,7 @@ impl Watch<'_> {
         self.health.progress(self.clock.uptime(), "schema registry");
         match event {
             registry::Event::Answered(answer) => self.metrics.registry_answered(*answer),
+            registry::Event::Asking => {}
             registry::Event::Waiting(error) => {
                 self.health.not_ready(format!("waiting for the schema registry: {error}"));
                 self.metrics.registry_waiting(true);
@@ -149,23 +150,29 @@ fn written(
     watch: &Watch<'_>,
     stop: &Stop,
 ) -> Result<Option<Written>, WorkerError> {
-    let (Encoding::Confluent, Some(registry)) = (settings.encoding, &settings.registry) else {
-        resolver.greet()?;
-        return Ok(Some(Written::By(settings.encoding)));
-    };
-    let topics = &settings.sink.topics;
-    let topics = RegisteredTopics {
-        embeddings: &topics.embeddings,
-        live: topics.live.as_deref(),
-        sessions: topics.sessions.as_deref(),
-    };
-    let asked = resolver.register_outputs(registry, &topics, stop, &mut |event| {
+    let mut on_event = |event: registry::Event<'_>| {
         watch.registry(&event);
         false
-    });
+    };
+    let asked = match (settings.encoding, &settings.registry) {
+        (Encoding::Confluent, Some(registry)) => {
+            let topics = &settings.sink.topics;
+            let topics = RegisteredTopics {
+                embeddings: &topics.embeddings,
+                live: topics.live.as_deref(),
+                sessions: topics.sessions.as_deref(),
+            };
+            let ids = resolver.register_outputs(registry, &topics, stop, &mut on_event);
+            ids.map(|ids| ids.map(Written::ByIds))
+        }
+        (encoding, _) => {
+            let greeted = resolver.greet(stop, &mut on_event);
+            greeted.map(|greeted| greeted.map(|()| Written::By(encoding)))
+        }
+    };
     watch.metrics.registry_waiting(false);
     match asked {
-        Ok(ids) => Ok(Some(Written::ByIds(ids?))),
+        Ok(written) => Ok(Some(written?)),
         Err(Interrupted::Stopped | Interrupted::GaveUp) => Ok(None),
     }
 }
@@ -321,8 +328,9 @@ impl Worker<'_, '_> {
             watch.registry(&event);
             waited |= matches!(event, registry::Event::Waiting(_));
             stayed = source.stay();
-            // The group waits for the answer to a rebalance, which must not wait for the registry.
-            stayed.is_err() || source.rebalance_waits()
+            // The group waits for the answer to a rebalance, which must not wait for a registry that is slow or away.
+            let is_wait = !matches!(event, registry::Event::Answered(_));
+            stayed.is_err() || (is_wait && source.rebalance_waits())
         });
         stayed?;
         if waited {
@@ -471,7 +479,7 @@ impl Worker<'_, '_> {
         let terms = self.terms();
         let watch = &self.watch;
         watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let (stop, mut logged) = (self.stop, watch.clock.uptime());
+        let (stop, mut logged, mut waited) = (self.stop, watch.clock.uptime(), false);
         let restored = state::restore(
             &mut self.source,
             &self.settings.source,
@@ -490,7 +498,15 @@ impl Worker<'_, '_> {
                         tracing::info!(done, total, "rebuilding the state from the input");
                     }
                     Step::Records(..) => {}
-                    Step::Registry(event) => watch.registry(&event),
+                    Step::Registry(event) => {
+                        watch.registry(&event);
+                        waited |= matches!(event, registry::Event::Waiting(_));
+                        return stop.is_stopped();
+                    }
+                }
+                if std::mem::take(&mut waited) {
+                    watch.metrics.registry_waiting(false);
+                    watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
                 }
                 stop.is_stopped()
             },

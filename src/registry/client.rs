@@ -24,7 +24,7 @@ const SUBJECT_NOT_FOUND: u32 = 40401;
 const VERSION_NOT_FOUND: u32 = 40402;
 const SCHEMA_NOT_FOUND: u32 = 40403;
 
-/// One registry, at one or several addresses. Clones share their connections.
+/// One registry, at one or several addresses.
 #[derive(Debug)]
 pub struct Client {
     agent: ureq::Agent,
@@ -190,6 +190,11 @@ impl Client {
                 Err(RegistryError::NotRegistered { subject: subject.to_owned(), why: complaint.said() })
             }
         }
+    }
+
+    /// The next question goes to another address first, where there are several.
+    pub(super) fn prefer_another_address(&self) {
+        self.first.store((self.first.load(Ordering::Relaxed) + 1) % self.urls.len(), Ordering::Relaxed);
     }
 
     /// Asks the addresses in turn, the one that answered last first, until one answers as a registry.

@@ -1,7 +1,8 @@
 //! Our own schemas in the registry: registered or looked up at the start, and the ids that outputs are framed by.
 
-use super::resolver::{Event, Interrupted, Resolver, patiently};
-use super::{Client, RegistryError};
+use super::RegistryError;
+use super::client::Client;
+use super::resolver::{Event, Interrupted, Resolver, Waiter};
 use crate::config::{Registry, SubjectStrategy};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
@@ -51,10 +52,15 @@ impl Resolver {
     ) -> Result<Result<OutputIds, RegistryError>, Interrupted> {
         let client = self.client().expect("settings of a registry make a client of it");
         let clock = Clock::start();
+        let mut waiter = Waiter { client, clock: &clock, stop, on_event };
+        let register = registry.register;
         let mut ids = OutputIds { embedding: 0, session: None };
         // The table's comes last, so that its id is the one that counts.
         for (subject, avsc) in topics.subjects(registry.subject_strategy).into_iter().rev() {
-            let asked = patiently(&clock, stop, on_event, is_away, || ask(client, registry, &subject, avsc))?;
+            let under = subject.clone();
+            let asked = waiter.patiently(is_away, move |client| {
+                if register { client.register(&under, avsc) } else { client.look_up(&under, avsc) }
+            })?;
             let id = match asked {
                 Ok(id) => id,
                 Err(error) => return Ok(Err(error)),
@@ -70,21 +76,23 @@ impl Resolver {
     }
 
     /// For a start that needs nothing of the registry yet: whether it takes the login. One that is away is no error.
-    pub fn greet(&self) -> Result<(), RegistryError> {
-        match self.client().map(Client::ping) {
-            None => {}
-            Some(Ok(url)) => tracing::info!(url, "the schema registry answers"),
-            Some(Err(error @ RegistryError::Refused { .. })) => return Err(error),
-            Some(Err(error)) => {
+    pub fn greet(
+        &self,
+        stop: &Stop,
+        on_event: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<Result<(), RegistryError>, Interrupted> {
+        let Some(client) = self.client() else { return Ok(Ok(())) };
+        let clock = Clock::start();
+        let mut waiter = Waiter { client, clock: &clock, stop, on_event };
+        match waiter.patiently(|_| false, Client::ping)? {
+            Ok(url) => tracing::info!(url, "the schema registry answers"),
+            Err(error @ RegistryError::Refused { .. }) => return Ok(Err(error)),
+            Err(error) => {
                 tracing::warn!(%error, "going on without the schema registry until a record needs it");
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
-}
-
-fn ask(client: &Client, registry: &Registry, subject: &str, avsc: &str) -> Result<u32, RegistryError> {
-    if registry.register { client.register(subject, avsc) } else { client.look_up(subject, avsc) }
 }
 
 fn is_away(error: &RegistryError) -> bool {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,6 +18,8 @@ use crate::telemetry::metrics::RegistryAnswer;
 use crate::types::Uptime;
 use crate::wire::avro::Schemas;
 
+/// After how long an id that the registry denies is asked for once more, before its records are rejected.
+const DENIED_AGAIN_MS: u64 = 500;
 /// How long the registry's word is believed that an id does not exist.
 const NO_SUCH_ID_MS: u64 = 60_000;
 /// Between two attempts: doubled from the first to the last, and up to half of it less, so that workers do not ask at once.
@@ -30,7 +34,9 @@ const LOG_EVERY_MS: u64 = 30_000;
 pub enum Event<'a> {
     /// To each request.
     Answered(RegistryAnswer),
-    /// Every tenth of a second or so, and why.
+    /// Every tenth of a second or so while the registry is asked.
+    Asking,
+    /// The same once it did not answer, and why.
     Waiting(&'a RegistryError),
 }
 
@@ -48,22 +54,30 @@ pub enum Interrupted {
 #[derive(Debug)]
 pub struct Resolver {
     schemas: Schemas,
-    client: Option<Client>,
+    client: Option<Arc<Client>>,
     clock: Clock,
     /// Ids that do not exist, and when the registry said so.
     no_such: HashMap<u32, Uptime>,
+    pub(super) no_such_ms: u64,
     no_such_logged: Option<Uptime>,
 }
 
 impl Resolver {
     /// All released schemas, and a registry where there is one.
     pub fn new(registry: Option<&Registry>) -> Result<Self, RegistryError> {
-        let client = registry.map(Client::new).transpose()?;
+        let client = registry.map(Client::new).transpose()?.map(Arc::new);
         let mut schemas = Schemas::released();
         if client.is_some() {
             schemas.expect_ids();
         }
-        Ok(Self { schemas, client, clock: Clock::start(), no_such: HashMap::new(), no_such_logged: None })
+        Ok(Self {
+            schemas,
+            client,
+            clock: Clock::start(),
+            no_such: HashMap::new(),
+            no_such_ms: NO_SUCH_ID_MS,
+            no_such_logged: None,
+        })
     }
 
     /// What values can be read by, once they are prepared for.
@@ -71,7 +85,7 @@ impl Resolver {
         &self.schemas
     }
 
-    pub(super) fn client(&self) -> Option<&Client> {
+    pub(super) fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()
     }
 
@@ -81,13 +95,13 @@ impl Resolver {
             return Vec::new();
         }
         let now = self.clock.uptime();
-        let schemas = &mut self.schemas;
+        let (schemas, no_such_ms) = (&mut self.schemas, self.no_such_ms);
         self.no_such.retain(|id, said| {
-            let is_fresh = now.0.saturating_sub(said.0) < NO_SUCH_ID_MS;
+            let is_fresh = now.0.saturating_sub(said.0) < no_such_ms;
             if !is_fresh {
                 schemas.forget_id(*id);
             }
-            is_fresh
+            is_fresh && schemas.knows_id(*id)
         });
         schemas.forget_oldest_ids();
         let missing: BTreeSet<u32> = values.into_iter().filter_map(|value| schemas.missing(value)).collect();
@@ -113,86 +127,144 @@ impl Resolver {
         stop: &Stop,
         on_event: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<(), Interrupted> {
-        let Some(client) = &self.client else { return Ok(()) };
-        for id in ids {
-            let answered = patiently(&self.clock, stop, on_event, RegistryError::is_passing, || client.schema(*id))?;
-            match answered {
-                Ok(schema) => match self.schemas.register_id(*id, &schema.avsc, &schema.references) {
-                    Ok(()) => tracing::info!(id, "schema fetched from the registry"),
-                    Err(error) => {
-                        tracing::warn!(id, %error, "a schema of the registry is not usable: its records are rejected")
-                    }
-                },
-                Err(RegistryError::NoSuchId { .. }) => {
-                    let now = self.clock.uptime();
-                    self.schemas.no_such_id(*id);
-                    self.no_such.insert(*id, now);
-                    if self.no_such_logged.is_none_or(|logged| now.0 - logged.0 >= LOG_EVERY_MS) {
-                        self.no_such_logged = Some(now);
-                        tracing::warn!(id, "the schema registry knows no schema by an id: its records are rejected");
-                    }
-                }
-                Err(RegistryError::Unreadable { why, .. }) => {
-                    tracing::warn!(id, why, "a schema of the registry is not usable: its records are rejected");
-                    self.schemas.refuse_id(*id, why);
-                }
-                Err(other) => unreachable!("no answer to the question for a schema: {other}"),
+        let Some(client) = self.client.clone() else { return Ok(()) };
+        let clock = self.clock;
+        let mut waiter = Waiter { client: &client, clock: &clock, stop, on_event };
+        let denied = self.ask_for(ids, &mut waiter)?;
+        if denied.is_empty() {
+            return Ok(());
+        }
+        // A replica may lag behind the one that gave the id to the producer, and what is rejected stays so.
+        client.prefer_another_address();
+        waiter.pause(DENIED_AGAIN_MS, None)?;
+        for id in self.ask_for(&denied, &mut waiter)? {
+            let now = self.clock.uptime();
+            self.schemas.no_such_id(id);
+            self.no_such.insert(id, now);
+            if self.no_such_logged.is_none_or(|logged| now.0 - logged.0 >= LOG_EVERY_MS) {
+                self.no_such_logged = Some(now);
+                tracing::warn!(id, "the schema registry knows no schema by an id: its records are rejected");
             }
         }
         Ok(())
     }
+
+    /// Takes what the registry says of the ids, and gives those that it does not know.
+    fn ask_for(&mut self, ids: &[u32], waiter: &mut Waiter<'_>) -> Result<Vec<u32>, Interrupted> {
+        let mut denied = Vec::new();
+        for &id in ids {
+            match waiter.patiently(RegistryError::is_passing, move |client| client.schema(id))? {
+                Ok(schema) => match self.schemas.register_id(id, &schema.avsc, &schema.references) {
+                    Ok(()) => tracing::info!(id, "schema fetched from the registry"),
+                    Err(error) => {
+                        tracing::warn!(id, %error, "a schema of the registry is not usable: its records are rejected");
+                    }
+                },
+                Err(RegistryError::NoSuchId { .. }) => denied.push(id),
+                Err(RegistryError::Unreadable { why, .. }) => {
+                    tracing::warn!(id, why, "a schema of the registry is not usable: its records are rejected");
+                    self.schemas.refuse_id(id, why);
+                }
+                Err(other) => unreachable!("no answer to the question for a schema: {other}"),
+            }
+        }
+        Ok(denied)
+    }
 }
 
-/// Asks until there is an answer that stays the same when it is asked for again.
-pub(super) fn patiently<T>(
-    clock: &Clock,
-    stop: &Stop,
-    on_event: &mut dyn FnMut(Event<'_>) -> bool,
-    waits_for: impl Fn(&RegistryError) -> bool,
-    ask: impl Fn() -> Result<T, RegistryError>,
-) -> Result<Result<T, RegistryError>, Interrupted> {
-    let begun = clock.uptime();
-    let (mut backoff_ms, mut logged) = (BACKOFF_MS.0, None);
-    loop {
-        let answer = ask();
-        let kind = answer.as_ref().map_or_else(RegistryError::answer, |_| RegistryAnswer::Found);
-        if on_event(Event::Answered(kind)) {
-            return Err(Interrupted::GaveUp);
-        }
-        let now = clock.uptime();
-        let error = match answer {
-            Err(error) if waits_for(&error) => error,
-            answer => {
-                if logged.is_some() {
-                    tracing::info!(waited_s = (now.0 - begun.0) / 1_000, "the schema registry answers again");
-                }
-                return Ok(answer);
-            }
-        };
-        if logged.is_none_or(|logged: Uptime| now.0 - logged.0 >= LOG_EVERY_MS) {
-            logged = Some(now);
-            let waited_s = (now.0 - begun.0) / 1_000;
-            // Somebody has to give the right login; a registry that is away mostly comes back by itself.
-            if matches!(error, RegistryError::Refused { .. }) {
-                tracing::error!(%error, waited_s, "waiting for the schema registry");
-            } else {
-                tracing::warn!(%error, waited_s, "waiting for the schema registry");
-            }
-        }
-        let until = now.0 + jittered(backoff_ms);
-        backoff_ms = (2 * backoff_ms).min(BACKOFF_MS.1);
+/// Whoever waits for the registry, and may be called away.
+pub(super) struct Waiter<'a> {
+    pub(super) client: &'a Arc<Client>,
+    pub(super) clock: &'a Clock,
+    pub(super) stop: &'a Stop,
+    pub(super) on_event: &'a mut dyn FnMut(Event<'_>) -> bool,
+}
+
+impl Waiter<'_> {
+    /// Asks until there is an answer that `waits_for` does not take for a passing one.
+    pub(super) fn patiently<T: Send + 'static>(
+        &mut self,
+        waits_for: impl Fn(&RegistryError) -> bool,
+        question: impl Fn(&Client) -> Result<T, RegistryError> + Send + Sync + 'static,
+    ) -> Result<Result<T, RegistryError>, Interrupted> {
+        let question = Arc::new(question);
+        let begun = self.clock.uptime();
+        let (mut backoff_ms, mut logged, mut last) = (BACKOFF_MS.0, None, None);
         loop {
-            if on_event(Event::Waiting(&error)) {
-                return Err(Interrupted::GaveUp);
+            let answer = self.asked(&question, last.as_ref())?;
+            let kind = answer.as_ref().map_or_else(RegistryError::answer, |_| RegistryAnswer::Found);
+            self.tell(Event::Answered(kind))?;
+            let now = self.clock.uptime();
+            let waited_s = (now.0 - begun.0) / 1_000;
+            let error = match answer {
+                Err(error) if waits_for(&error) => error,
+                answer => {
+                    if logged.is_some() {
+                        tracing::info!(waited_s, "the schema registry answers again");
+                    }
+                    return Ok(answer);
+                }
+            };
+            if logged.is_none_or(|logged: Uptime| now.0 - logged.0 >= LOG_EVERY_MS) {
+                logged = Some(now);
+                // Somebody has to give the right login; a registry that is away mostly comes back by itself.
+                if matches!(error, RegistryError::Refused { .. }) {
+                    tracing::error!(%error, waited_s, "waiting for the schema registry");
+                } else {
+                    tracing::warn!(%error, waited_s, "waiting for the schema registry");
+                }
             }
-            let left = Duration::from_millis(until.saturating_sub(clock.uptime().0));
-            if stop.wait(left.min(LOOK_EVERY)) {
+            self.pause(jittered(backoff_ms), Some(&error))?;
+            backoff_ms = (2 * backoff_ms).min(BACKOFF_MS.1);
+            last = Some(error);
+        }
+    }
+
+    /// Asks once, on a thread of its own: a caller that is called away leaves it to its time-out.
+    fn asked<T: Send + 'static>(
+        &mut self,
+        question: &Arc<impl Fn(&Client) -> Result<T, RegistryError> + Send + Sync + 'static>,
+        last: Option<&RegistryError>,
+    ) -> Result<Result<T, RegistryError>, Interrupted> {
+        let (answers, answered) = mpsc::sync_channel(1);
+        let (client, question) = (Arc::clone(self.client), Arc::clone(question));
+        let spawned = std::thread::Builder::new().name("registry".to_owned()).spawn(move || {
+            // Nobody may listen any more.
+            drop(answers.send(question(&client)));
+        });
+        if let Err(error) = spawned {
+            return Ok(Err(RegistryError::Away { why: format!("no thread to ask it by: {error}") }));
+        }
+        loop {
+            match answered.recv_timeout(LOOK_EVERY) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) => self.tell(last.map_or(Event::Asking, Event::Waiting))?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Err(RegistryError::Away { why: "the thread that asked panicked".to_owned() }));
+                }
+            }
+            if self.stop.is_stopped() {
+                return Err(Interrupted::Stopped);
+            }
+        }
+    }
+
+    fn pause(&mut self, ms: u64, why: Option<&RegistryError>) -> Result<(), Interrupted> {
+        let until = self.clock.uptime().0 + ms;
+        loop {
+            self.tell(why.map_or(Event::Asking, Event::Waiting))?;
+            let left = Duration::from_millis(until.saturating_sub(self.clock.uptime().0));
+            if self.stop.wait(left.min(LOOK_EVERY)) {
                 return Err(Interrupted::Stopped);
             }
             if left <= LOOK_EVERY {
-                break;
+                return Ok(());
             }
         }
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> Result<(), Interrupted> {
+        if (self.on_event)(event) { Err(Interrupted::GaveUp) } else { Ok(()) }
     }
 }
 

@@ -43,6 +43,10 @@ fn prepare(resolver: &mut Resolver, values: &[Vec<u8>]) -> Vec<RegistryAnswer> {
     answers
 }
 
+fn greet(resolver: &Resolver) -> Result<(), RegistryError> {
+    resolver.greet(&Stop::new(), &mut |_| false).unwrap()
+}
+
 #[test]
 fn an_id_is_asked_for_once_and_its_records_are_read() {
     let stub = Stub::new(|_| found(CLICK_EVENT));
@@ -115,7 +119,7 @@ fn what_the_registry_does_not_know_or_nothing_can_be_read_by_refuses_the_record(
     let values: Vec<_> = (1..=5).map(tick).collect();
     let answers = prepare(&mut resolver, &values);
     use RegistryAnswer::{Found, Unknown, Unusable};
-    assert_eq!(answers, [Unknown, Found, Found, Unusable, Found]);
+    assert_eq!(answers, [Unknown, Found, Found, Unusable, Found, Unknown]);
     assert_eq!(prepare(&mut resolver, &values), [], "what was said is kept");
     let whys: Vec<_> =
         values.iter().map(|value| crate::wire::decode(value, resolver.schemas()).unwrap_err().to_string()).collect();
@@ -180,7 +184,7 @@ fn a_registry_that_is_away_is_waited_for_and_nothing_is_decided() {
                     _ => {}
                 }
             }
-            Event::Answered(_) => {}
+            Event::Asking | Event::Answered(_) => {}
         }
         false
     });
@@ -206,13 +210,61 @@ fn the_wait_ends_with_the_stop_or_when_the_caller_gives_up() {
 }
 
 #[test]
+fn whoever_is_called_away_leaves_a_slow_registry_to_its_timeout() {
+    let stub = Stub::new(|_| Reply::Drip);
+    let slow = Registry { timeout: Duration::from_secs(10), ..stub.settings() };
+    let mut resolver = Resolver::new(Some(&slow)).unwrap();
+    let clock = crate::telemetry::Clock::start();
+    let value = tick(7);
+    let gave_up = resolver.prepare([value.as_slice()], &Stop::new(), &mut |event| matches!(event, Event::Asking));
+    assert_eq!(gave_up, Err(Interrupted::GaveUp));
+    let stop = Stop::new();
+    stop.stop();
+    assert_eq!(resolver.prepare([value.as_slice()], &stop, &mut |_| false), Err(Interrupted::Stopped));
+    assert_eq!(resolver.greet(&stop, &mut |_| false), Err(Interrupted::Stopped));
+    assert!(clock.uptime().0 < 5_000, "the answer was not waited for");
+}
+
+#[test]
+fn a_replica_that_lags_rejects_nothing() {
+    let mut asked = 0;
+    let stub = Stub::new(move |_| {
+        asked += 1;
+        if asked == 1 { Reply::complaint(404, 40_403) } else { found(CLICK_EVENT) }
+    });
+    let mut resolver = Resolver::new(Some(&stub.settings())).unwrap();
+    let answers = prepare(&mut resolver, &[tick(7)]);
+    assert_eq!(answers, [RegistryAnswer::Unknown, RegistryAnswer::Found]);
+    assert!(crate::wire::decode(&tick(7), resolver.schemas()).is_ok());
+    // With two addresses it is the other one that is asked again.
+    let (behind, ahead) = (Stub::new(|_| Reply::complaint(404, 40_403)), Stub::new(|_| found(CLICK_EVENT)));
+    let both = Registry { urls: vec![behind.url.clone(), ahead.url.clone()], ..stub.settings() };
+    let mut resolver = Resolver::new(Some(&both)).unwrap();
+    prepare(&mut resolver, &[tick(7)]);
+    assert!(crate::wire::decode(&tick(7), resolver.schemas()).is_ok());
+    assert_eq!((behind.seen().len(), ahead.seen().len()), (1, 1));
+}
+
+#[test]
+fn an_id_that_did_not_exist_is_asked_for_again_later() {
+    let stub = Stub::new(|_| Reply::complaint(404, 40_403));
+    let mut resolver = Resolver::new(Some(&stub.settings())).unwrap();
+    prepare(&mut resolver, &[tick(7)]);
+    assert_eq!(prepare(&mut resolver, &[tick(7)]), []);
+    stub.now(|_| found(CLICK_EVENT));
+    resolver.no_such_ms = 0;
+    assert_eq!(prepare(&mut resolver, &[tick(7)]), [RegistryAnswer::Found]);
+    assert!(crate::wire::decode(&tick(7), resolver.schemas()).is_ok());
+}
+
+#[test]
 fn without_a_registry_nothing_is_asked_and_framed_records_are_refused() {
     let mut resolver = Resolver::new(None).unwrap();
     let value = tick(7);
     assert_eq!(prepare(&mut resolver, std::slice::from_ref(&value)), []);
     let refused = crate::wire::decode(&value, resolver.schemas());
     assert_eq!(refused, Err(DecodeError::NoRegistry { id: Some(7) }));
-    assert_eq!(resolver.greet(), Ok(()));
+    assert_eq!(greet(&resolver), Ok(()));
 }
 
 const TOPICS: RegisteredTopics<'_> =
@@ -280,9 +332,9 @@ fn the_start_says_whether_the_login_is_taken_and_waits_for_nobody() {
     stub.now(|_| Reply::Status(200, "<html>".into()));
     assert!(matches!(client.ping(), Err(RegistryError::Away { .. })));
     let resolver = Resolver::new(Some(&stub.settings())).unwrap();
-    assert_eq!(resolver.greet(), Ok(()));
+    assert_eq!(greet(&resolver), Ok(()));
     stub.now(|_| Reply::Status(403, String::new()));
-    assert!(matches!(resolver.greet(), Err(RegistryError::Refused { .. })));
+    assert!(matches!(greet(&resolver), Err(RegistryError::Refused { .. })));
 }
 
 #[test]

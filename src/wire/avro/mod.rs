@@ -112,6 +112,11 @@ impl Schemas {
         self.ids.no_such(id);
     }
 
+    /// Whether something is known about an id.
+    pub fn knows_id(&self, id: u32) -> bool {
+        self.ids.knows(id)
+    }
+
     pub fn forget_id(&mut self, id: u32) {
         self.ids.forget(id);
     }
