@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::harness::{Bed, Click, Dce};
 
-const PARTITIONS: usize = 2;
+pub(crate) const PARTITIONS: usize = 2;
 
 /// What a customer's rows are, in order.
-type Rows = BTreeMap<String, Vec<Value>>;
+pub(crate) type Rows = BTreeMap<String, Vec<Value>>;
 
 /// Output of the binary itself.
-fn dce_says(arguments: &[&str]) -> String {
+pub(crate) fn dce_says(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dce")).args(arguments).output().expect("the binary starts");
     assert!(output.status.success(), "dce {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -39,7 +39,7 @@ fn dirty_clicks(seed: &str) -> String {
 
 /// The sessionizer's own rows for the lines: session rows by customer, and how many were rejected by reason.
 /// `open` counts rows of open sessions.
-fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
+pub(crate) fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("clicks.ndjson"));
     std::fs::write(&path, clicks).expect("a temporary file");
     let path_text = path.to_str().expect("UTF-8");
@@ -62,16 +62,16 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-struct Outputs {
-    input: String,
-    embeddings: String,
-    live: String,
-    sessions: String,
-    rejected: String,
+pub(crate) struct Outputs {
+    pub(crate) input: String,
+    pub(crate) embeddings: String,
+    pub(crate) live: String,
+    pub(crate) sessions: String,
+    pub(crate) rejected: String,
 }
 
 impl Outputs {
-    fn new(bed: &Bed, input: &str, what: &str) -> Self {
+    pub(crate) fn new(bed: &Bed, input: &str, what: &str) -> Self {
         let topic = |name: &str| bed.topic(&format!("{what}-{name}"), PARTITIONS);
         Self {
             input: input.to_owned(),
@@ -82,7 +82,7 @@ impl Outputs {
         }
     }
 
-    fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
+    pub(crate) fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
         let settings = [
             "http.listen=off".to_owned(),
             format!("app.id={}", bed.name(app)),
@@ -452,7 +452,7 @@ fn avro_goes_in_and_comes_out_and_the_endpoints_say_so() {
     assert_eq!((session.cause, session.sequence), (embedding.cause, embedding.sequence));
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the endpoint listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: dce\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -2,4 +2,6 @@
 use super::Frame;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
-pub(super) fn run(_: &Arguments, _: &Frame) -> anyhow::Result<()> { Ok(()) }
+pub(super) fn run(_: &Arguments, _: &Frame) -> anyhow::Result<()> {
+    Ok(())
+}

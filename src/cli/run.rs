@@ -98,6 +98,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
             },
         },
         encoding: config.encoding,
+        registry: config.registry.clone(),
         rules: config.session.clone(),
         labels: config.labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         epoch_events_max: config.epoch.events_max,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod checked;
 mod layers;
+mod registry;
 mod properties;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,8 @@ pub struct Config {
     pub topics: Topics,
     pub encoding: Encoding,
     pub delivery: Delivery,
+    /// `None` where there is none.
+    pub registry: Option<Registry>,
     pub session: SessionRules,
     /// Names of the attributes that become labels; distinct, none empty.
     pub labels: Vec<String>,
@@ -129,6 +132,57 @@ pub enum Encoding {
     Json,
     /// Avro single-object encoding.
     Avro,
+    /// Avro framed by a schema registry's ids; there is a [`Registry`] then.
+    Confluent,
+}
+
+/// How a schema registry is reached, and where our schemas stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// One to five, without a slash at the end.
+    pub urls: Vec<String>,
+    pub login: Option<Login>,
+    /// Trusted instead of the system's certificates.
+    pub ca_file: Option<PathBuf>,
+    pub subject_strategy: SubjectStrategy,
+    /// Our schemas are registered; else they must be there.
+    pub register: bool,
+    /// Of one request.
+    pub timeout: Duration,
+}
+
+/// Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// What a schema's subject is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectStrategy {
+    /// `<topic>-value`
+    TopicName,
+    /// The record's full name.
+    RecordName,
+    /// `<topic>-<full name>`
+    TopicRecordName,
+}
+
+impl SubjectStrategy {
+    pub fn subject(self, topic: &str, record: &str) -> String {
+        match self {
+            Self::TopicName => format!("{topic}-value"),
+            Self::RecordName => record.to_owned(),
+            Self::TopicRecordName => format!("{topic}-{record}"),
+        }
+    }
 }
 
 /// What a crash does to the outputs.

@@ -241,6 +241,11 @@ impl ConsumerEvents {
         std::mem::take(&mut *lock(&self.rebalances))
     }
 
+    /// Whether one waits to be taken.
+    pub fn has_rebalances(&self) -> bool {
+        !lock(&self.rebalances).is_empty()
+    }
+
     /// From now on rebalances are answered at once: nobody will.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);

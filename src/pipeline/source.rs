@@ -318,6 +318,11 @@ impl Source {
         }
     }
 
+    /// Whether the group waits for an answer to a rebalance, given already or by the next collection.
+    pub fn rebalance_waits(&self) -> bool {
+        !self.unanswered.is_empty() || self.consumer.context().has_rebalances()
+    }
+
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.
     fn serve_events(&mut self) -> Result<Vec<Rebalance>, SourceError> {
         while let Some(event) = self.consumer.poll(Duration::ZERO) {

@@ -17,8 +17,9 @@ use super::source::{Committed, History, Rebuild, Source, SourceError, SourceSett
 use crate::config::SessionRules;
 use crate::kafka::reader::Span;
 use crate::model::{Model, ModelError};
+use crate::registry::{self, Interrupted, Resolver};
+use crate::stop::Stop;
 use crate::types::{ResumeAt, fnv1a64};
-use crate::wire::avro::Schemas;
 
 /// How long the broker may take for one question.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -83,8 +84,15 @@ fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     fnv1a64(format!("{durations} {counts} {} {:016x}", model.0, model.1).as_bytes())
 }
 
-/// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them; it says
-/// whether to stop.
+/// What a rebuild is at.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Records done, and all of them.
+    Records(u64, u64),
+    Registry(registry::Event<'a>),
+}
+
+/// Rebuilds the partitions' states. `step` is told now and then, and says whether to stop.
 #[expect(clippy::too_many_arguments, reason = "all that a worker has, for one call")]
 pub fn restore(
     source: &mut Source,
@@ -92,9 +100,10 @@ pub fn restore(
     partitions: &[i32],
     states: &mut Partitions,
     model: &mut dyn Model,
-    schemas: &Schemas,
+    resolver: &mut Resolver,
     terms: &Terms,
-    mut step: impl FnMut(u64, u64) -> bool,
+    stop: &Stop,
+    mut step: impl FnMut(Step<'_>) -> bool,
 ) -> Result<Vec<Restored>, StateError> {
     let mut restored = BTreeMap::new();
     let terms_now = fingerprint(&terms.rules, model);
@@ -111,10 +120,19 @@ pub fn restore(
     if !spans.is_empty() {
         let mut rebuild = Rebuild::start(settings, &spans, STALL_MAX)?;
         while let Some(batch) = rebuild.next(EPOCH_RECORDS)? {
-            epoch::run(states, model, schemas, terms, batch.records(), |_| ())?;
+            let mut stayed = Ok(());
+            let prepared = resolver.prepare(batch.records().filter_map(|record| record.value), stop, &mut |event| {
+                stayed = source.stay();
+                step(Step::Registry(event)) || stayed.is_err()
+            });
+            stayed?;
+            if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
+                return Err(StateError::Stopped);
+            }
+            epoch::run(states, model, resolver.schemas(), terms, batch.records(), |_| ())?;
             source.stay()?;
             let progress = rebuild.progress();
-            if step(progress.done, progress.total) {
+            if step(Step::Records(progress.done, progress.total)) {
                 return Err(StateError::Stopped);
             }
         }
@@ -124,14 +142,14 @@ pub fn restore(
 
 /// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
 fn patiently<T>(
-    step: &mut impl FnMut(u64, u64) -> bool,
+    step: &mut impl FnMut(Step<'_>) -> bool,
     mut ask: impl FnMut() -> Result<T, SourceError>,
 ) -> Result<T, StateError> {
     for asked in 1.. {
         match ask() {
             Err(SourceError::Broker { doing, why }) if asked < ASKS_MAX => {
                 tracing::warn!(doing, why, asked, "the broker does not answer: asking again");
-                if step(0, 0) {
+                if step(Step::Records(0, 0)) {
                     return Err(StateError::Stopped);
                 }
             }

@@ -12,16 +12,16 @@ use std::time::Duration;
 use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings};
-use super::state::{self, Restored, StateError};
-use crate::config::{Delivery, Encoding, SessionRules};
+use super::state::{self, Restored, StateError, Step};
+use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
 use crate::kafka::client::Rebalance;
 use crate::model::{Model, ModelError};
+use crate::registry::{self, Interrupted, OutputIds, RegisteredTopics, RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, ResumeAt, Uptime};
-use crate::wire::avro::Schemas;
 
 /// Of an epoch's keys and values.
 const EPOCH_BYTES_MAX: usize = 64 << 20;
@@ -41,6 +41,8 @@ pub struct WorkerSettings {
     pub source: SourceSettings,
     pub sink: SinkSettings,
     pub encoding: Encoding,
+    /// There must be one for [`Encoding::Confluent`].
+    pub registry: Option<Registry>,
     pub rules: SessionRules,
     pub labels: Vec<Arc<str>>,
     pub epoch_events_max: usize,
@@ -62,6 +64,21 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
+impl Watch<'_> {
+    /// What the registry does while it is asked.
+    fn registry(&self, event: &registry::Event<'_>) {
+        self.health.progress(self.clock.uptime(), "schema registry");
+        match event {
+            registry::Event::Answered(answer) => self.metrics.registry_answered(*answer),
+            registry::Event::Asking => {}
+            registry::Event::Waiting(error) => {
+                self.health.not_ready(format!("waiting for the schema registry: {error}"));
+                self.metrics.registry_waiting(true);
+            }
+        }
+    }
+}
+
 /// What ends a worker. A restart may help with the broker's and the sink's.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -73,6 +90,8 @@ pub enum WorkerError {
     State(#[from] StateError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(
         "{FAILURES_MAX} epochs in a row could not be committed by {id}, last: {why}; does another process run with the \
          same app.id and app.instance, or does the broker refuse the records?"
@@ -89,14 +108,17 @@ pub fn run(
     watch: &mut Watch<'_>,
     stop: &Stop,
 ) -> Result<(), WorkerError> {
+    let resolver = Resolver::new(settings.registry.as_ref())?;
+    let Some(written) = written(settings, &resolver, watch, stop)? else { return Ok(()) };
     watch.health.not_ready("joining the group");
-    let sink = Sink::spawn(settings.sink.clone(), encoder(settings.encoding))?;
+    let sink = Sink::spawn(settings.sink.clone(), encoder(written))?;
     let source = Source::new(&settings.source)?;
     let mut worker = Worker {
         settings,
         model,
         watch,
-        schemas: Schemas::released(),
+        resolver,
+        written,
         partitions: Partitions::default(),
         histories: BTreeMap::new(),
         stop,
@@ -115,12 +137,57 @@ pub fn run(
     }
 }
 
-fn encoder(encoding: Encoding) -> Encode {
+/// How outputs are written, with all that it takes.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    By(Encoding),
+    ByIds(OutputIds),
+}
+
+/// Asks the registry where there is one; `None` where the stop came first.
+fn written(
+    settings: &WorkerSettings,
+    resolver: &Resolver,
+    watch: &Watch<'_>,
+    stop: &Stop,
+) -> Result<Option<Written>, WorkerError> {
+    let mut on_event = |event: registry::Event<'_>| {
+        watch.registry(&event);
+        false
+    };
+    let asked = match (settings.encoding, &settings.registry) {
+        (Encoding::Confluent, Some(registry)) => {
+            let topics = &settings.sink.topics;
+            let topics = RegisteredTopics {
+                embeddings: &topics.embeddings,
+                live: topics.live.as_deref(),
+                sessions: topics.sessions.as_deref(),
+            };
+            let ids = resolver.register_outputs(registry, &topics, stop, &mut on_event);
+            ids.map(|ids| ids.map(Written::ByIds))
+        }
+        (encoding, _) => {
+            let greeted = resolver.greet(stop, &mut on_event);
+            greeted.map(|greeted| greeted.map(|()| Written::By(encoding)))
+        }
+    };
+    watch.metrics.registry_waiting(false);
+    match asked {
+        Ok(written) => Ok(Some(written?)),
+        Err(Interrupted::Stopped | Interrupted::GaveUp) => Ok(None),
+    }
+}
+
+fn encoder(written: Written) -> Encode {
     Box::new(move |body, out| {
-        let encoded = match body {
-            Body::Embedding(record) => record.encode_into(encoding, out),
-            Body::Session(summary) => summary.encode_into(encoding, out),
-            Body::Reject(_) | Body::Erased(_) => Ok(()),
+        let encoded = match (body, written) {
+            (Body::Embedding(record), Written::By(encoding)) => record.encode_into(encoding, out),
+            (Body::Embedding(record), Written::ByIds(ids)) => record.encode_by_id(ids.embedding, out),
+            (Body::Session(summary), Written::By(encoding)) => summary.encode_into(encoding, out),
+            (Body::Session(summary), Written::ByIds(ids)) => {
+                summary.encode_by_id(ids.session.expect("sessions are written where their topic was registered"), out)
+            }
+            (Body::Reject(_) | Body::Erased(_), Written::By(_) | Written::ByIds(_)) => Ok(()),
         };
         encoded.expect("embeddings are finite and of unit length before they get here");
     })
@@ -130,7 +197,8 @@ struct Worker<'w, 's> {
     settings: &'w WorkerSettings,
     model: &'w mut dyn Model,
     watch: &'w mut Watch<'s>,
-    schemas: Schemas,
+    resolver: Resolver,
+    written: Written,
     partitions: Partitions,
     /// The assigned partitions, each with what its state was made of.
     histories: BTreeMap<i32, History>,
@@ -145,6 +213,15 @@ struct Worker<'w, 's> {
     acknowledged: BTreeMap<i32, ResumeAt>,
     sink: SinkHandle,
     source: Source,
+}
+
+/// Whether an epoch can be computed.
+enum Prepared {
+    Ready,
+    /// What it would be computed on top of was not committed, or the stop came.
+    Void,
+    /// Something else has to be done first, and the records are to be read again.
+    NotYet,
 }
 
 impl Worker<'_, '_> {
@@ -203,16 +280,27 @@ impl Worker<'_, '_> {
             }
             Err(error) => return Err(error.into()),
         };
+        match self.prepare(&batch)? {
+            Prepared::Ready => {}
+            Prepared::Void => return Ok(()),
+            Prepared::NotYet => {
+                let again = batch.begin();
+                drop(batch);
+                self.is_astray = self.source.seek(&again, SEEK_MAX).is_err();
+                return Ok(());
+            }
+        }
         let clock = self.watch.clock;
         let terms = self.terms();
         let mut laps = [clock.uptime(); 4];
-        let result = epoch::run(&mut self.partitions, self.model, &self.schemas, &terms, batch.records(), |phase| {
-            laps[match phase {
-                Phase::Sessionize => 1,
-                Phase::Encode => 2,
-                Phase::Fold => 3,
-            }] = clock.uptime();
-        })?;
+        let result =
+            epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, batch.records(), |phase| {
+                laps[match phase {
+                    Phase::Sessionize => 1,
+                    Phase::Encode => 2,
+                    Phase::Fold => 3,
+                }] = clock.uptime();
+            })?;
         drop(batch);
         let mut stats = self.stats(&result);
         let between = |from: Uptime, to: Uptime| Duration::from_millis(to.0.saturating_sub(from.0));
@@ -226,6 +314,38 @@ impl Worker<'_, '_> {
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
         self.under_way = Some((stats, clock.uptime()));
         Ok(())
+    }
+
+    /// Has the schemas that the records need, and waits for a registry that is away.
+    fn prepare(&mut self, batch: &Batch) -> Result<Prepared, WorkerError> {
+        let ids = self.resolver.needs(batch.records().filter_map(|record| record.value));
+        if ids.is_empty() {
+            return Ok(Prepared::Ready);
+        }
+        // It may take long: what is computed is committed, or is known not to be.
+        if !self.finish()? {
+            return Ok(Prepared::Void);
+        }
+        let Self { resolver, source, watch, stop, .. } = self;
+        let (mut stayed, mut waited) = (Ok(()), false);
+        let fetched = resolver.fetch(&ids, stop, &mut |event| {
+            watch.registry(&event);
+            waited |= matches!(event, registry::Event::Waiting(_));
+            stayed = source.stay();
+            // The group waits for the answer to a rebalance, which must not wait for a registry that is slow or away.
+            let is_wait = !matches!(event, registry::Event::Answered(_));
+            stayed.is_err() || (is_wait && source.rebalance_waits())
+        });
+        stayed?;
+        if waited {
+            watch.metrics.registry_waiting(false);
+            watch.health.ready();
+        }
+        Ok(match fetched {
+            Ok(()) => Prepared::Ready,
+            Err(Interrupted::Stopped) => Prepared::Void,
+            Err(Interrupted::GaveUp) => Prepared::NotYet,
+        })
     }
 
     fn terms(&self) -> Terms {
@@ -292,7 +412,7 @@ impl Worker<'_, '_> {
         }
         if is_sink_lost {
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
-            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.settings.encoding))?;
+            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written))?;
         }
         self.go_back(cause, &why)?;
         Ok(false)
@@ -392,25 +512,39 @@ impl Worker<'_, '_> {
         let terms = self.terms();
         let watch = &self.watch;
         watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let (stop, mut logged) = (self.stop, watch.clock.uptime());
+        let (stop, mut logged, mut waited) = (self.stop, watch.clock.uptime(), false);
         let restored = state::restore(
             &mut self.source,
             &self.settings.source,
             partitions,
             &mut self.partitions,
             self.model,
-            &self.schemas,
+            &mut self.resolver,
             &terms,
-            |done, total| {
+            stop,
+            |step| {
                 let now = watch.clock.uptime();
                 watch.health.progress(now, "restore");
-                if now.0 - logged.0 >= 5_000 {
-                    logged = now;
-                    tracing::info!(done, total, "rebuilding the state from the input");
+                match step {
+                    Step::Records(done, total) if now.0 - logged.0 >= 5_000 => {
+                        logged = now;
+                        tracing::info!(done, total, "rebuilding the state from the input");
+                    }
+                    Step::Records(..) => {}
+                    Step::Registry(event) => {
+                        watch.registry(&event);
+                        waited |= matches!(event, registry::Event::Waiting(_));
+                        return stop.is_stopped();
+                    }
+                }
+                if std::mem::take(&mut waited) {
+                    watch.metrics.registry_waiting(false);
+                    watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
                 }
                 stop.is_stopped()
             },
         )?;
+        self.watch.metrics.registry_waiting(false);
         for r in &restored {
             self.histories.insert(r.partition, r.history);
             self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());

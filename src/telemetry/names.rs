@@ -46,13 +46,15 @@ pub const PARTITION_CONSUMER_LAG_RECORDS: &str = "dce_partition_consumer_lag_rec
 pub const PARTITION_COMMITTED_OFFSET: &str = "dce_partition_committed_offset";
 pub const PARTITION_OPEN_SESSIONS: &str = "dce_partition_open_sessions";
 pub const PARTITION_CUSTOMERS: &str = "dce_partition_customers";
+pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
+pub const REGISTRY_WAITING: &str = "dce_registry_waiting";
 pub const BUILD_INFO: &str = "dce_build_info";
 pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 20] = [
+pub const METRICS: [Metric; 22] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -149,6 +151,19 @@ pub const METRICS: [Metric; 20] = [
         help: "sessions that are open; those of a silent partition stay so until its stream time moves",
     },
     Metric { name: PARTITION_CUSTOMERS, kind: Kind::Gauge, label: PARTITION, help: "customers known" },
+    Metric {
+        name: REGISTRY_ANSWERS,
+        kind: Kind::Counter,
+        label: Some(("answer", &["found", "unknown", "unusable", "refused", "away"])),
+        help: "requests to the schema registry, by how they went: a schema or id was given, there is none by that id, it is \
+               nothing that dce can use, the login was refused, or no registry answered",
+    },
+    Metric {
+        name: REGISTRY_WAITING,
+        kind: Kind::Gauge,
+        label: None,
+        help: "1 while the worker waits for the schema registry and reads nothing, else 0",
+    },
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,

@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -10,6 +10,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
     ("health", &["types"]),
     ("http", &["types", "stop", "config", "telemetry", "health"]),
     ("kafka", &["types", "stop", "config", "telemetry"]),
+    ("registry", &["types", "stop", "config", "wire", "telemetry"]),
     ("model", &["types", "config", "wire"]),
     ("generate", &["types", "wire"]),
     ("pipeline::source", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
@@ -18,12 +19,18 @@ pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
     ("pipeline::encode", &["types", "config", "wire", "model"]),
     ("pipeline::customer", &["types", "config", "wire", "model"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
-    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "model"]),
+    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
-    ("pipeline::worker", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model"]),
-    ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
-    ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
-    ("replay", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model", "pipeline"]),
+    (
+        "pipeline::worker",
+        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model"],
+    ),
+    ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
+    ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
+    (
+        "replay",
+        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model", "pipeline"],
+    ),
 ];
 
 /// What may use everything: it puts the program together.
@@ -55,7 +62,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 9] = [
+pub(super) const CRATES: [(&str, &[&str]); 10] = [
     (
         "rdkafka",
         &[
@@ -72,6 +79,7 @@ pub(super) const CRATES: [(&str, &[&str]); 9] = [
     ("ort", &["model"]),
     ("apache_avro", &["wire"]),
     ("axum", &["http", "drift", "serve"]),
+    ("ureq", &["registry", "drift"]),
     ("clap", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

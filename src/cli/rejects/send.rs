@@ -43,9 +43,9 @@ pub(super) fn run(send: &Send, desk: &Desk<'_>, frame: &Frame) -> anyhow::Result
         return Err(WrongUse(format!("--to {target}: that is the topic they are in")).into());
     }
     let admin = Admin::new(&desk.client)?;
-    let facts = admin.topic(target, WAIT)?.with_context(|| {
-        format!("topic {target} does not exist on {}: dce topics create", desk.client.bootstrap)
-    })?;
+    let facts = admin
+        .topic(target, WAIT)?
+        .with_context(|| format!("topic {target} does not exist on {}: dce topics create", desk.client.bootstrap))?;
     let plan = Plan::make(send, desk, target, &facts)?;
     let mut out = frame.output.lock();
     if !send.yes {
@@ -133,8 +133,7 @@ impl<'a> Plan<'a> {
     fn send(&self, desk: &Desk<'_>, stop: &crate::stop::Stop) -> Result<(), (usize, anyhow::Error)> {
         let largest = self.chosen.iter().map(Chosen::bytes).max().unwrap_or(0);
         let id = format!("{}-resend", desk.config.app.id);
-        let mut resender =
-            Resender::new(&desk.client, &id, largest, WAIT).map_err(|error| (0, error.into()))?;
+        let mut resender = Resender::new(&desk.client, &id, largest, WAIT).map_err(|error| (0, error.into()))?;
         let mut done = 0;
         while done < self.chosen.len() {
             if stop.is_stopped() {
@@ -181,7 +180,12 @@ impl<'a> Plan<'a> {
     fn say_text(&self, out: &mut impl Write, sent: bool, desk: &Desk<'_>) -> std::io::Result<()> {
         let count = |number: usize| thousands(number as u64);
         let verb = if sent { "sent" } else { "would send" };
-        writeln!(out, "{verb} {} rejected records to {}, each to the partition it came from", count(self.chosen.len()), self.target)?;
+        writeln!(
+            out,
+            "{verb} {} rejected records to {}, each to the partition it came from",
+            count(self.chosen.len()),
+            self.target
+        )?;
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for chosen in &self.chosen {
             *reasons.entry(&chosen.reject.reason).or_default() += 1;
@@ -199,7 +203,12 @@ impl<'a> Plan<'a> {
         let refused: Vec<&String> = self.chosen.iter().filter_map(|chosen| chosen.refusal.as_ref()).collect();
         if let Some(first) = refused.first() {
             let word = if sent { "is refused" } else { "would be refused" };
-            writeln!(out, "{} of them {word} again, as it is, by this dce: {}", count(refused.len()), line(first, 160))?;
+            writeln!(
+                out,
+                "{} of them {word} again, as it is, by this dce: {}",
+                count(refused.len()),
+                line(first, 160)
+            )?;
         }
         for (why, rejects) in &self.left_out {
             writeln!(out, "left out {}: {why}", count(rejects.len()))?;
@@ -334,9 +343,6 @@ fn outgoing(chosen: &Chosen) -> Outgoing {
 
 fn mark(chosen: &Chosen, target: &str, offset: i64) -> Outgoing {
     let to = Place { topic: target.to_owned(), partition: chosen.origin.partition, offset };
-    let headers = vec![
-        (MARK_FROM, chosen.origin.to_string().into_bytes()),
-        (MARK_TO, to.to_string().into_bytes()),
-    ];
+    let headers = vec![(MARK_FROM, chosen.origin.to_string().into_bytes()), (MARK_TO, to.to_string().into_bytes())];
     Outgoing { partition: chosen.reject.kept.partition, key: None, value: None, headers }
 }
