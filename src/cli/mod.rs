@@ -146,7 +146,7 @@ fn run(
         Command::Demo(arguments) => demo::run(&arguments, &frame),
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
-        Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
+        Command::Generate(arguments) => generate::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }
 }

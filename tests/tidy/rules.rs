@@ -67,6 +67,7 @@ pub(super) const CRATES: [(&str, &[&str]); 9] = [
             "serve::reader",
             "cli::demo",
             "cli::bench",
+            "cli::generate::kafka",
         ],
     ),
     ("ort", &["model"]),
