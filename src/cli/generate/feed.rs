@@ -46,8 +46,8 @@ enum Source {
 }
 
 impl Feed {
-    pub(super) fn bank(params: Params, pace: Option<(i64, f64)>, format: Format) -> Self {
-        Self::new(Source::Bank { bank: Bank::new(params), pace }, format)
+    pub(super) fn bank(params: Params, format: Format) -> Self {
+        Self::new(Source::Bank { bank: Bank::new(params), pace: None }, format)
     }
 
     pub(super) fn live(params: LiveParams, records_max: Option<u64>, format: Format) -> Self {
@@ -56,6 +56,14 @@ impl Feed {
 
     fn new(source: Source, format: Format) -> Self {
         Self { source, format, schemas: Schemas::released(), sent: 0 }
+    }
+
+    /// At a rate the first record is due at `start_ms`. The live bank has its own times from the beginning.
+    pub(super) fn paced(mut self, start_ms: i64, rate: Option<f64>) -> Self {
+        if let Source::Bank { pace, .. } = &mut self.source {
+            *pace = rate.map(|rate| (start_ms, rate));
+        }
+        self
     }
 
     /// The record's bytes replace what is in `value`.
@@ -176,7 +184,7 @@ mod tests {
     fn avro_says_what_json_says() {
         let schemas = Schemas::released();
         let live = |format| Feed::live(LiveParams { broken: 0.05, ..LiveParams::new(1, 50.0, 0) }, Some(2000), format);
-        let bank = |format| Feed::bank(small(), None, format);
+        let bank = |format| Feed::bank(small(), format);
         for (json, avro) in [(bank(Format::Json), bank(Format::Avro)), (live(Format::Json), live(Format::Avro))] {
             let mut unreadable = 0;
             for ((next, json), (other, avro)) in all(json).into_iter().zip(all(avro)) {
@@ -204,14 +212,14 @@ mod tests {
     #[test]
     fn due_times_rise_by_the_rate_and_carry_no_rounding_on() {
         let due = |rate| -> Vec<i64> {
-            let records = all(Feed::bank(small(), Some((1000, rate)), Format::Json));
+            let records = all(Feed::bank(small(), Format::Json).paced(1000, Some(rate)));
             records.iter().map(|(next, _)| next.due_ms.unwrap()).collect()
         };
         let at_300 = due(300.0);
         assert_eq!(at_300[..7], [1000, 1003, 1006, 1010, 1013, 1016, 1020]);
         assert_eq!(at_300[300], 2000);
         assert_eq!(due(0.5)[3], 7000);
-        assert!(all(Feed::bank(small(), None, Format::Json)).iter().all(|(next, _)| next.due_ms.is_none()));
+        assert!(all(Feed::bank(small(), Format::Json)).iter().all(|(next, _)| next.due_ms.is_none()));
     }
 
     #[test]

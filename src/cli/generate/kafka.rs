@@ -67,12 +67,16 @@ pub(super) fn run(args: &Args, frame: &Frame) -> anyhow::Result<()> {
     }
     let stop = stop_on_signals()?;
     let wall = Wall::start();
-    let feed = match args.rate.filter(|_| args.live) {
-        Some(rate) => Feed::live(live_params(args, rate, wall.start_ms), args.events, args.format),
-        None => Feed::bank(params(args)?, args.rate.map(|rate| (wall.start_ms, rate)), args.format),
-    };
     let sender = Sender::from_config_and_context(&settings.plain_producer(), Deliveries::new(wall))
         .context("the Kafka client cannot be made")?;
+    // Connected before the first record is due: neither that nor the making of the bank is a lateness of the broker's.
+    sender.client().fetch_metadata(Some(topic), BROKER_WAIT).with_context(|| format!("topic {topic}"))?;
+    let feed = match args.rate.filter(|_| args.live) {
+        Some(rate) => Feed::live(live_params(args, rate, wall.now_ms()), args.events, args.format),
+        None => Feed::bank(params(args)?, args.format),
+    };
+    let began_ms = wall.now_ms();
+    let feed = feed.paced(began_ms, args.rate);
     tracing::info!(topic, partitions = clicks.partitions, rate = args.rate, "records begin");
     let mut run = Run {
         clicks,
@@ -82,7 +86,9 @@ pub(super) fn run(args: &Args, frame: &Frame) -> anyhow::Result<()> {
         wall,
         stop,
         bar: bar(args.events, frame.json),
-        logged_ms: wall.start_ms,
+        began_ms,
+        sent_ms: began_ms,
+        logged_ms: began_ms,
         said: Said::default(),
     };
     run.send_all(feed)?;
@@ -147,6 +153,9 @@ struct Run {
     wall: Wall,
     stop: Stop,
     bar: ProgressBar,
+    began_ms: i64,
+    /// When the last record was handed to the client.
+    sent_ms: i64,
     logged_ms: i64,
     said: Said,
 }
@@ -186,8 +195,8 @@ impl Run {
                 self.look(&mut feed)?;
             }
         }
-        self.look(&mut feed)?;
-        Ok(())
+        self.sent_ms = self.wall.now_ms();
+        self.look(&mut feed)
     }
 
     /// Waits for room. False: the stop was asked for, or a record before it failed.
@@ -268,7 +277,9 @@ impl Run {
 
     fn print(&self, args: &Args, frame: &Frame) -> anyhow::Result<()> {
         let Self { said, clicks, .. } = self;
-        let milliseconds = self.wall.clock.uptime().0.max(1);
+        // At a rate the sending counts; without one, what the broker took.
+        let end_ms = if args.rate.is_some() { self.sent_ms } else { self.wall.now_ms() };
+        let milliseconds = (end_ms - self.began_ms).max(1);
         #[expect(clippy::cast_precision_loss, reason = "records and milliseconds lie below 2^53")]
         let (seconds, rate) = (milliseconds as f64 / 1e3, said.records as f64 * 1e3 / milliseconds as f64);
         let stored_late_max_ms = said.late_max_ms.map(|_| self.sender.context().late_max_ms.load(Ordering::Relaxed));
@@ -390,8 +401,8 @@ impl ProducerContext for Deliveries {
             }
             Err((error, message)) => {
                 let way_out = match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::InvalidTimestamp) => {
-                        ": its time lies too far from the broker's clock; let the bank begin at another time with --start"
+                    Some(RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord) => {
+                        ": its time may lie too far ahead of the broker's clock; let the bank begin earlier with --start"
                     }
                     Some(_) | None => "",
                 };
