@@ -4,6 +4,8 @@ It reads the live topic, so a session is judged while it is open. `flag_takeover
 "$(deploy/setup/python-clients.sh | tail -n 1)" examples/flag_takeovers.py HOST:PORT [--topic T] [--until-end] [--labels labels.csv]
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import json
