@@ -8,3 +8,5 @@ mod copier;
 mod source_and_sink;
 mod topics;
 mod pipeline;
+mod generate;
+mod examples;
