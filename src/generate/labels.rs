@@ -10,13 +10,14 @@ use super::scenario::World;
 /// One answer for one task; a row of `labels.csv`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// `owner`: 1 if the session is not the customer's own. `next_session`: the page that tells what the next session was
-    /// for. `label`: 1 if the customer calls the call centre within two days.
+    /// `owner`: 1 if the session is not the customer's own. `takeover`: of which kind such a session is.
+    /// `next_session`: the page that tells what the next session was for. `label`: 1 if the customer calls the call
+    /// centre within two days.
     pub task: &'static str,
     pub customer_id: Arc<str>,
-    /// Of an `owner` row whose session has one.
+    /// Of an `owner` or `takeover` row whose session has one.
     pub session_id: Option<Arc<str>>,
-    /// Within the session (`owner`), or the moment for which the answer holds: what came before it may be known.
+    /// Within the session (`owner`, `takeover`), or the moment for which the answer holds: what came before it may be known.
     pub event_time: i64,
     pub label: Cow<'static, str>,
     /// By time: `train`, then `valid`, then `test`.
@@ -46,6 +47,9 @@ pub(super) fn of_session(
     };
     let flag = |yes: bool| Cow::Borrowed(if yes { "1" } else { "0" });
     put("owner", plan.session_id.clone(), plan.start(), flag(plan.takeover.is_some()));
+    if let Some(kind) = plan.takeover {
+        put("takeover", plan.session_id.clone(), plan.start(), Cow::Borrowed(kind.as_str()));
+    }
     if matches!(plan.visitor, Visitor::Owner | Visitor::Again) {
         if plan.ordinal > 0 {
             let telling = world.name(plan.intent.telling(), plan.start());
