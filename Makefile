@@ -21,6 +21,7 @@ help: ## this list
 setup: packages-test ## fetch all that building, the demo and the tests need
 	@$(ORT)
 	@[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	@deploy/setup/python-clients.sh >/dev/null
 	@deploy/setup/lint-tools.sh >/dev/null
 
 demo: cargo packages ## the whole pipeline in the terminal, with a broker inside: no Kafka needed
@@ -33,11 +34,13 @@ demo: cargo packages ## the whole pipeline in the terminal, with a broker inside
 test: cargo packages-test ## fast tests, documentation's tests, then the tests on a real Kafka
 	@$(ORT)
 	[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	DCE_TEST_PYTHON="$$(deploy/setup/python-clients.sh | tail -n 1)"; export DCE_TEST_PYTHON
 	echo "== the fast tests"
 	$(CARGO) test --lib --bins --tests
 	echo "== the documentation's tests"
 	$(CARGO) test --doc
 	echo "== on a real Kafka"
+	$(CARGO) build --examples
 	$(CARGO) test --no-run --test integration
 	integration/kafka.sh run -- $(CARGO) test --test integration
 

@@ -9,3 +9,5 @@ mod source_and_sink;
 mod topics;
 mod pipeline;
 mod registry;
+mod generate;
+mod examples;

@@ -169,7 +169,7 @@ fn run(
         Command::Demo(arguments) => demo::run(&arguments, &frame),
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
-        Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
+        Command::Generate(arguments) => generate::run(&arguments, &frame),
         Command::Bench(arguments) => bench::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
         Command::Topics(arguments) => topics::run(&arguments, &frame),

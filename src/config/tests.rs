@@ -156,57 +156,57 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
     check_refused(
         scripts,
         expect![[r#"
-            encoding = "xml" (from --set): must be "json", "avro" or "confluent"
-            encoding = "" (from --set): must be "json", "avro" or "confluent"
-            delivery = "at_most_once" (from --set): must be "exactly_once" or "at_least_once"
-            app.id = "" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
-            app.id = "two words" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
-            app.instance = "a/b" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
-            kafka.bootstrap = "" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            kafka.bootstrap = "kafka" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            kafka.bootstrap = "kafka:0" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            kafka.bootstrap = "kafka:90000" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            kafka.bootstrap = "one:9092,,two:9092" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            kafka.bootstrap = "http://kafka/" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
-            topics.clickstream = "" (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
-            topics.embeddings = "a b" (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
-            topics.rejected = ".." (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
-            topics.sessions = "clickstream" (from --set): must be another topic than topics.clickstream
-            topics.embeddings_live = "customer-embeddings" (from --set): must be another topic than topics.embeddings
-            topics.embeddings_live = "" (from --set): must be the name of a topic while provisional.every_events is above 0
-            session.gap = "30" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.gap = "30 minutes" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.gap = "-5s" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.gap = "1.5h" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.gap = "1_000ms" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.gap = "26687997792d" (from --set): must be at most 26687997791d
-            session.duration_max = "99999999999999999999d" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.allowed_lateness = 10 (from my.toml:1): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.future_max = true (from my.toml:1): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
-            session.events_max = 0 (from --set): must be a whole number from 1 to 4294967295
-            session.events_max = "many" (from --set): must be a whole number from 1 to 4294967295
-            session.events_max = 4294967296 (from --set): must be a whole number from 1 to 4294967295
-            session.open_max = -1 (from --set): must be a whole number from 1 to 4294967295
-            session.revisable_max = 1.5 (from my.toml:1): must be a whole number from 1 to 4294967295
-            session.revisions_max = "64" (from my.toml:1): must be a whole number from 1 to 4294967295
-            provisional.every_events = -1 (from --set): must be a whole number from 0 to 4294967295
-            embedding.labels = "country" (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
-            embedding.labels = ["country", "country"] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
-            embedding.labels = [""] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
-            embedding.labels = [1] (from my.toml:1): must be a list of up to 16 different names of attributes, such as ["country"]
-            epoch.events_max = 0 (from --set): must be a whole number from 1 to 1000000
-            epoch.events_max = 1000001 (from --set): must be a whole number from 1 to 1000000
-            epoch.wait_max = "3s" (from --set): must be at most 2s
-            model.path = "" (from --set): must be the folder of a model bundle
-            inference.threads = 0 (from --set): must be a whole number from 1 to 256
-            http.listen = "9464" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
-            http.listen = "localhost:9464" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
-            http.listen = "" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
-            log.level = "verbose" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
-            log.level = "info,rdkafka" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
-            log.level = "rdkafka=debug" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
-            log.format = "xml" (from --set): must be "text" or "json"
-        "#]],
+        encoding = "xml" (from --set): must be "json" or "avro"
+        encoding = "" (from --set): must be "json" or "avro"
+        delivery = "at_most_once" (from --set): must be "exactly_once" or "at_least_once"
+        app.id = "" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
+        app.id = "two words" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
+        app.instance = "a/b" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
+        kafka.bootstrap = "" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        kafka.bootstrap = "kafka" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        kafka.bootstrap = "kafka:0" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        kafka.bootstrap = "kafka:90000" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        kafka.bootstrap = "one:9092,,two:9092" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        kafka.bootstrap = "http://kafka/" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
+        topics.clickstream = "" (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
+        topics.embeddings = "a b" (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
+        topics.rejected = ".." (from --set): must be the name of a topic: 1 to 249 of letters, digits, '.', '_', '-'
+        topics.sessions = "clickstream" (from --set): must be another topic than topics.clickstream
+        topics.embeddings_live = "customer-embeddings" (from --set): must be another topic than topics.embeddings
+        topics.embeddings_live = "" (from --set): must be the name of a topic while provisional.every_events is above 0
+        session.gap = "30" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.gap = "30 minutes" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.gap = "-5s" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.gap = "1.5h" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.gap = "1_000ms" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.gap = "26687997792d" (from --set): must be at most 26687997791d
+        session.duration_max = "99999999999999999999d" (from --set): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.allowed_lateness = 10 (from my.toml:1): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.future_max = true (from my.toml:1): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+        session.events_max = 0 (from --set): must be a whole number from 1 to 4294967295
+        session.events_max = "many" (from --set): must be a whole number from 1 to 4294967295
+        session.events_max = 4294967296 (from --set): must be a whole number from 1 to 4294967295
+        session.open_max = -1 (from --set): must be a whole number from 1 to 4294967295
+        session.revisable_max = 1.5 (from my.toml:1): must be a whole number from 1 to 4294967295
+        session.revisions_max = "64" (from my.toml:1): must be a whole number from 1 to 4294967295
+        provisional.every_events = -1 (from --set): must be a whole number from 0 to 4294967295
+        embedding.labels = "country" (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
+        embedding.labels = ["country", "country"] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
+        embedding.labels = [""] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
+        embedding.labels = [1] (from my.toml:1): must be a list of up to 16 different names of attributes, such as ["country"]
+        epoch.events_max = 0 (from --set): must be a whole number from 1 to 1000000
+        epoch.events_max = 1000001 (from --set): must be a whole number from 1 to 1000000
+        epoch.wait_max = "3s" (from --set): must be at most 2s
+        model.path = "" (from --set): must be the folder of a model bundle
+        inference.threads = 0 (from --set): must be a whole number from 1 to 256
+        http.listen = "9464" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
+        http.listen = "localhost:9464" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
+        http.listen = "" (from --set): must be an IP address and a port, such as "127.0.0.1:9464" or "0.0.0.0:9464", or "off"
+        log.level = "verbose" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
+        log.level = "info,rdkafka" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
+        log.level = "rdkafka=debug" (from --set): must be error, warn, info, debug, trace or off, then parts with theirs, such as "info,rdkafka=warn"
+        log.format = "xml" (from --set): must be "text" or "json"
+    "#]],
     );
 }
 
@@ -472,7 +472,6 @@ fn the_defaults_are_those_of_the_design() {
             },
             encoding: Json,
             delivery: ExactlyOnce,
-            registry: None,
             session: SessionRules {
                 gap_ms: 1800000,
                 allowed_lateness_ms: 10000,

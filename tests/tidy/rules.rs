@@ -74,6 +74,7 @@ pub(super) const CRATES: [(&str, &[&str]); 10] = [
             "serve::reader",
             "cli::demo",
             "cli::bench",
+            "cli::generate::kafka",
         ],
     ),
     ("ort", &["model"]),
