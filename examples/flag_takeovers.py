@@ -1,10 +1,8 @@
 """Flags sessions in which a customer's embedding moves further than is usual: a reader as a fraud team would begin one.
 
-It reads the live topic, so a session is judged while it is open. `flag_takeovers.rs` does the same, line by line.
+It reads the live topic, so a session is judged while it is open. `flag_takeovers/` does the same in Rust, line by line.
 "$(deploy/setup/python-clients.sh | tail -n 1)" examples/flag_takeovers.py HOST:PORT [--topic T] [--until-end] [--labels labels.csv]
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -27,7 +25,7 @@ DISTANCES_MAX = 2000
 class Customer:
     def __init__(self) -> None:
         self.sequence = 0
-        self.last: tuple[str, array[float]] | None = None  # Model and vector of the last settled record.
+        self.last: tuple[str, array] | None = None  # Model and vector of the last settled record.
         self.distances: list[float] = []  # Between settled ones, in order of size.
         self.devices: set[str] = set()
 
@@ -52,18 +50,17 @@ class Detector:
             self.gaps += 1
             print(f"gap customer={name} sequence={sequence} after {customer.sequence}")
         customer.sequence = sequence
-        vector, device, moved = array("f", record["embedding"]), record["device_id"] or "", None
+        vector, device = array("f", record["embedding"]), record["device_id"] or ""
         # Vectors of two models cannot be compared, and a cold start has nothing before it.
-        if customer.last and customer.last[0] == record["model"] and not record["cold_start"]:
-            moved = distance(customer.last[1], vector)
+        is_comparable = customer.last and customer.last[0] == record["model"] and not record["cold_start"]
+        moved = distance(customer.last[1], vector) if is_comparable else None
         if moved is not None and len(self.all[partition]) >= ALL_MIN:
             is_new = device not in customer.devices
             usual = customer.distances if len(customer.distances) >= OWN_MIN else self.all[partition]
             limit = quantile(usual, NEW_DEVICE if is_new else ALWAYS)
             self.compared[uid] = self.compared.get(uid, False) or is_stolen
             why = ("new-device" if is_new else "distance") if moved > limit else None
-            if record["gate"] < 0.5:
-                why = "gate"  # The model itself kept the session out of the state.
+            why = "gate" if record["gate"] < 0.5 else why  # The model itself kept the session out of the state.
             if why and uid not in self.flagged:
                 where = f"customer={name} session={uid} distance={moved:.4f} limit={limit:.4f}"
                 print(f"flag {where} as_of={record['as_of']} device={device} why={why}", flush=True)
@@ -76,9 +73,6 @@ class Detector:
             customer.devices.add(device)
 
     def score(self) -> None:
-        def share(part: int, of: int) -> str:
-            return f"{part} of {of} ({part / max(1, of):.4f})"
-
         stolen = sum(self.compared.values())
         print(f"base rate: {share(stolen, len(self.compared))} sessions")
         for why in ("any", "distance", "gate", "new-device"):
@@ -87,7 +81,7 @@ class Detector:
             print(f"why={why}: precision {share(right, len(flagged))}, recall {share(right, stolen)}")
 
 
-def distance(a: array[float], b: array[float]) -> float:
+def distance(a: array, b: array) -> float:
     """1 - cosine; the vectors have unit length. Added up one by one: `sum` has an arithmetic of its own since 3.12."""
     product = 0.0
     for x, y in zip(a, b, strict=True):
@@ -97,18 +91,21 @@ def distance(a: array[float], b: array[float]) -> float:
 
 def learn(distances: list[float], moved: float) -> None:
     insort_left(distances, moved)
-    if len(distances) > DISTANCES_MAX:
-        distances[:] = distances[::2]  # Its quantiles stay, and what is new weighs more.
+    if len(distances) > DISTANCES_MAX:  # Every second one: the quantiles stay, and what is new weighs more.
+        distances[:] = distances[::2]
 
 
 def quantile(distances: list[float], share: float) -> float:
     return distances[int(len(distances) * share)]
 
 
+def share(part: int, of: int) -> str:
+    return f"{part} of {of} ({part / max(1, of):.4f})"
+
+
 def read_labels(path: Path) -> set[tuple[str, int]]:
-    with path.open(newline="") as file:
-        thefts = [row for row in csv.DictReader(file) if row["task"] == "owner" and row["label"] == "1"]
-    return {(row["customer_id"], int(row["event_time"])) for row in thefts}
+    rows = csv.DictReader(path.read_text().splitlines())
+    return {(row["customer_id"], int(row["event_time"])) for row in rows if (row["task"], row["label"]) == ("owner", "1")}
 
 
 def main() -> None:
@@ -143,8 +140,8 @@ def main() -> None:
             continue
         record = json.loads(message.value())  # With encoding = "avro" it is fastavro that reads it.
         detector.see(message.partition(), record, (record["customer_id"], record["session_start"]) in thefts)
-    print(f"read {records} records; compared {len(detector.compared)} sessions, flagged {len(detector.flagged)}; ", end="")
-    print(f"{detector.gaps} gaps, {detector.repeats} repeats")
+    found = f"compared {len(detector.compared)} sessions, flagged {len(detector.flagged)}"
+    print(f"read {records} records; {found}; {detector.gaps} gaps, {detector.repeats} repeats")
     if arguments.labels:
         detector.score()
 

@@ -125,7 +125,9 @@ fn labels_speak_of_sessions_that_are_there() {
     }
     let latest = |split: &str| owners.iter().filter(|label| label.split == split).map(|label| label.event_time).max();
     assert!(latest("train") < latest("valid") && latest("valid") < latest("test"));
-    let place = |label: &Label| (label.customer_id.clone(), label.session_id.clone(), label.event_time);
+    let place = |label: &Label| {
+        (label.customer_id.to_string(), label.session_id.as_deref().map(str::to_owned), label.event_time)
+    };
     let kinds: Vec<&Label> = labels.iter().filter(|label| label.task == "takeover").collect();
     let stolen = owners.iter().filter(|label| label.is_stolen());
     assert!(stolen.map(|label| place(label)).eq(kinds.iter().map(|label| place(label))), "a kind a stolen session");
