@@ -1,0 +1,117 @@
+//! What needs no broker: schemas, ONNX Runtime's library, the model, the device, the registry's setting.
+
+use super::report::{Report, Row};
+use crate::cli::Frame;
+use crate::config::Config;
+use crate::model::bundle::Bundle;
+use crate::model::onnx::{OnnxModel, Runtime};
+use crate::model::{Model as _, ModelError, library};
+use crate::wire::avro::{CLICK_EVENT, CUSTOMER_EMBEDDING, SESSION_SUMMARY, Schemas};
+
+/// Gives the model, where it keeps its contract.
+pub(super) fn check(report: &mut Report, config: Option<&Config>, frame: &Frame) -> Option<OnnxModel> {
+    report.add(schemas_row());
+    let (row, runtime) = library_row(frame);
+    report.add(row);
+    let model = match config {
+        Some(config) => {
+            let (row, model) = model_row(config, runtime.as_ref());
+            report.add(row);
+            report.add(device_row(config));
+            report.add(registry_row(config));
+            model
+        }
+        None => {
+            for what in ["model", "device", "registry"] {
+                report.add(Row::not_checked(what, "the settings are refused"));
+            }
+            None
+        }
+    };
+    model
+}
+
+/// Where the model runs. The one place that says so.
+fn device_row(config: &Config) -> Row {
+    Row::right("device", format!("cpu, inference.threads {}", config.inference_threads))
+}
+
+/// The Schema Registry. The one place that asks for it.
+fn registry_row(_config: &Config) -> Row {
+    Row::right("registry", "no registry.url set: JSON and Avro with single-object encoding are read")
+}
+
+/// What is written must be readable by whoever has the released schemas.
+fn schemas_row() -> Row {
+    let schemas = Schemas::released();
+    let written =
+        [("ClickEvent", CLICK_EVENT), ("CustomerEmbedding", CUSTOMER_EMBEDDING), ("SessionSummary", SESSION_SUMMARY)];
+    let unknown: Vec<&str> =
+        written.iter().filter(|(_, fingerprint)| !schemas.knows(*fingerprint)).map(|(name, _)| *name).collect();
+    if unknown.is_empty() {
+        let said = written.map(|(name, fingerprint)| format!("{name} {fingerprint}"));
+        Row::right("schemas", format!("{} are read and written", said.join(", ")))
+    } else {
+        let found = format!("this binary writes {} by a schema that was never released", unknown.join(", "));
+        Row::wrong("schemas", found, "it is not built from a released version: build or fetch it anew")
+    }
+}
+
+fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
+    const WHAT: &str = "onnx runtime";
+    match Runtime::load(&library::places(|name| frame.variable(name))) {
+        Ok(runtime) => {
+            // The link's target has the version in its name.
+            let path = runtime.library();
+            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            (Row::right(WHAT, path.display().to_string()), Some(runtime))
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let found: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
+            let fix = format!("make setup fetches it; or set {} to a library of yours", library::VARIABLE);
+            (Row::wrong(WHAT, found.join(" "), fix), None)
+        }
+    }
+}
+
+fn model_row(config: &Config, runtime: Option<&Runtime>) -> (Row, Option<OnnxModel>) {
+    let path = &config.model_path;
+    let Some(runtime) = runtime else {
+        let row = match Bundle::read(path) {
+            Ok(bundle) => {
+                let id = bundle.manifest.id.as_str();
+                Row::not_checked("model", &format!("the files of {id} are right; to run them needs onnx runtime"))
+            }
+            Err(error) => wrong_model(&error),
+        };
+        return (row, None);
+    };
+    match OnnxModel::load(runtime, path, config.inference_threads) {
+        Ok(model) => {
+            let found = format!(
+                "{} in {}: hashes, golden outputs and batch invariance are right, embeddings of {} numbers",
+                model.id().as_str(),
+                path.display(),
+                model.shape().embedding
+            );
+            (Row::right("model", found), Some(model))
+        }
+        Err(error) => (wrong_model(&error), None),
+    }
+}
+
+fn wrong_model(error: &ModelError) -> Row {
+    let text = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let fix = if text.contains("cannot be read") {
+        "set model.path to the folder of a bundle; it is relative to the working directory"
+    } else if text.contains("sha256") {
+        "the file is not the one that was exported: copy the bundle anew, or export it again (models/README.md)"
+    } else if text.contains("golden") {
+        "the graphs compute something else than at the export: export the bundle again (models/README.md), or try the ONNX \
+         Runtime it was exported for"
+    } else {
+        "export the bundle again (models/README.md; docs/model-contract.md has the rules), or set model.path to another"
+    };
+    Row::wrong("model", text, fix)
+}
