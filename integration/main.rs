@@ -11,3 +11,4 @@ mod pipeline;
 mod registry;
 mod generate;
 mod examples;
+mod tools;

@@ -28,7 +28,7 @@ pub(super) fn parse(flag: &str, text: &str, now_ms: i64) -> Result<i64, WrongUse
     })
 }
 
-fn span_ms(text: &str) -> Option<i64> {
+pub(super) fn span_ms(text: &str) -> Option<i64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let unit_ms = match unit {

@@ -197,6 +197,14 @@ impl ClientSettings {
     }
 }
 
+/// Why a client cannot be made, without the values of its settings: a password may be among them.
+pub fn refusal_text(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, why, key, _) => format!("{key}: {why}"),
+        other => other.to_string(),
+    }
+}
+
 /// One member of the application's group. `slot` stays the same over restarts: its owner gets its partitions back
 /// without a rebalance, and fences whoever has the same.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 use super::raw::{FetchQueue, Message};
 use super::reader::{ReadError, Span, SpanReader};
 use crate::types::ResumeAt;
@@ -84,7 +84,7 @@ impl Extent {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    #[error("the Kafka client cannot be made: {0}")]
+    #[error("the Kafka client cannot be made: {}", refusal_text(.0))]
     Client(KafkaError),
     #[error("{topic}: {doing} failed: {why}")]
     Refused { topic: String, doing: &'static str, why: String },
@@ -265,7 +265,7 @@ pub struct Follower {
 impl Follower {
     /// From the beginning of each extent.
     pub fn start(settings: &ClientSettings, group: &str, topic: &str, extents: &[Extent]) -> Result<Self, ReadError> {
-        let client_error = |error: KafkaError| ReadError::Client { topic: topic.to_owned(), why: error.to_string() };
+        let client_error = |error: KafkaError| ReadError::Client { topic: topic.to_owned(), why: refusal_text(&error) };
         let config = settings.reader(group, PREFETCH_KBYTES);
         let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).map_err(client_error)?;
         let consumer = Arc::new(consumer);

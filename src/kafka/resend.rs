@@ -11,7 +11,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Deadline;
-use super::client::{ClientSettings, Transactional};
+use super::client::{ClientSettings, Transactional, refusal_text};
 
 /// The broker aborts what is open for longer.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub struct Outgoing {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ResendError {
-    #[error("the Kafka producer cannot be made: {0}")]
+    #[error("the Kafka producer cannot be made: {}", refusal_text(.0))]
     Client(KafkaError),
     #[error("{doing} failed: {why}; nothing of these {count} records was sent")]
     Refused { doing: &'static str, count: usize, why: String },

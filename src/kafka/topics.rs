@@ -11,13 +11,13 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Deadline;
-use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 use crate::config::Topics;
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    #[error("the Kafka client cannot be made: {0}")]
+    #[error("the Kafka client cannot be made: {}", refusal_text(.0))]
     Client(KafkaError),
     #[error(
         "no Kafka broker answered at {bootstrap} within {:.1} s{}: start it, or set kafka.bootstrap to where it is",

@@ -66,7 +66,7 @@ pub struct Restored {
 }
 
 /// What a state depends on beside the records.
-fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
+pub fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     let SessionRules {
         gap_ms,
         allowed_lateness_ms,

@@ -167,18 +167,28 @@ fn numbers(partitions: &BTreeSet<i32>) -> String {
     said.collect::<Vec<_>>().join(",")
 }
 
+/// What stands before a character.
+enum Before {
+    Number,
+    Word,
+    Other,
+}
+
 /// A detail with its numbers taken out, so that one rule is one line.
 fn pattern(detail: &str) -> String {
     let mut pattern = String::with_capacity(detail.len());
-    let mut in_number = false;
+    let mut before = Before::Other;
     for c in detail.chars() {
-        let is_digit = c.is_ascii_digit();
-        if !is_digit {
+        let number = matches!(before, Before::Number) && c.is_ascii_alphanumeric();
+        if number || (matches!(before, Before::Other) && c.is_ascii_digit()) {
+            if !number {
+                pattern.push('N');
+            }
+            before = Before::Number;
+        } else {
             pattern.push(c);
-        } else if !in_number {
-            pattern.push('N');
+            before = if c.is_alphanumeric() || c == '_' { Before::Word } else { Before::Other };
         }
-        in_number = is_digit;
     }
     pattern
 }
@@ -191,6 +201,7 @@ mod tests {
     fn one_rule_is_one_line() {
         let detail = "event_time is 86397544 ms beyond the record's timestamp, limit 300000";
         assert_eq!(pattern(detail), "event_time is N ms beyond the record's timestamp, limit N");
+        assert_eq!(pattern("the first byte is 0x6e, not c3 01"), "the first byte is N, not c3 N");
         assert_eq!(pattern(""), "");
     }
 

@@ -180,12 +180,10 @@ impl<'a> Plan<'a> {
     fn say_text(&self, out: &mut impl Write, sent: bool, desk: &Desk<'_>) -> std::io::Result<()> {
         let count = |number: usize| thousands(number as u64);
         let verb = if sent { "sent" } else { "would send" };
-        writeln!(
-            out,
-            "{verb} {} rejected records to {}, each to the partition it came from",
-            count(self.chosen.len()),
-            self.target
-        )?;
+        if !self.chosen.is_empty() {
+            let number = count(self.chosen.len());
+            writeln!(out, "{verb} {number} rejected records to {}, each to the partition it came from", self.target)?;
+        }
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for chosen in &self.chosen {
             *reasons.entry(&chosen.reject.reason).or_default() += 1;
@@ -218,7 +216,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        if sent {
+        if sent && !self.chosen.is_empty() {
             writeln!(out, "each has a mark in {}: dce rejects show tells where it went", desk.config.topics.rejected)
         } else if self.chosen.is_empty() {
             writeln!(out, "there is nothing to send")
