@@ -55,7 +55,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 9] = [
+pub(super) const CRATES: [(&str, &[&str]); 10] = [
     (
         "rdkafka",
         &[
@@ -73,6 +73,7 @@ pub(super) const CRATES: [(&str, &[&str]); 9] = [
     ("apache_avro", &["wire"]),
     ("axum", &["http", "drift", "serve"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("toml", &["config", "model"]),
