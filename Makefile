@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint clean cargo packages packages-test
+.PHONY: help setup demo test bench gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -16,7 +16,7 @@ ARGS ?=
 ORT = ORT_DYLIB_PATH="$$(deploy/setup/onnxruntime.sh | tail -n 1)"; export ORT_DYLIB_PATH
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r target text; do printf '%-15s %s\n' "$$target" "$$text"; done
 
 setup: packages-test ## fetch all that building, the demo and the tests need
 	@$(ORT)
@@ -50,6 +50,9 @@ bench: cargo packages-test ## each stage and the whole beside its limit, on a Ka
 	$(CARGO) build --release
 	if [[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]]; then run=(env); else run=(integration/kafka.sh run --); fi
 	"$${run[@]}" bash -c '"$(BUILT)/release/dce" bench --set "kafka.bootstrap=$$DCE_TEST_BOOTSTRAP" --set log.level=warn $(ARGS)'
+
+gpu-check: ## on a machine with an NVIDIA GPU: the GPU beside the CPU, agreement and speed (docs/gpu.md)
+	@CARGO="$(CARGO)" deploy/gpu-check.sh $(ARGS)
 
 lint: cargo packages ## formatting, clippy, the documentation's links, shell scripts, Python
 	@for component in fmt clippy; do

@@ -28,8 +28,19 @@ const PREFETCH_KBYTES: u32 = 32 * 1024;
 /// Of records not yet acknowledged.
 const BUFFER_KBYTES: u32 = 128 * 1024;
 
+const EXAMPLES: &str = "Examples:
+  dce run --create-topics                          on localhost:9092, a first time
+  dce run --config bank.toml                       with settings of your own
+  DCE_APP__INSTANCE=$HOSTNAME dce run              one of several workers
+  dce run --set inference.device=cuda:0            the model on a GPU
+  dce run --set model.path=models/mine --set provisional.every_events=5
+
+SIGTERM or ^C drains: the running epoch commits, then the worker leaves its group; a second one ends it
+at once. /live, /ready and /metrics answer on http.listen.";
+
 /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Create the topics that are missing, with the partitions of the clickstream (of a new one: 4).
     #[arg(long)]

@@ -23,10 +23,18 @@ use crate::types::{CustomerId, Moment, Position, RejectReason};
 use crate::wire::click::Input;
 use crate::wire::json::{self, LineEntry};
 
+const EXAMPLES: &str = "Examples:
+  dce sessions clicks.ndjson                       every session, and the counts at the end
+  dce generate --events 1000 | dce sessions        of a generated bank
+  dce sessions clicks.ndjson --gap 600 --json      with 10 minutes of silence, for programs
+  dce sessions clicks.ndjson --model models/bank-small --json | grep '\"what\":\"customer\"'";
+
 /// Cut clicks into sessions by the session rules, without Kafka.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// ClickEvents, one JSON object a line, in arrival order; `partition` and `record_time` (ms) are read too. `-`: standard input.
+    /// ClickEvents, one JSON object a line, in arrival order; `partition` and `record_time` (ms) are read too; `-` is
+    /// standard input.
     #[arg(default_value = "-")]
     file: PathBuf,
     /// Fold the sessions with this model bundle too: the last rows get `state`, a hash of each customer's final state.

@@ -82,6 +82,7 @@ pub(super) const CRATES: [(&str, &[&str]); 10] = [
     ("axum", &["http", "drift", "serve"]),
     ("ureq", &["registry", "drift"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("toml", &["config", "model"]),
