@@ -21,7 +21,7 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
-use super::source::History;
+use super::history::History;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
 use crate::kafka::errors::{Call, CallError, TransactionError};
