@@ -22,6 +22,7 @@ setup: packages-test ## fetch all that building, the demo and the tests need
 	@$(ORT)
 	@[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
 	@deploy/setup/python-clients.sh >/dev/null
+	@deploy/setup/apicurio.sh >/dev/null
 	@deploy/setup/lint-tools.sh >/dev/null
 
 demo: cargo packages ## the whole pipeline in the terminal, with a broker inside: no Kafka needed
@@ -35,6 +36,7 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 	@$(ORT)
 	[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
 	DCE_TEST_PYTHON="$$(deploy/setup/python-clients.sh | tail -n 1)"; export DCE_TEST_PYTHON
+	deploy/setup/apicurio.sh >/dev/null
 	echo "== the fast tests"
 	$(CARGO) test --lib --bins --tests
 	echo "== the documentation's tests"
@@ -74,6 +76,7 @@ lint: cargo packages ## formatting, clippy, the documentation's links, shell scr
 
 clean: ## remove what was built and a test broker left in target/; what was fetched stays in the cache
 	@integration/kafka.sh stop
+	@integration/registry.sh stop
 	rm -rf target
 
 cargo:

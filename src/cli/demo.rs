@@ -150,6 +150,8 @@ fn demo_config(frame: &Frame, bootstrap: &str) -> anyhow::Result<Config> {
         set("session.allowed_lateness", "5s"),
         set("provisional.every_events", "5"),
         set("http.listen", "off"),
+        set("encoding", "json"),
+        set("registry.url", ""),
         set("log.level", "warn,rdkafka=error"),
     ])?)
 }

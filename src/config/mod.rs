@@ -151,7 +151,7 @@ pub struct Registry {
     pub timeout: Duration,
 }
 
-/// Never printed.
+/// The password is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     pub username: String,
@@ -160,7 +160,7 @@ pub struct Login {
 
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(hidden)")
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
     }
 }
 

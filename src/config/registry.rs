@@ -91,3 +91,46 @@ fn login(read: &Reader<'_>) -> Result<Option<Login>, ConfigError> {
         (username, password) => Ok(Some(Login { username: username.to_owned(), password: password.to_owned() })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Encoding, Layers};
+
+    #[test]
+    fn a_schema_registry() {
+        let load = |sets: &[&str]| {
+            let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+            Config::load(&Layers { sets, ..Layers::default() })
+        };
+        let refused = |sets: &[&str]| load(sets).unwrap_err().to_string();
+        assert_eq!(load(&[]).unwrap().registry, None);
+        let said = refused(&["encoding=confluent"]);
+        assert!(said.contains(r#"must be "json" or "avro" while registry.url is empty"#), "{said}");
+
+        let url = "registry.url=https://one/apis/ccompat/v7/, http://[::1]:8081";
+        let login = ["registry.username=dce", "registry.password=s:3cret"];
+        let config =
+            load(&[url, login[0], login[1], "encoding=confluent", "registry.subject_strategy=record_name"]).unwrap();
+        assert_eq!(config.encoding, Encoding::Confluent);
+        assert!(!format!("{config:?}").contains("s:3cret"), "never printed");
+        let registry = config.registry.unwrap();
+        assert_eq!(registry.urls, ["https://one/apis/ccompat/v7", "http://[::1]:8081"]);
+        assert_eq!(registry.login.unwrap().password, "s:3cret");
+        assert_eq!(registry.subject_strategy.subject("t", "a.R"), "a.R");
+
+        let six = format!("registry.url={}", ["http://a"; 6].join(","));
+        for wrong in
+            ["registry.url=one:8081", "registry.url=ftp://one", "registry.url=http://", "registry.url=http://a:x", &six]
+        {
+            assert!(refused(&[wrong]).contains("a host and the path of its API"), "{wrong}");
+        }
+        let said = refused(&["registry.url=http://dce:s3cret@one"]);
+        assert!(said.contains("registry.username and registry.password") && !said.contains("s3cret"), "{said}");
+        let said = refused(&["registry.password=s3cret"]);
+        assert!(said.contains("while registry.username is empty") && !said.contains("s3cret"), "{said}");
+        assert!(refused(&["registry.timeout=11s"]).contains("at most 10s"));
+        assert!(refused(&["registry.timeout=0ms"]).contains("100ms or more"));
+        assert!(refused(&["registry.register=1"]).contains("true or false"));
+        assert!(refused(&["registry.subject_strategy=topic"]).contains("topic_record_name"));
+    }
+}

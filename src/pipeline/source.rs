@@ -15,6 +15,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::history::History;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance};
 use crate::kafka::raw::{self, FetchError, FetchQueue, GroupMetadata, Messages};
@@ -102,32 +103,11 @@ pub struct Collected {
 }
 
 /// Where a group goes on in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     pub resume: ResumeAt,
     /// `None` where others than `dce` committed.
     pub history: Option<History>,
-}
-
-/// What a partition's state was made of: kept with its committed offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
-    /// The first offset that went into it.
-    pub begun: ResumeAt,
-    /// Of the session rules and the model.
-    pub fingerprint: u64,
-}
-
-impl History {
-    pub fn to_metadata(self) -> String {
-        format!("dce from={} terms={:016x}", self.begun.0, self.fingerprint)
-    }
-
-    pub fn parse(metadata: &str) -> Option<Self> {
-        let (begun, fingerprint) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
-        let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
-        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint })
-    }
 }
 
 #[derive(Debug, Clone)]

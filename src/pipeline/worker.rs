@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
+use super::history::History;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings};
+use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
 use super::state::{self, Restored, StateError, Step};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
@@ -320,6 +321,7 @@ impl Worker<'_, '_> {
     fn prepare(&mut self, batch: &Batch) -> Result<Prepared, WorkerError> {
         let ids = self.resolver.needs(batch.records().filter_map(|record| record.value));
         if ids.is_empty() {
+            self.note_unknown_ids(batch);
             return Ok(Prepared::Ready);
         }
         // It may take long: what is computed is committed, or is known not to be.
@@ -342,10 +344,24 @@ impl Worker<'_, '_> {
             watch.health.ready();
         }
         Ok(match fetched {
-            Ok(()) => Prepared::Ready,
+            Ok(()) => {
+                self.note_unknown_ids(batch);
+                Prepared::Ready
+            }
             Err(Interrupted::Stopped) => Prepared::Void,
             Err(Interrupted::GaveUp) => Prepared::NotYet,
         })
+    }
+
+    /// Their records are rejected now, and must be again when the state is rebuilt, whatever is known by then.
+    fn note_unknown_ids(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            if let Some(id) = record.value.and_then(|value| self.resolver.schemas().unknown(value))
+                && let Some(history) = self.histories.get_mut(&record.position.partition)
+            {
+                history.unknown.reject(id, record.position.offset);
+            }
+        }
     }
 
     fn terms(&self) -> Terms {
@@ -441,7 +457,7 @@ impl Worker<'_, '_> {
     }
 
     fn with_histories(&self, positions: impl Iterator<Item = (i32, ResumeAt)>) -> Vec<(i32, ResumeAt, History)> {
-        positions.filter_map(|(p, resume)| Some((p, resume, *self.histories.get(&p)?))).collect()
+        positions.filter_map(|(p, resume)| Some((p, resume, self.histories.get(&p)?.clone()))).collect()
     }
 
     /// Before partitions go to somebody else, or the process ends.
@@ -546,7 +562,7 @@ impl Worker<'_, '_> {
         )?;
         self.watch.metrics.registry_waiting(false);
         for r in &restored {
-            self.histories.insert(r.partition, r.history);
+            self.histories.insert(r.partition, r.history.clone());
             self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());
             if let Some(stats) = self.partition_stats(r.partition, r.resume) {
                 self.watch.metrics.restored(stats);

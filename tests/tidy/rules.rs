@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 24] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -13,6 +13,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
     ("registry", &["types", "stop", "config", "wire", "telemetry"]),
     ("model", &["types", "config", "wire"]),
     ("generate", &["types", "wire"]),
+    ("pipeline::history", &["types"]),
     ("pipeline::source", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::decode", &["types", "config", "wire", "model"]),
     ("pipeline::session", &["types", "config", "wire", "model"]),
@@ -44,13 +45,14 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 11] = [
+pub(super) const PURE: [&str; 12] = [
     "types",
     "wire",
     "generate",
     "model::manifest",
     "model::features",
     "model::fake",
+    "pipeline::history",
     "pipeline::decode",
     "pipeline::session",
     "pipeline::encode",
@@ -62,7 +64,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 10] = [
+pub(super) const CRATES: [(&str, &[&str]); 11] = [
     (
         "rdkafka",
         &[

@@ -54,6 +54,12 @@ impl Ids {
         id > ID_MAX || self.known.contains_key(&id)
     }
 
+    /// Nobody has a schema for it now, but somebody may later.
+    pub(super) fn is_unknown(&self, id: u32) -> bool {
+        let known = self.known.get(&id).is_some_and(|known| !matches!(known.schema, Found::NoSuchId));
+        id <= ID_MAX && !(self.registry && known)
+    }
+
     pub(super) fn learn(&mut self, id: u32, avsc: &str, references: &[String]) -> Result<(), SchemaError> {
         let parsed = Writer::parse_with(avsc, references).and_then(|(schema, others)| {
             Ok(match Plan::with(&schema, &others) {

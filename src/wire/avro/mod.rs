@@ -93,7 +93,7 @@ impl Schemas {
         self.ids.registry = true;
     }
 
-    pub(super) fn expects_ids(&self) -> bool {
+    pub fn expects_ids(&self) -> bool {
         self.ids.registry
     }
 
@@ -131,6 +131,13 @@ impl Schemas {
     pub fn missing(&self, value: &[u8]) -> Option<u32> {
         let id = framing_id(value)?;
         (self.ids.registry && !self.ids.knows(id)).then_some(id)
+    }
+
+    /// The id that a value is framed by and for which nobody has a schema now, though somebody may later: where no registry
+    /// is configured, or where it knows no such id.
+    #[inline]
+    pub fn unknown(&self, value: &[u8]) -> Option<u32> {
+        framing_id(value).filter(|id| self.ids.is_unknown(*id))
     }
 
     /// Reads the body of a ClickEvent that was framed by an id.
