@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod device;
 mod checked;
 mod layers;
 mod registry;
@@ -13,6 +14,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use device::InferenceDevice;
 pub use layers::{ConfigFile, FlagSetting, Layers, Origin, Setting, Settings, environment, variable_of};
 pub use properties::Properties;
 
@@ -200,32 +202,6 @@ pub struct Epoch {
     /// 1 or more.
     pub events_max: usize,
     pub wait_max: Duration,
-}
-
-/// Where the model is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InferenceDevice {
-    /// The first GPU where everything for it is there, else the CPU.
-    Auto,
-    Cpu,
-    /// This GPU, counted from 0, or nothing.
-    Cuda(u8),
-}
-
-impl InferenceDevice {
-    /// `cpu`, `auto`, `cuda:0`: one way of writing each.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "auto" => Some(Self::Auto),
-            "cpu" => Some(Self::Cpu),
-            _ => {
-                let ordinal = text.strip_prefix("cuda:")?;
-                let plain =
-                    ordinal.bytes().all(|b| b.is_ascii_digit()) && (ordinal == "0" || !ordinal.starts_with('0'));
-                plain.then(|| ordinal.parse().ok())?.map(Self::Cuda)
-            }
-        }
-    }
 }
 
 /// What is logged, and how.

@@ -79,7 +79,7 @@ impl Runtime {
         self.environment.set_log_level(LogLevel::Fatal);
         let taken = Session::builder(&self.environment)
             .and_then(|builder| Ok(builder.with_execution_providers([cuda(ordinal)]).map(drop)?));
-        self.environment.set_log_level(LogLevel::Warning);
+        self.environment.set_log_level(LogLevel::Verbose);
         taken
     }
 }
@@ -204,9 +204,13 @@ impl OnnxModel {
     pub fn check(&mut self, bundle: &Bundle) -> Result<(), ModelError> {
         let tolerance = bundle.manifest.tolerance;
         let golden = bundle.golden.check(self, tolerance);
-        golden
-            .and_then(|()| invariance::check(self, tolerance))
-            .map_err(|what| ModelError::Bundle { bundle: bundle.folder.clone(), what })
+        golden.and_then(|()| invariance::check(self, tolerance)).map_err(|what| ModelError::Bundle {
+            bundle: bundle.folder.clone(),
+            what: match self.device {
+                Device::Cpu => what,
+                Device::Cuda(_) => format!("on {}: {what}", self.device),
+            },
+        })
     }
 }
 
