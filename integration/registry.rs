@@ -188,8 +188,10 @@ fn framed_by_ids_goes_in_and_comes_out_as_by_fingerprints() {
     for (number, line) in lines.lines().enumerate() {
         let row: Value = serde_json::from_str(line).unwrap();
         let Ok(Input::Click(click)) = dce::wire::decode(line.as_bytes(), &schemas) else { continue };
-        let (partition, key) =
-            (row["partition"].as_i64().unwrap() as i32, click.customer_id.clone().unwrap().to_string());
+        let (partition, key) = (
+            i32::try_from(row["partition"].as_i64().unwrap()).unwrap(),
+            click.customer_id.clone().unwrap().to_string(),
+        );
         let mut single = Vec::new();
         Input::Click(click.clone()).encode_into(Encoding::Avro, &mut single).unwrap();
         let by_id = match number % 2 {
