@@ -105,6 +105,11 @@ fn evolved() -> String {
     schema.to_string()
 }
 
+/// The present one with a word more, so that it is another schema to a registry, and the same to a record.
+fn evolved_again() -> String {
+    CLICK_EVENT.replacen("\"fields\"", "\"aliases\":[\"Click\"],\"fields\"", 1)
+}
+
 /// Written by the evolved schema, with nothing of ours.
 fn framed_by_evolved(id: u32, schema: &Schema, click: &ClickEvent<'_>) -> Vec<u8> {
     let optional = |text: Option<&str>| match text {
@@ -183,8 +188,10 @@ fn framed_by_ids_goes_in_and_comes_out_as_by_fingerprints() {
     for (number, line) in lines.lines().enumerate() {
         let row: Value = serde_json::from_str(line).unwrap();
         let Ok(Input::Click(click)) = dce::wire::decode(line.as_bytes(), &schemas) else { continue };
-        let (partition, key) =
-            (row["partition"].as_i64().unwrap() as i32, click.customer_id.clone().unwrap().to_string());
+        let (partition, key) = (
+            i32::try_from(row["partition"].as_i64().unwrap()).unwrap(),
+            click.customer_id.clone().unwrap().to_string(),
+        );
         let mut single = Vec::new();
         Input::Click(click.clone()).encode_into(Encoding::Avro, &mut single).unwrap();
         let by_id = match number % 2 {
@@ -411,4 +418,23 @@ fn an_outage_is_waited_for_in_the_group_and_loses_and_doubles_nothing() {
     let seen: Vec<_> = records.iter().map(|record| (record.sequence, record.cause.session_start.ms())).collect();
     assert_eq!(seen, [(1, 1_000), (2, 2_000), (3, 3_000), (4, 4_000)], "each once, in order");
     assert_eq!(bed.read_all(&outputs.rejected), []);
+
+    // Records of an id that comes to be afterwards stay rejected, in a rebuilt state too.
+    let latest = evolved_again();
+    let third = client.register(&format!("{input}-later"), &latest).unwrap() + 1;
+    let mut dce = outputs.run(&bed, "outage", &settings);
+    bed.produce_bytes(&input, 0, "ana", &visit(third, "ana", 5));
+    bed.collector(&outputs.rejected).until(2);
+    dce.kill();
+    let other = latest.replace("[\"Click\"]", "[\"Clicks\"]");
+    assert_eq!(client.register(&format!("{input}-later"), &other), Ok(third), "ids go up by one");
+    let mut dce = outputs.run(&bed, "outage", &settings);
+    bed.produce_bytes(&input, 0, "ana", &visit(third, "ana", 6));
+    embeddings.until(5);
+    dce.kill();
+    let values = bed.read_bytes(&outputs.embeddings);
+    resolver.prepare(values.iter().map(Vec::as_slice), &Stop::new(), &mut |_| false).unwrap();
+    let last = CustomerEmbedding::decode(values.last().unwrap(), resolver.schemas()).unwrap();
+    assert_eq!((last.sequence, last.cause.session_start.ms()), (5, 6_000));
+    assert_eq!(bed.read_all(&outputs.rejected).len(), 2);
 }

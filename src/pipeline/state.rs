@@ -245,4 +245,30 @@ mod tests {
         assert!(start(committed(Some(history(40))), 40, 8).unwrap_err().contains("other session rules"));
         assert!(start(committed(None), 0, 7).unwrap_err().contains("that dce did not commit"));
     }
+
+    #[test]
+    fn a_record_that_was_read_must_be_readable_and_one_that_was_rejected_stays_so() {
+        let mut unknown = UnknownIds::default();
+        unknown.reject(9, 4);
+        let history = History { begun: ResumeAt(0), fingerprint: 7, unknown };
+        let restored = BTreeMap::from([(3, Restored { partition: 3, history, resume: ResumeAt(90) })]);
+        let value = [0, 0, 0, 0, 9, 1];
+        let at = |offset| Record {
+            position: Position { partition: 3, offset },
+            timestamp_ms: None,
+            key: None,
+            value: Some(&value),
+            traceparent: None,
+        };
+        assert_eq!([4, 5].map(|offset| rejected_for_its_id(&restored, &at(offset))), [Some(true), Some(false)]);
+        let mut schemas = Schemas::released();
+        let check = |schemas: &Schemas| check_schema("clicks", &restored, schemas, &at(5)).map_err(|e| e.to_string());
+        assert!(check(&schemas).unwrap_err().contains("offset 5 was read by the schema of the id 9, which came from"));
+        schemas.no_such_id(9);
+        assert!(check(&schemas).unwrap_err().contains("which the schema registry does not know any more"));
+        schemas.register_id(9, r#""string""#, &[]).unwrap();
+        assert_eq!(check(&schemas), Ok(()), "whatever it is, it was that then");
+        let plain = Record { value: Some(b"{}"), ..at(5) };
+        assert!(check_schema("clicks", &restored, &Schemas::released(), &plain).is_ok());
+    }
 }

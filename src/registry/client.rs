@@ -330,9 +330,8 @@ fn certificates(path: &std::path::Path) -> Result<Vec<Certificate<'static>>, Reg
     let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
-        match item.map_err(|error| fault(format!("no PEM: {error}")))? {
-            PemItem::Certificate(certificate) => certificates.push(certificate),
-            _ => {}
+        if let PemItem::Certificate(certificate) = item.map_err(|error| fault(format!("no PEM: {error}")))? {
+            certificates.push(certificate);
         }
     }
     if certificates.is_empty() {
