@@ -55,7 +55,8 @@ pub(super) fn line(text: &str, chars_max: usize) -> String {
             shown.push('…');
             break;
         }
-        let hidden = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let hidden =
+            c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if hidden {
             _ = write!(shown, "{}", c.escape_unicode());
         } else {
@@ -111,10 +112,13 @@ mod tests {
     #[test]
     fn numbers_and_bytes() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(hex_dump(b"0123456789abcdef\xff "), [
-            "00000000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef",
-            "00000010  ff 20                                            ..",
-        ]);
+        assert_eq!(
+            hex_dump(b"0123456789abcdef\xff "),
+            [
+                "00000000  30 31 32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef",
+                "00000010  ff 20                                            ..",
+            ]
+        );
         assert_eq!(paint(false, Colour::Red, "x"), "x");
         assert_eq!(paint(true, Colour::Red, "x"), "\u{1b}[31mx\u{1b}[0m");
     }

@@ -34,9 +34,11 @@ enum TopicsCommand {
     /// Show each topic of the settings, and what is not as it should be (this is what `dce topics` does).
     Describe,
     /// Make the topics that are missing; those that are there stay as they are.
-    #[command(after_help = "The numbers of partitions must be equal: new topics get the clickstream's number where it is \
+    #[command(
+        after_help = "The numbers of partitions must be equal: new topics get the clickstream's number where it is \
         there, else --partitions, else that of the outputs that are there, else 4.\nExamples:\n  dce topics create --dry-run\n  \
-        dce topics create --partitions 12 --replication 3")]
+        dce topics create --partitions 12 --replication 3"
+    )]
     Create(Create),
 }
 
@@ -83,12 +85,7 @@ impl Survey {
         let cluster = admin.cluster(wait)?;
         let mut topics = Vec::new();
         for (role, name) in Role::of(&config.topics) {
-            topics.push(Found {
-                role,
-                name: name.to_owned(),
-                facts: admin.topic(name, wait)?,
-                deviations: Vec::new(),
-            });
+            topics.push(Found { role, name: name.to_owned(), facts: admin.topic(name, wait)?, deviations: Vec::new() });
         }
         let needs = needs(config, client, cluster.brokers.len(), partitions_of_input(&topics));
         for found in &mut topics {
@@ -122,9 +119,7 @@ impl Survey {
             .topics
             .iter()
             .filter(|found| found.facts.is_none())
-            .map(|found| {
-                found.role.spec(&found.name, partitions, create.replication, config.session.future_max_ms)
-            })
+            .map(|found| found.role.spec(&found.name, partitions, create.replication, config.session.future_max_ms))
             .collect();
         let created = if create.dry_run || specs.is_empty() {
             Vec::new()
@@ -169,7 +164,11 @@ impl Survey {
             }
         }
         if !frame.json {
-            print_deviations(&mut out, self.topics.iter().filter(|found| found.facts.is_some()), paint::colours(frame))?;
+            print_deviations(
+                &mut out,
+                self.topics.iter().filter(|found| found.facts.is_some()),
+                paint::colours(frame),
+            )?;
         }
         out.flush()?;
         if wrong { Err(Told.into()) } else { Ok(()) }

@@ -169,14 +169,21 @@ impl Found<'_> {
         match min {
             Some(min) if min > copies => {
                 let what = format!("min.insync.replicas={min} with {copies} copies: no write can ever be acknowledged");
-                self.push(Aspect::Replication, Level::Wrong, what, self.set(format_args!("min.insync.replicas={copies}")));
+                self.push(
+                    Aspect::Replication,
+                    Level::Wrong,
+                    what,
+                    self.set(format_args!("min.insync.replicas={copies}")),
+                );
             }
             Some(min) if min > in_sync => {
                 let what = format!("{in_sync} copies are in sync, min.insync.replicas={min}: writes are refused now");
                 self.push(Aspect::Replication, Level::Wrong, what, "start the brokers that hold the other copies");
             }
             Some(1) if copies > 1 => {
-                let what = format!("min.insync.replicas=1 with {copies} copies: what one broker alone acknowledged can be lost");
+                let what = format!(
+                    "min.insync.replicas=1 with {copies} copies: what one broker alone acknowledged can be lost"
+                );
                 self.push(Aspect::Replication, Level::Look, what, self.set("min.insync.replicas=2"));
             }
             Some(_) | None => {}
@@ -198,7 +205,9 @@ impl Found<'_> {
         let delete = self.set("cleanup.policy=delete");
         let why = match role {
             Role::Table => return self.table(facts, policy, compacts, deletes),
-            Role::Clicks => "records of the past are not there when the state is rebuilt, and a worker refuses to start",
+            Role::Clicks => {
+                "records of the past are not there when the state is rebuilt, and a worker refuses to start"
+            }
             Role::Live => "only the newest record of a customer stays, and readers miss the others",
             Role::Sessions => "only the newest session of a customer stays",
             Role::Rejected => "records without a key are refused, which stops the stream, and older ones of a key go",
@@ -238,7 +247,8 @@ impl Found<'_> {
             let what = "retention.ms=-1: every embedding is kept for ever, which a stream needs not be";
             self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("retention.ms={DAY_MS}")));
         } else if u64::try_from(kept_ms).is_ok_and(|kept_ms| kept_ms < DAY_MS) {
-            let what = format!("retention.ms={kept_ms}: a reader that was away for longer misses records; a day is right");
+            let what =
+                format!("retention.ms={kept_ms}: a reader that was away for longer misses records; a day is right");
             self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("retention.ms={DAY_MS}")));
         }
     }

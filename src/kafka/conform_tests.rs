@@ -61,10 +61,18 @@ fn what_create_makes_deviates_in_nothing() {
 
 #[test]
 fn the_input_is_kept_and_bounded_in_time() {
-    check(Role::Clicks, &[("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "9")], expect![[""]]);
     check(
         Role::Clicks,
-        &[("message.timestamp.after.max.ms", "9223372036854775807"), ("retention.ms", "604800000"), ("cleanup.policy", "compact")],
+        &[("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "9")],
+        expect![[""]],
+    );
+    check(
+        Role::Clicks,
+        &[
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+            ("retention.ms", "604800000"),
+            ("cleanup.policy", "compact"),
+        ],
         expect![[r#"
             Wrong CleanUp: cleanup.policy=compact: records of the past are not there when the state is rebuilt, and a worker refuses to start
               kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=delete
@@ -84,24 +92,36 @@ fn the_input_is_kept_and_bounded_in_time() {
               kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=-1,retention.bytes=-1
         "#]],
     );
-    check(Role::Clicks, &[("message.timestamp.after.max.ms", "")], expect![[r#"
+    check(
+        Role::Clicks,
+        &[("message.timestamp.after.max.ms", "")],
+        expect![[r#"
         Wrong Timestamps: CreateTime, and the broker is too old for message.timestamp.after.max.ms: a wrong clock can close every open session; session.future_max is 5m
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config message.timestamp.type=LogAppendTime
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_table_is_compacted_and_not_at_once() {
-    check(Role::Table, &[("cleanup.policy", "delete")], expect![[r#"
+    check(
+        Role::Table,
+        &[("cleanup.policy", "delete")],
+        expect![[r#"
         Wrong CleanUp: cleanup.policy=delete: it grows for ever, or loses customers who stay away
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact,min.compaction.lag.ms=86400000
-    "#]]);
-    check(Role::Table, &[("cleanup.policy", "compact,delete"), ("min.compaction.lag.ms", "60000")], expect![[r#"
+    "#]],
+    );
+    check(
+        Role::Table,
+        &[("cleanup.policy", "compact,delete"), ("min.compaction.lag.ms", "60000")],
+        expect![[r#"
         Wrong CleanUp: cleanup.policy=compact,delete: customers who stay away longer than its retention are lost
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact
         Look CleanUp: min.compaction.lag.ms=60000: a reader that was away for longer (1m) misses records; a day is right
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config min.compaction.lag.ms=86400000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -110,22 +130,34 @@ fn streams_are_not_compacted() {
         let text = said(role, &facts(role, &[("cleanup.policy", "compact")]), &NEEDS);
         assert!(text.starts_with("Wrong CleanUp: cleanup.policy=compact: "), "{role:?}: {text}");
     }
-    check(Role::Live, &[("retention.ms", "60000")], expect![[r#"
+    check(
+        Role::Live,
+        &[("retention.ms", "60000")],
+        expect![[r#"
         Look CleanUp: retention.ms=60000: a reader that was away for longer misses records; a day is right
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=86400000
-    "#]]);
-    check(Role::Live, &[("retention.ms", "-1")], expect![[r#"
+    "#]],
+    );
+    check(
+        Role::Live,
+        &[("retention.ms", "-1")],
+        expect![[r#"
         Look CleanUp: retention.ms=-1: every embedding is kept for ever, which a stream needs not be
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=86400000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn sizes_copies_and_partitions() {
-    check(Role::Rejected, &[("max.message.bytes", "1000")], expect![[r#"
+    check(
+        Role::Rejected,
+        &[("max.message.bytes", "1000")],
+        expect![[r#"
         Wrong MessageSize: max.message.bytes=1000, but rejected records of up to 1000000 bytes are sent: a larger one stops the stream
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config max.message.bytes=1065536
-    "#]]);
+    "#]],
+    );
     let mut three = facts(Role::Rejected, &[("min.insync.replicas", "2")]);
     (three.partitions, three.replication, three.in_sync, three.leaderless) = (3, 3, 1, 1);
     expect![[r#"
@@ -141,14 +173,16 @@ fn sizes_copies_and_partitions() {
     expect![[r#"
         Look Replication: min.insync.replicas=1 with 2 copies: what one broker alone acknowledged can be lost
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config min.insync.replicas=2
-    "#]].assert_eq(&said(Role::Sessions, &two, &Needs { brokers: 3, ..NEEDS }));
+    "#]]
+    .assert_eq(&said(Role::Sessions, &two, &Needs { brokers: 3, ..NEEDS }));
     let one = facts(Role::Sessions, &[("min.insync.replicas", "2")]);
     expect![[r#"
         Wrong Replication: min.insync.replicas=2 with 1 copies: no write can ever be acknowledged
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config min.insync.replicas=1
         Look Replication: one copy on 3 brokers: it is gone with its broker
           kafka-reassign-partitions.sh --bootstrap-server kafka:9092 with more replicas for t
-    "#]].assert_eq(&said(Role::Sessions, &one, &Needs { brokers: 3, ..NEEDS }));
+    "#]]
+    .assert_eq(&said(Role::Sessions, &one, &Needs { brokers: 3, ..NEEDS }));
 }
 
 #[test]
@@ -157,7 +191,8 @@ fn a_broker_that_tells_nothing_is_not_taken_for_one_that_is_right() {
     expect![[r#"
         Look Untold: its settings are not told (Topic authorization failed), so they cannot be checked
           give this user DescribeConfigs on topic t
-    "#]].assert_eq(&said(Role::Table, &untold, &NEEDS));
+    "#]]
+    .assert_eq(&said(Role::Table, &untold, &NEEDS));
 }
 
 #[test]

@@ -136,8 +136,7 @@ impl Lookup {
             let added = list.add_partition_offset(topic, extent.partition, Offset::Offset(time_ms.max(0)));
             added.map_err(|error| refused(topic, DOING, &error))?;
         }
-        let list =
-            self.consumer.offsets_for_times(list, wait).map_err(|error| refused(topic, DOING, &error))?;
+        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(topic, DOING, &error))?;
         let found: BTreeMap<i32, Offset> =
             list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
         let from = |extent: &Extent| match found.get(&extent.partition) {
@@ -148,12 +147,7 @@ impl Lookup {
     }
 
     /// What the group has committed; partitions without are left out. Waits for a predecessor's pending transaction.
-    pub fn committed(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-        wait: Duration,
-    ) -> Result<Vec<GroupOffset>, LookupError> {
+    pub fn committed(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<GroupOffset>, LookupError> {
         const DOING: &str = "asking for the committed offsets";
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
@@ -198,11 +192,8 @@ pub fn scan<E: From<ReadError>>(
     extents: &[Extent],
     mut visit: impl FnMut(Message<'_>) -> Result<Visit, E>,
 ) -> Result<Visit, E> {
-    let span = |extent: &Extent| Span {
-        partition: extent.partition,
-        from: ResumeAt(extent.low),
-        until: ResumeAt(extent.end),
-    };
+    let span =
+        |extent: &Extent| Span { partition: extent.partition, from: ResumeAt(extent.low), until: ResumeAt(extent.end) };
     let spans: Vec<Span> = extents.iter().map(span).filter(|span| span.from < span.until).collect();
     if spans.is_empty() {
         return Ok(Visit::Next);
@@ -273,12 +264,7 @@ pub struct Follower {
 
 impl Follower {
     /// From the beginning of each extent.
-    pub fn start(
-        settings: &ClientSettings,
-        group: &str,
-        topic: &str,
-        extents: &[Extent],
-    ) -> Result<Self, ReadError> {
+    pub fn start(settings: &ClientSettings, group: &str, topic: &str, extents: &[Extent]) -> Result<Self, ReadError> {
         let client_error = |error: KafkaError| ReadError::Client { topic: topic.to_owned(), why: refusal_text(&error) };
         let config = settings.reader(group, PREFETCH_KBYTES);
         let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).map_err(client_error)?;

@@ -354,8 +354,7 @@ impl<'a> Message<'a> {
             // zero byte, and both parts live as long as the message.
             unsafe {
                 let index = found.len();
-                let code =
-                    sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size);
+                let code = sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size);
                 if code != none {
                     return found;
                 }

@@ -4,11 +4,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::client::ClientContext;
 
 use super::Deadline;
 use super::client::{ClientSettings, Transactional, refusal_text};
@@ -78,12 +78,7 @@ pub struct Resender {
 
 impl Resender {
     /// `largest`: bytes of the largest record's key and value. Ends what a sender of the same id left open.
-    pub fn new(
-        settings: &ClientSettings,
-        id: &str,
-        largest: usize,
-        wait: Duration,
-    ) -> Result<Self, ResendError> {
+    pub fn new(settings: &ClientSettings, id: &str, largest: usize, wait: Duration) -> Result<Self, ResendError> {
         let transaction = Transactional { id, timeout: TRANSACTION_TIMEOUT, buffer_kbytes: BUFFER_KBYTES };
         let mut config = settings.transactional(&transaction);
         // The offsets that the marks tell come with the reports.
@@ -147,15 +142,14 @@ impl Resender {
             record.key = outgoing.key.as_deref();
             record.payload = outgoing.value.as_deref();
             let headers = outgoing.headers.iter();
-            record.headers = Some(headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            }));
+            record.headers =
+                Some(headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header { key, value: Some(value) })
+                }));
             loop {
                 match self.producer.send(record) {
                     Ok(()) => break,
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent))
-                        if !deadline.passed() =>
-                    {
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) if !deadline.passed() => {
                         record = unsent;
                         std::thread::sleep(Duration::from_millis(5));
                     }

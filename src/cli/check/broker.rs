@@ -16,7 +16,17 @@ const SESSION_TIMEOUT_MS: i64 = 10_000;
 
 /// What is asked of a broker that is away.
 const ALL: [&str; 12] = [
-    "broker", "limits", "topics", "partitions", "timestamps", "retention", "clean-up", "copies", "sizes", "group", "progress",
+    "broker",
+    "limits",
+    "topics",
+    "partitions",
+    "timestamps",
+    "retention",
+    "clean-up",
+    "copies",
+    "sizes",
+    "group",
+    "progress",
     "clock",
 ];
 
@@ -63,14 +73,14 @@ fn away(error: &TopicError) -> Row {
     match error {
         TopicError::Unreachable { bootstrap, waited, why } => {
             let why = why.as_deref().unwrap_or("no error was told");
+            // How long librdkafka was in which state, and how often, says nothing to anybody here.
+            let why = why.split_once(" (after ").map_or(why, |(why, _)| why.trim_end());
             let found = format!("none answered at {bootstrap} within {:.1} s: {why}", waited.as_secs_f32());
             Row::wrong(WHAT, found, fix_of(why))
         }
-        TopicError::Client(_) => Row::wrong(
-            WHAT,
-            error.to_string(),
-            "correct [kafka.properties]: librdkafka does not take it",
-        ),
+        TopicError::Client(_) => {
+            Row::wrong(WHAT, error.to_string(), "correct [kafka.properties]: librdkafka does not take it")
+        }
         TopicError::Missing { .. } | TopicError::PartitionCounts { .. } | TopicError::Refused { .. } => {
             Row::wrong(WHAT, error.to_string(), "see the broker's log")
         }
@@ -121,13 +131,15 @@ fn limits_row(admin: &Admin, cluster: &Cluster, wait: Duration) -> Row {
             min.unwrap_or(0),
             max.unwrap_or(i64::MAX)
         );
-        let fix = format!("let group.min.session.timeout.ms and group.max.session.timeout.ms take {SESSION_TIMEOUT_MS}");
+        let fix =
+            format!("let group.min.session.timeout.ms and group.max.session.timeout.ms take {SESSION_TIMEOUT_MS}");
         return Row::wrong(WHAT, found, fix);
     }
     if let Some(row) = internal_topic(admin, &told, cluster, wait) {
         return row;
     }
-    let version = told.get("inter.broker.protocol.version").map(|version| format!("; its protocol version is {version}"));
+    let version =
+        told.get("inter.broker.protocol.version").map(|version| format!("; its protocol version is {version}"));
     let found = format!(
         "transactions of {} ms and sessions of {SESSION_TIMEOUT_MS} ms are allowed{}",
         asked_ms,

@@ -49,8 +49,9 @@ pub(super) fn check(
     });
     report.add(match input {
         None => Row::not_checked("progress", "there is no clickstream"),
-        Some(input) => progress(config, settings, input, model, wait)
-            .unwrap_or_else(|error| Row::wrong("progress", error.to_string(), "see the broker's log; the rights on the group")),
+        Some(input) => progress(config, settings, input, model, wait).unwrap_or_else(|error| {
+            Row::wrong("progress", error.to_string(), "see the broker's log; the rights on the group")
+        }),
     });
     clock(report, config, settings, input, wait);
 }
@@ -88,13 +89,17 @@ fn members_row(facts: Option<&GroupFacts>, config: &Config, input: Option<&Topic
         return Row::wrong(WHAT, found, "set app.id to a name that nobody else has");
     }
     if let Some(input) = input.filter(|input| input.partitions < facts.members.len()) {
-        let found = format!("{found}; the clickstream has {} partitions, so some of them have nothing to do", input.partitions);
+        let found =
+            format!("{found}; the clickstream has {} partitions, so some of them have nothing to do", input.partitions);
         return Row::look(WHAT, found, "stop some, or give the topics more partitions before the next beginning");
     }
     let own = config.app.group_instance_id();
     if facts.members.iter().any(|member| member.name == own) {
         let instance = &config.app.instance;
-        return Row::right(WHAT, format!("{found}; {own} is these settings' own: another app.instance than {instance} beside it"));
+        return Row::right(
+            WHAT,
+            format!("{found}; {own} is these settings' own: another app.instance than {instance} beside it"),
+        );
     }
     Row::right(WHAT, found)
 }
@@ -147,7 +152,8 @@ fn progress(
         }
     }
     let lag = lag(&extents, &committed);
-    let terms = if model.is_some() { "" } else { "; whether rules and model are the same was not checked: there is no model" };
+    let terms =
+        if model.is_some() { "" } else { "; whether rules and model are the same was not checked: there is no model" };
     Ok(Row::right(WHAT, format!("{} offsets behind in {} partitions{terms}", thousands(lag), extents.len())))
 }
 
@@ -165,8 +171,13 @@ fn clock(report: &mut Report, config: &Config, settings: &ClientSettings, input:
     const WHAT: &str = "clock";
     report.add(match input {
         None => Row::not_checked(WHAT, "there is no clickstream"),
-        Some(input) => newest(config, settings, input, wait)
-            .unwrap_or_else(|error| Row::look(WHAT, format!("the newest click cannot be read: {error}"), "see the broker's log; the rights on the topic")),
+        Some(input) => newest(config, settings, input, wait).unwrap_or_else(|error| {
+            Row::look(
+                WHAT,
+                format!("the newest click cannot be read: {error}"),
+                "see the broker's log; the rights on the topic",
+            )
+        }),
     });
 }
 
@@ -186,7 +197,8 @@ fn newest(config: &Config, settings: &ClientSettings, input: &TopicFacts, wait: 
         _ => "its producer",
     };
     if ago_ms < -AHEAD_MS {
-        let found = format!("the newest click was stamped by {whose} {} ahead of this machine's clock", moments::span(-ago_ms));
+        let found =
+            format!("the newest click was stamped by {whose} {} ahead of this machine's clock", moments::span(-ago_ms));
         return Ok(Row::look(WHAT, found, "set the clocks by NTP: this machine's, the brokers' and the producers'"));
     }
     Ok(Row::right(WHAT, format!("the newest click was stamped by {whose} {} ago", moments::span(ago_ms.max(0)))))

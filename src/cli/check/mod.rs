@@ -42,7 +42,8 @@ const WAIT_MS: std::ops::RangeInclusive<i64> = 1..=600_000;
 
 pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let wait = moments::span_ms(&arguments.wait).filter(|ms| WAIT_MS.contains(ms));
-    let wait = wait.ok_or_else(|| WrongUse(format!("--wait {}: must be a time from 1ms to 10m, such as 10s", arguments.wait)))?;
+    let wait = wait
+        .ok_or_else(|| WrongUse(format!("--wait {}: must be a time from 1ms to 10m, such as 10s", arguments.wait)))?;
     let wait = Duration::from_millis(wait.unsigned_abs());
     let mut report = Report::default();
     let config = frame.config(Vec::new());
@@ -66,10 +67,13 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 fn settings_row(config: &Result<Config, crate::config::ConfigError>, frame: &Frame) -> Row {
     let file = frame.layers.file.as_ref();
     match config {
-        Ok(_) => Row::right("settings", match file {
-            Some(file) => format!("{} over the defaults, environment and --set over both", file.name),
-            None => "the defaults, environment and --set over them".to_owned(),
-        }),
+        Ok(_) => Row::right(
+            "settings",
+            match file {
+                Some(file) => format!("{} over the defaults, environment and --set over both", file.name),
+                None => "the defaults, environment and --set over them".to_owned(),
+            },
+        ),
         Err(error) => {
             let text = super::one_line(&anyhow::anyhow!("{error}"));
             Row::wrong("settings", text, "correct it there; deploy/default.toml has every setting with its rule")

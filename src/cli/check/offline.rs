@@ -13,7 +13,7 @@ pub(super) fn check(report: &mut Report, config: Option<&Config>, frame: &Frame)
     report.add(schemas_row());
     let (row, runtime) = library_row(frame);
     report.add(row);
-    let model = match config {
+    match config {
         Some(config) => {
             let (row, model) = model_row(config, runtime.as_ref());
             report.add(row);
@@ -27,8 +27,7 @@ pub(super) fn check(report: &mut Report, config: Option<&Config>, frame: &Frame)
             }
             None
         }
-    };
-    model
+    }
 }
 
 /// Where the model runs. The one place that says so.
@@ -68,7 +67,8 @@ fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
         }
         Err(error) => {
             let text = error.to_string();
-            let found: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
+            let found: Vec<&str> =
+                text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
             let fix = format!("make setup fetches it; or set {} to a library of yours", library::VARIABLE);
             (Row::wrong(WHAT, found.join(" "), fix), None)
         }

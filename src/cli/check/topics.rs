@@ -44,7 +44,9 @@ pub(super) fn check(
                 refused += 1;
                 let text = error.to_string();
                 let fix = if text.contains("uthorization") {
-                    format!("give this user the rights on it: Read and Describe on the input, Write and Describe on the others ({name})")
+                    format!(
+                        "give this user the rights on it: Read and Describe on the input, Write and Describe on the others ({name})"
+                    )
                 } else {
                     "see the broker's log, or give it more time by --wait".to_owned()
                 };
@@ -107,7 +109,9 @@ fn right(
     let told = |facts: &TopicFacts| facts.settings.is_ok();
     let is_of_input = matches!(aspect, Aspect::Timestamps | Aspect::Retention);
     match input {
-        None if is_of_input || aspect == Aspect::Partitions => return Row::not_checked(what, "there is no clickstream"),
+        None if is_of_input || aspect == Aspect::Partitions => {
+            return Row::not_checked(what, "there is no clickstream");
+        }
         Some(input) if is_of_input && !told(input) => return Row::not_checked(what, "the broker does not tell"),
         None | Some(_) => {}
     }
@@ -133,12 +137,16 @@ fn right(
             let copies: Vec<usize> = found.iter().map(|(_, facts)| facts.replication).collect();
             let (min, max) = (copies.iter().min().unwrap_or(&0), copies.iter().max().unwrap_or(&0));
             let range = if min == max { min.to_string() } else { format!("{min} to {max}") };
-            format!("{range} of each partition{of}, on {} broker{}", needs.brokers, if needs.brokers == 1 { "" } else { "s" })
+            format!(
+                "{range} of each partition{of}, on {} broker{}",
+                needs.brokers,
+                if needs.brokers == 1 { "" } else { "s" }
+            )
         }
         Aspect::MessageSize => {
             let by = if absent > 0 { " by those that are there" } else { "" };
             format!("records of up to {} bytes are taken{by}", needs.record_bytes_max)
-        },
+        }
         Aspect::Untold => String::new(),
     };
     Row::right(what, text)

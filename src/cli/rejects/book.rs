@@ -23,7 +23,11 @@ impl Place {
 
     fn of(topic: &str, partition: &str, offset: &str) -> Option<Self> {
         let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
-        (!topic.is_empty() && partition >= 0 && offset >= 0).then(|| Self { topic: topic.to_owned(), partition, offset })
+        (!topic.is_empty() && partition >= 0 && offset >= 0).then(|| Self {
+            topic: topic.to_owned(),
+            partition,
+            offset,
+        })
     }
 }
 
@@ -47,11 +51,8 @@ pub(super) struct Reject {
 impl Reject {
     fn new(kept: Kept) -> Self {
         let header = |name: &str| kept.header(name).map_or_else(String::new, std::borrow::Cow::into_owned);
-        let origin = Place::of(
-            &header("dce-source-topic"),
-            &header("dce-source-partition"),
-            &header("dce-source-offset"),
-        );
+        let origin =
+            Place::of(&header("dce-source-topic"), &header("dce-source-partition"), &header("dce-source-offset"));
         let (reason, detail, stage) = (header("dce-reason"), header("dce-detail"), header("dce-stage"));
         Self { origin, reason, detail, stage, kept }
     }
@@ -118,8 +119,7 @@ pub(super) fn read(
         let at_ms = message.timestamp_ms();
         let since = period.since_ms.is_none_or(|since| at_ms.is_some_and(|ms| ms >= since));
         let until = period.until_ms.is_none_or(|until| at_ms.is_some_and(|ms| ms < until));
-        let customer =
-            choice.customer.as_ref().is_none_or(|customer| message.key() == Some(customer.as_bytes()));
+        let customer = choice.customer.as_ref().is_none_or(|customer| message.key() == Some(customer.as_bytes()));
         let of_reason = |reason: &String| message.header(c"dce-reason") == Some(reason.as_bytes());
         if since && until && customer && (choice.reason.is_empty() || choice.reason.iter().any(of_reason)) {
             each(Reject::new(message.into()))?;

@@ -79,7 +79,8 @@ pub(super) fn run(choice: &Choice, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
             });
             writeln!(out, "{row}")?;
         }
-        let summary = json!({"summary": {"rejected": total, "input": input, "sent_back": sent, "came_back": came_back}});
+        let summary =
+            json!({"summary": {"rejected": total, "input": input, "sent_back": sent, "came_back": came_back}});
         writeln!(out, "{summary}")?;
     } else {
         if total > 0 {
@@ -87,10 +88,13 @@ pub(super) fn run(choice: &Choice, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
         }
         let topic = &desk.config.topics.rejected;
         let of_input = match share(total, input) {
-            Some(share) => format!(" of {} in {} ({})", thousands(input), desk.config.topics.clickstream, percent(share)),
+            Some(share) => {
+                format!(" of {} in {} ({})", thousands(input), desk.config.topics.clickstream, percent(share))
+            }
             None => String::new(),
         };
-        let sent = if sent > 0 { format!("; {sent} of them were sent back, {came_back} came back") } else { String::new() };
+        let sent =
+            if sent > 0 { format!("; {sent} of them were sent back, {came_back} came back") } else { String::new() };
         writeln!(out, "{} rejected records in {topic}{of_input}{sent}", thousands(total))?;
     }
     out.flush()?;

@@ -35,8 +35,10 @@ Examples:
 #[derive(Debug, clap::Subcommand)]
 enum RejectsCommand {
     /// Each rejected record: where it came from, why, and what it is.
-    #[command(after_help = "The newest are shown, the oldest of them first. Text is shown as text, other bytes in hex.\nExamples:\n  \
-        dce rejects show --reason decode -n 3\n  dce rejects show --customer c-1017 --since 2h --full")]
+    #[command(
+        after_help = "The newest are shown, the oldest of them first. Text is shown as text, other bytes in hex.\nExamples:\n  \
+        dce rejects show --reason decode -n 3\n  dce rejects show --customer c-1017 --since 2h --full"
+    )]
     Show(Show),
     /// Send a choice of them back to the input; without --yes only say what would be sent.
     #[command(after_help = SEND_HELP)]
@@ -125,9 +127,8 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     fn period(&self, choice: &Choice) -> anyhow::Result<Period> {
-        let time = |flag, text: &Option<String>| {
-            text.as_ref().map(|text| moments::parse(flag, text, self.now_ms)).transpose()
-        };
+        let time =
+            |flag, text: &Option<String>| text.as_ref().map(|text| moments::parse(flag, text, self.now_ms)).transpose();
         Ok(Period { since_ms: time("--since", &choice.since)?, until_ms: time("--until", &choice.until)? })
     }
 }

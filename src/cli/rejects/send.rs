@@ -43,9 +43,9 @@ pub(super) fn run(send: &Send, desk: &Desk<'_>, frame: &Frame) -> anyhow::Result
         return Err(WrongUse(format!("--to {target}: that is the topic they are in")).into());
     }
     let admin = Admin::new(&desk.client)?;
-    let facts = admin.topic(target, WAIT)?.with_context(|| {
-        format!("topic {target} does not exist on {}: dce topics create", desk.client.bootstrap)
-    })?;
+    let facts = admin
+        .topic(target, WAIT)?
+        .with_context(|| format!("topic {target} does not exist on {}: dce topics create", desk.client.bootstrap))?;
     let plan = Plan::make(send, desk, target, &facts)?;
     let mut out = frame.output.lock();
     if !send.yes {
@@ -133,8 +133,7 @@ impl<'a> Plan<'a> {
     fn send(&self, desk: &Desk<'_>, stop: &crate::stop::Stop) -> Result<(), (usize, anyhow::Error)> {
         let largest = self.chosen.iter().map(Chosen::bytes).max().unwrap_or(0);
         let id = format!("{}-resend", desk.config.app.id);
-        let mut resender =
-            Resender::new(&desk.client, &id, largest, WAIT).map_err(|error| (0, error.into()))?;
+        let mut resender = Resender::new(&desk.client, &id, largest, WAIT).map_err(|error| (0, error.into()))?;
         let mut done = 0;
         while done < self.chosen.len() {
             if stop.is_stopped() {
@@ -202,7 +201,12 @@ impl<'a> Plan<'a> {
         let refused: Vec<&String> = self.chosen.iter().filter_map(|chosen| chosen.refusal.as_ref()).collect();
         if let Some(first) = refused.first() {
             let word = if sent { "is refused" } else { "would be refused" };
-            writeln!(out, "{} of them {word} again, as it is, by this dce: {}", count(refused.len()), line(first, 160))?;
+            writeln!(
+                out,
+                "{} of them {word} again, as it is, by this dce: {}",
+                count(refused.len()),
+                line(first, 160)
+            )?;
         }
         for (why, rejects) in &self.left_out {
             writeln!(out, "left out {}: {why}", count(rejects.len()))?;
@@ -337,9 +341,6 @@ fn outgoing(chosen: &Chosen) -> Outgoing {
 
 fn mark(chosen: &Chosen, target: &str, offset: i64) -> Outgoing {
     let to = Place { topic: target.to_owned(), partition: chosen.origin.partition, offset };
-    let headers = vec![
-        (MARK_FROM, chosen.origin.to_string().into_bytes()),
-        (MARK_TO, to.to_string().into_bytes()),
-    ];
+    let headers = vec![(MARK_FROM, chosen.origin.to_string().into_bytes()), (MARK_TO, to.to_string().into_bytes())];
     Outgoing { partition: chosen.reject.kept.partition, key: None, value: None, headers }
 }

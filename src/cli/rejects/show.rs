@@ -84,7 +84,12 @@ fn print(out: &mut impl Write, topic: &str, reject: &Reject, marks: &Marks, full
     }
     for (name, what) in [("dce-key-left-out", "key"), ("dce-value-left-out", "value")] {
         if let Some(bytes) = kept.header(name) {
-            writeln!(out, "  {what:<7} left out for its size, {} bytes; it stands at {}", line(&bytes, 20), line(&from, 300))?;
+            writeln!(
+                out,
+                "  {what:<7} left out for its size, {} bytes; it stands at {}",
+                line(&bytes, 20),
+                line(&from, 300)
+            )?;
         }
     }
     match &kept.key {

@@ -76,9 +76,8 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new())?;
     let stop = stop_on_signals()?;
     let clock = Clock::start();
-    let time = |flag, text: &Option<String>| {
-        text.as_ref().map(|text| moments::parse(flag, text, clock.wall_ms())).transpose()
-    };
+    let time =
+        |flag, text: &Option<String>| text.as_ref().map(|text| moments::parse(flag, text, clock.wall_ms())).transpose();
     let (since_ms, until_ms) = (time("--since", &arguments.since)?, time("--until", &arguments.until)?);
     let topic = topic(&config.topics, arguments.what)?;
     let tail = Tail { client: ClientSettings::from(&config.kafka), group: &config.app.id, topic, arguments };
@@ -181,9 +180,10 @@ fn topic(topics: &Topics, what: What) -> Result<&str, WrongUse> {
                  provisional.every_events=1",
             )
         }),
-        What::Sessions => topics.sessions.as_deref().ok_or_else(|| {
-            not_written("the sessions are not written: topics.sessions is empty; name the topic there")
-        }),
+        What::Sessions => topics
+            .sessions
+            .as_deref()
+            .ok_or_else(|| not_written("the sessions are not written: topics.sessions is empty; name the topic there")),
         What::Rejected => Ok(&topics.rejected),
         What::Clicks => Ok(&topics.clickstream),
     }

@@ -40,7 +40,17 @@ fn embedding_row(
 
 pub(super) fn embedding_head() -> String {
     embedding_row(
-        "CUSTOMER", "SEQ", "KIND", "CLOSED", "EVENTS", "SHIFT", "GATE", "AGE", "CHANNEL", "MODEL", "EMBEDDING",
+        "CUSTOMER",
+        "SEQ",
+        "KIND",
+        "CLOSED",
+        "EVENTS",
+        "SHIFT",
+        "GATE",
+        "AGE",
+        "CHANNEL",
+        "MODEL",
+        "EMBEDDING",
     )
 }
 
@@ -68,7 +78,15 @@ pub(super) fn embedding(record: &CustomerEmbedding) -> String {
     )
 }
 
-fn session_row(customer: &str, sequence: &str, key: &str, why: &str, revision: &str, events: &str, lasted: &str) -> String {
+fn session_row(
+    customer: &str,
+    sequence: &str,
+    key: &str,
+    why: &str,
+    revision: &str,
+    events: &str,
+    lasted: &str,
+) -> String {
     format!("{customer:<20}  {sequence:>5}  {why:<22}  {revision:>3}  {events:>6}  {lasted:>7}  {key}")
 }
 
@@ -135,14 +153,16 @@ pub(super) fn rejected(key: &str, kept: &Kept) -> String {
     let header = |header: &str| kept.header(header).map_or_else(|| "?".to_owned(), |text| line(&text, 120));
     if let Some(to) = kept.header("dce-resent-to") {
         let from = kept.header("dce-resent-from").unwrap_or_default();
-        return rejected_row("-", "resent", &line(&from, NAME_CHARS), &format!("sent back as {}", line(&to, NAME_CHARS)), "");
+        return rejected_row(
+            "-",
+            "resent",
+            &line(&from, NAME_CHARS),
+            &format!("sent back as {}", line(&to, NAME_CHARS)),
+            "",
+        );
     }
-    let from = format!(
-        "{}/{}@{}",
-        header("dce-source-topic"),
-        header("dce-source-partition"),
-        header("dce-source-offset")
-    );
+    let from =
+        format!("{}/{}@{}", header("dce-source-topic"), header("dce-source-partition"), header("dce-source-offset"));
     let value = match (&kept.value, kept.header("dce-value-left-out")) {
         (_, Some(bytes)) => format!("({} bytes left out)", line(&bytes, 20)),
         (None, None) => "null".to_owned(),
