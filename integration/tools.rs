@@ -158,12 +158,64 @@ fn at(partition: i32, key: &str, value: &str, timestamp_ms: i64) -> Click {
 #[test]
 fn topics_are_shown_and_the_missing_ones_made() {
     let bank = Bank::new("tools-topics");
-    check(&bank.say(&["topics"]), 1, expect![[""]]);
-    check(&bank.say(&["topics", "create", "--dry-run"]), 0, expect![[""]]);
+    let mut said = bank.say(&["topics"]);
+    // Columns are as wide as the names, which are this run's.
+    said.out = said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    check(
+        &said,
+        1,
+        expect![[r#"
+            TOPIC ROLE PARTITIONS COPIES CLEAN-UP KEPT TIMESTAMPS RECORD MAX RECORDS
+            clickstream clicks - - missing - - - -
+            embeddings embeddings - - missing - - - -
+            embeddings_live live - - missing - - - -
+            sessions sessions - - missing - - - -
+            rejected rejected - - missing - - - -
+
+            ✘ clickstream: does not exist
+            → dce topics create
+            ✘ embeddings: does not exist
+            → dce topics create
+            ✘ embeddings_live: does not exist
+            → dce topics create
+            ✘ sessions: does not exist
+            → dce topics create
+            ✘ rejected: does not exist
+            → dce topics create
+        "#]],
+    );
+    check(
+        &bank.say(&["topics", "create", "--dry-run"]),
+        0,
+        expect![[r#"
+        would create  clickstream with 4 partitions, cleanup.policy=delete, retention.ms=-1, message.timestamp.after.max.ms=300000
+        would create  embeddings with 4 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+        would create  embeddings_live with 4 partitions, cleanup.policy=delete, retention.ms=86400000
+        would create  sessions with 4 partitions, cleanup.policy=delete
+        would create  rejected with 4 partitions, cleanup.policy=delete
+    "#]],
+    );
     assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 5, "a dry run makes nothing");
     bank.bed.topic_of("clickstream", PARTITIONS, &[("retention.ms", "3600000")]);
     bank.bed.topic("rejected", 2);
-    check(&bank.say(&["topics", "create", "--replication", "1"]), 1, expect![[""]]);
+    check(
+        &bank.say(&["topics", "create", "--replication", "1"]),
+        1,
+        expect![[r#"
+        exists        clickstream, not touched
+        created       embeddings with 3 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+        created       embeddings_live with 3 partitions, cleanup.policy=delete, retention.ms=86400000
+        created       sessions with 3 partitions, cleanup.policy=delete
+        exists        rejected, not touched
+
+        ✘ clickstream: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
+            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config message.timestamp.after.max.ms=300000
+        ! clickstream: retention.ms=3600000 (1h): once its oldest records go, a restart is refused, since the state is rebuilt from them
+            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config retention.ms=-1,retention.bytes=-1
+        ✘ rejected: has 2 partitions, the clickstream 3: records go out to the number they came in by
+            → delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server kafka-1:9092 --delete --topic rejected), then dce topics create; or name a new topic in topics.rejected
+    "#]],
+    );
     let said = bank.say(&["topics", "create", "--partitions", "5"]);
     assert_eq!(said.code, 2);
     assert!(said.err.contains("the clickstream has 3 already"), "{}", said.err);
@@ -182,7 +234,8 @@ fn topics_are_shown_and_the_missing_ones_made() {
 #[test]
 fn tail_shows_each_topic_and_one_customer_s_history() {
     let bank = Bank::with_topics("tools-tail");
-    let now = Clock::start().wall_ms();
+    // The model looks at the calendar.
+    let now = 1_700_000_000_000;
     // The partition that Java's partitioner gives this key among three.
     let partition = i32::try_from(dce::generate::partition_of(b"ana", 3)).unwrap();
     let other = i32::try_from(dce::generate::partition_of(b"bob", 3)).unwrap();
@@ -222,8 +275,8 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
     expect![[r#"
         TIME CUSTOMER SEQ KIND CLOSED EVENTS SHIFT GATE AGE CHANNEL MODEL EMBEDDING
         2026-03-01T08:00:00.000Z ana 1 provisional open 2 - 1.00 web tiny@1
-        2026-03-01T08:00:00.000Z ana 2 closed LOGOUT 3 - 0.31 web tiny@1
-        2026-03-01T08:00:00.000Z ana 3 closed LOGOUT 2 0.0026 0.37 web tiny@1
+        2026-03-01T08:00:00.000Z ana 2 closed LOGOUT 3 - 0.34 web tiny@1
+        2026-03-01T08:00:00.000Z ana 3 closed LOGOUT 2 0.0262 0.40 web tiny@1
         2026-03-01T08:00:00.000Z ana not decodable at embeddings_live/1@4: the bytes end within the single-object header: 0xc3010909
         2026-03-01T08:00:00.000Z ana erased
     "#]].assert_eq(&columns(&said));
@@ -256,7 +309,7 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
 }
 
 fn is_age(word: &str) -> bool {
-    word.ends_with('s') && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
+    word.ends_with(['s', 'd']) && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[test]
@@ -302,14 +355,14 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     let now = Clock::start().wall_ms();
     // Half an hour beyond what its record was stamped with, and in the past by now.
     let (stamped, happened) = (now - 3_600_000, now - 1_800_000);
-    let mut login = at(2, "ana", &click("e1", "ana", happened, "LOGIN"), stamped);
-    login.headers = vec![("traceparent".to_owned(), "00-1-2-01".to_owned())];
+    let mut logout = at(2, "ana", &click("e2", "ana", happened + 1, "LOGOUT"), stamped);
+    logout.headers = vec![("traceparent".to_owned(), "00-1-2-01".to_owned())];
     let huge = format!("{{\"event_id\":{}", "x".repeat(1_100_000));
     bank.bed.produce(
         &bank.topic("clickstream"),
         [
-            login,
-            at(2, "ana", &click("e2", "ana", happened + 1, "LOGOUT"), stamped),
+            at(2, "ana", &click("e1", "ana", happened, "LOGIN"), stamped),
+            logout,
             at(0, "ben", "{\"event_id\":", now),
             at(0, "ben", &huge, now),
             at(1, "dan", &click("d1", "eve", now, "ACTION"), now),
@@ -400,7 +453,16 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     let sent: Vec<_> = all.iter().filter(|got| got.headers.contains_key("dce-resent-from")).collect();
     assert_eq!(sent[0].headers["dce-resent-from"], format!("{}/2/0", bank.topic("clickstream")));
     assert_eq!(sent[1].headers["dce-resent-from"], format!("{}/2/1", bank.topic("clickstream")));
-    check(&bank.say(&["rejects", "send", "--reason", "future", "--yes"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "future", "--yes"]),
+        0,
+        expect![[r#"
+        left out 2: it was sent there before (--again sends it once more)
+          clickstream/2/0
+          clickstream/2/1
+        there is nothing to send
+    "#]],
+    );
 
     // What is rejected again is known as such; what was too large is fetched.
     let before = rejected.until(8).len();
@@ -410,7 +472,19 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     rejected.until(12);
     let back = clicks.until(10).iter().filter(|got| got.value.as_deref() == Some(huge.as_str())).count();
     assert_eq!(back, 2, "the whole of it came back");
-    check(&bank.say(&["rejects", "send", "--reason", "decode", "--customer", "ben"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "decode", "--customer", "ben"]),
+        0,
+        expect![[r#"
+        left out 2: it was sent before and rejected again (--again sends it once more)
+          clickstream/0/2
+          clickstream/0/3
+        left out 2: it was sent there before (--again sends it once more)
+          clickstream/0/0
+          clickstream/0/1
+        there is nothing to send
+    "#]],
+    );
     let said = bank.say(&["rejects", "--json"]);
     let summary: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
     assert_eq!(summary["summary"]["sent_back"], 4);
@@ -602,10 +676,11 @@ fn check_finds_a_group_that_cannot_be_gone_on_with() {
         let mut config = bank.bed.settings.reader(group, 1_024);
         let consumer: BaseConsumer = config.set("enable.partition.eof", "false").create().unwrap();
         let mut list = TopicPartitionList::new();
-        let mut element = list.add_partition(&input, 0);
-        element.set_offset(Offset::Offset(1)).unwrap();
-        element.set_metadata(metadata);
-        drop(element);
+        {
+            let mut element = list.add_partition(&input, 0);
+            element.set_offset(Offset::Offset(1)).unwrap();
+            element.set_metadata(metadata);
+        }
         consumer.commit(&list, CommitMode::Sync).unwrap();
     };
     let mut wrong = |name: &str, group: &str| {
