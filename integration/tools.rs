@@ -308,6 +308,46 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
     assert_eq!(said.code, 2, "{}", said.err);
 }
 
+/// Windows that widen from the end give what reading everything gives.
+#[test]
+fn the_last_records_are_the_last_ones() {
+    let bank = Bank::with_topics("tools-last");
+    let topic = bank.topic("clickstream");
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut clicks = Vec::new();
+    for number in 0..3_000_i64 {
+        // One customer is rare, and long gone at the end.
+        let key = if number < 900 && random(50) == 0 { "rare" } else { "often" };
+        let partition = i32::try_from(dce::generate::partition_of(key.as_bytes(), 3)).unwrap();
+        let partition = if key == "often" { i32::try_from(random(3)).unwrap() } else { partition };
+        clicks.push(at(partition, key, &number.to_string(), 1_700_000_000_000 + number));
+    }
+    bank.bed.produce(&topic, clicks);
+    let all = bank.bed.read_all(&topic);
+    let naive = |count: usize, customer: Option<&str>| {
+        let mut numbers: Vec<i64> = all
+            .iter()
+            .filter(|got| customer.is_none_or(|customer| got.key.as_deref() == Some(customer)))
+            .map(|got| got.value.as_deref().unwrap().parse().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        numbers.split_off(numbers.len().saturating_sub(count))
+    };
+    for (count, customer) in [(1, None), (7, None), (2_999, None), (5_000, None), (1, Some("rare")), (90, Some("rare"))]
+    {
+        let text = count.to_string();
+        let mut arguments = vec!["tail", "clicks", "--raw", "-e", "--last", &text];
+        arguments.extend(customer.iter().flat_map(|customer| ["--customer", customer]));
+        let said = bank.say(&arguments);
+        let found: Vec<i64> = said.out.lines().map(|line| line.split('\t').nth(1).unwrap().parse().unwrap()).collect();
+        assert_eq!(found, naive(count, customer), "--last {count} of {customer:?}");
+    }
+}
+
 fn is_age(word: &str) -> bool {
     word.ends_with(['s', 'd']) && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
 }

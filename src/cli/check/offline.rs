@@ -70,7 +70,8 @@ fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
             let found: Vec<&str> =
                 text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
             let fix = format!("make setup fetches it; or set {} to a library of yours", library::VARIABLE);
-            (Row::wrong(WHAT, found.join(" "), fix), None)
+            let found = found.join(" ");
+            (Row::wrong(WHAT, found.strip_prefix("onnx runtime: ").unwrap_or(&found), fix), None)
         }
     }
 }
