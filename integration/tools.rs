@@ -55,7 +55,10 @@ impl Bank {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dce"));
+        self.with_settings(Command::new(env!("CARGO_BIN_EXE_dce")), arguments)
+    }
+
+    fn with_settings(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
         // What the test sets itself wins: the last one does.
         for setting in &self.settings {
@@ -67,8 +70,11 @@ impl Bank {
         command
     }
 
+    /// Until it ends, which it must in a minute.
     fn say(&self, arguments: &[&str]) -> Said {
-        self.run(self.command(arguments))
+        let mut command = Command::new("timeout");
+        command.args(["60", env!("CARGO_BIN_EXE_dce")]);
+        self.run(self.with_settings(command, arguments))
     }
 
     fn run(&self, mut command: Command) -> Said {
@@ -96,7 +102,6 @@ impl Bank {
             text = text.replace(&name, what);
         }
         text = text.replace(&self.bed.settings.bootstrap, "kafka-1:9092");
-        text = mask_between(&text, " (after ", ")", "");
         text = mask_between(&text, "answered in ", " ms", "answered in 5 ms");
         mask_times(&text)
     }
@@ -153,12 +158,64 @@ fn at(partition: i32, key: &str, value: &str, timestamp_ms: i64) -> Click {
 #[test]
 fn topics_are_shown_and_the_missing_ones_made() {
     let bank = Bank::new("tools-topics");
-    check(&bank.say(&["topics"]), 1, expect![[""]]);
-    check(&bank.say(&["topics", "create", "--dry-run"]), 0, expect![[""]]);
+    let mut said = bank.say(&["topics"]);
+    // Columns are as wide as the names, which are this run's.
+    said.out = said.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    check(
+        &said,
+        1,
+        expect![[r#"
+            TOPIC ROLE PARTITIONS COPIES CLEAN-UP KEPT TIMESTAMPS RECORD MAX RECORDS
+            clickstream clicks - - missing - - - -
+            embeddings embeddings - - missing - - - -
+            embeddings_live live - - missing - - - -
+            sessions sessions - - missing - - - -
+            rejected rejected - - missing - - - -
+
+            ✘ clickstream: does not exist
+            → dce topics create
+            ✘ embeddings: does not exist
+            → dce topics create
+            ✘ embeddings_live: does not exist
+            → dce topics create
+            ✘ sessions: does not exist
+            → dce topics create
+            ✘ rejected: does not exist
+            → dce topics create
+        "#]],
+    );
+    check(
+        &bank.say(&["topics", "create", "--dry-run"]),
+        0,
+        expect![[r#"
+        would create  clickstream with 4 partitions, cleanup.policy=delete, retention.ms=-1, message.timestamp.after.max.ms=300000
+        would create  embeddings with 4 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+        would create  embeddings_live with 4 partitions, cleanup.policy=delete, retention.ms=86400000
+        would create  sessions with 4 partitions, cleanup.policy=delete
+        would create  rejected with 4 partitions, cleanup.policy=delete
+    "#]],
+    );
     assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 5, "a dry run makes nothing");
     bank.bed.topic_of("clickstream", PARTITIONS, &[("retention.ms", "3600000")]);
     bank.bed.topic("rejected", 2);
-    check(&bank.say(&["topics", "create", "--replication", "1"]), 1, expect![[""]]);
+    check(
+        &bank.say(&["topics", "create", "--replication", "1"]),
+        1,
+        expect![[r#"
+        exists        clickstream, not touched
+        created       embeddings with 3 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+        created       embeddings_live with 3 partitions, cleanup.policy=delete, retention.ms=86400000
+        created       sessions with 3 partitions, cleanup.policy=delete
+        exists        rejected, not touched
+
+        ✘ clickstream: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
+            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config message.timestamp.after.max.ms=300000
+        ! clickstream: retention.ms=3600000 (1h): once its oldest records go, a restart is refused, since the state is rebuilt from them
+            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config retention.ms=-1,retention.bytes=-1
+        ✘ rejected: has 2 partitions, the clickstream 3: records go out to the number they came in by
+            → delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server kafka-1:9092 --delete --topic rejected), then dce topics create; or name a new topic in topics.rejected
+    "#]],
+    );
     let said = bank.say(&["topics", "create", "--partitions", "5"]);
     assert_eq!(said.code, 2);
     assert!(said.err.contains("the clickstream has 3 already"), "{}", said.err);
@@ -177,10 +234,12 @@ fn topics_are_shown_and_the_missing_ones_made() {
 #[test]
 fn tail_shows_each_topic_and_one_customer_s_history() {
     let bank = Bank::with_topics("tools-tail");
-    let now = Clock::start().wall_ms();
+    // The model looks at the calendar.
+    let now = 1_700_000_000_000;
     // The partition that Java's partitioner gives this key among three.
     let partition = i32::try_from(dce::generate::partition_of(b"ana", 3)).unwrap();
-    let other = (partition + 1) % 3;
+    let other = i32::try_from(dce::generate::partition_of(b"bob", 3)).unwrap();
+    assert_ne!(partition, other, "two partitions");
     let kinds = [("e1", "LOGIN"), ("e2", "ACTION"), ("e3", "LOGOUT"), ("e4", "LOGIN"), ("e5", "LOGOUT")];
     for (index, (id, kind)) in (0..).zip(kinds) {
         bank.bed.produce(
@@ -188,10 +247,10 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
             [at(partition, "ana", &click(id, "ana", now - 9_000 + index * 1_000, kind), now)],
         );
     }
-    let ben = [("b1", "LOGIN"), ("b2", "LOGOUT")]
-        .map(|(id, kind)| at(other, "ben", &click(id, "ben", now - 5_000, kind), now));
-    let bad = at(other, "ben", "{\u{1b}[31m", now);
-    bank.bed.produce(&bank.topic("clickstream"), ben.into_iter().chain([bad]));
+    let bob = [("b1", "LOGIN"), ("b2", "LOGOUT")]
+        .map(|(id, kind)| at(other, "bob", &click(id, "bob", now - 5_000, kind), now));
+    let bad = at(other, "bob", "{\u{1b}[31m", now);
+    bank.bed.produce(&bank.topic("clickstream"), bob.into_iter().chain([bad]));
     let worker = bank.worker();
     bank.bed.collector(&bank.topic("embeddings")).until(3);
     bank.bed.collector(&bank.topic("rejected")).until(1);
@@ -213,14 +272,30 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
         lines.collect()
     };
     let said = bank.say(&["tail", "live", "--customer", "ana", "--from-beginning", "-e"]);
-    expect![[""]].assert_eq(&columns(&said));
+    expect![[r#"
+        TIME CUSTOMER SEQ KIND CLOSED EVENTS SHIFT GATE AGE CHANNEL MODEL EMBEDDING
+        2026-03-01T08:00:00.000Z ana 1 provisional open 2 - 1.00 web tiny@1
+        2026-03-01T08:00:00.000Z ana 2 closed LOGOUT 3 - 0.34 web tiny@1
+        2026-03-01T08:00:00.000Z ana 3 closed LOGOUT 2 0.0262 0.40 web tiny@1
+        2026-03-01T08:00:00.000Z ana not decodable at embeddings_live/1@4: the bytes end within the single-object header: 0xc3010909
+        2026-03-01T08:00:00.000Z ana erased
+    "#]].assert_eq(&columns(&said));
     let said = bank.say(&["tail", "sessions", "--last", "2", "--customer", "ana", "-e"]);
-    expect![[""]].assert_eq(&columns(&said));
+    expect![[r#"
+        TIME CUSTOMER SEQ OPENED → CLOSED REV EVENTS LASTED KEY
+        2026-03-01T08:00:00.000Z ana 2 LOGIN → LOGOUT 0 3 d:3:web/
+        2026-03-01T08:00:00.000Z ana 3 LOGIN → LOGOUT 0 2 d:3:web/
+    "#]]
+    .assert_eq(&columns(&said));
     let said = bank.say(&["tail", "rejected", "--since", "1h", "-e"]);
-    expect![[""]].assert_eq(&columns(&said));
-    let said = bank.say(&["tail", "clicks", "--customer", "ben", "--from-beginning", "-n", "3", "--raw"]);
+    expect![[r#"
+        TIME KEY REASON FROM DETAIL VALUE
+        2026-03-01T08:00:00.000Z bob decode clickstream/0@2 not JSON at byte 1: a name in quotes expected {\u{1b}[31m
+    "#]]
+    .assert_eq(&columns(&said));
+    let said = bank.say(&["tail", "clicks", "--customer", "bob", "--from-beginning", "-n", "3", "--raw"]);
     assert_eq!(said.out.lines().count(), 3, "-n ends it while it would follow");
-    assert!(said.out.ends_with("ben\t{\u{1b}[31m\n"), "raw is raw: {:?}", said.out);
+    assert!(said.out.ends_with("bob\t{\u{1b}[31m\n"), "raw is raw: {:?}", said.out);
     assert_eq!(bank.say(&["tail", "--until", "2h", "-e"]).out.lines().count(), 1, "the columns' names alone");
     let said = bank.say(&["tail", "--json", "--last", "1", "-e"]);
     let row: Value = serde_json::from_str(&said.out).unwrap();
@@ -233,8 +308,48 @@ fn tail_shows_each_topic_and_one_customer_s_history() {
     assert_eq!(said.code, 2, "{}", said.err);
 }
 
+/// Windows that widen from the end give what reading everything gives.
+#[test]
+fn the_last_records_are_the_last_ones() {
+    let bank = Bank::with_topics("tools-last");
+    let topic = bank.topic("clickstream");
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut clicks = Vec::new();
+    for number in 0..3_000_i64 {
+        // One customer is rare, and long gone at the end.
+        let key = if number < 900 && random(50) == 0 { "rare" } else { "often" };
+        let partition = i32::try_from(dce::generate::partition_of(key.as_bytes(), 3)).unwrap();
+        let partition = if key == "often" { i32::try_from(random(3)).unwrap() } else { partition };
+        clicks.push(at(partition, key, &number.to_string(), 1_700_000_000_000 + number));
+    }
+    bank.bed.produce(&topic, clicks);
+    let all = bank.bed.read_all(&topic);
+    let naive = |count: usize, customer: Option<&str>| {
+        let mut numbers: Vec<i64> = all
+            .iter()
+            .filter(|got| customer.is_none_or(|customer| got.key.as_deref() == Some(customer)))
+            .map(|got| got.value.as_deref().unwrap().parse().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        numbers.split_off(numbers.len().saturating_sub(count))
+    };
+    for (count, customer) in [(1, None), (7, None), (2_999, None), (5_000, None), (1, Some("rare")), (90, Some("rare"))]
+    {
+        let text = count.to_string();
+        let mut arguments = vec!["tail", "clicks", "--raw", "-e", "--last", &text];
+        arguments.extend(customer.iter().flat_map(|customer| ["--customer", customer]));
+        let said = bank.say(&arguments);
+        let found: Vec<i64> = said.out.lines().map(|line| line.split('\t').nth(1).unwrap().parse().unwrap()).collect();
+        assert_eq!(found, naive(count, customer), "--last {count} of {customer:?}");
+    }
+}
+
 fn is_age(word: &str) -> bool {
-    word.ends_with('s') && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
+    word.ends_with(['s', 'd']) && word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[test]
@@ -280,14 +395,14 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     let now = Clock::start().wall_ms();
     // Half an hour beyond what its record was stamped with, and in the past by now.
     let (stamped, happened) = (now - 3_600_000, now - 1_800_000);
-    let mut login = at(2, "ana", &click("e1", "ana", happened, "LOGIN"), stamped);
-    login.headers = vec![("traceparent".to_owned(), "00-1-2-01".to_owned())];
+    let mut logout = at(2, "ana", &click("e2", "ana", happened + 1, "LOGOUT"), stamped);
+    logout.headers = vec![("traceparent".to_owned(), "00-1-2-01".to_owned())];
     let huge = format!("{{\"event_id\":{}", "x".repeat(1_100_000));
     bank.bed.produce(
         &bank.topic("clickstream"),
         [
-            login,
-            at(2, "ana", &click("e2", "ana", happened + 1, "LOGOUT"), stamped),
+            at(2, "ana", &click("e1", "ana", happened, "LOGIN"), stamped),
+            logout,
             at(0, "ben", "{\"event_id\":", now),
             at(0, "ben", &huge, now),
             at(1, "dan", &click("d1", "eve", now, "ACTION"), now),
@@ -298,17 +413,77 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     let mut rejected = bank.bed.collector(&bank.topic("rejected"));
     rejected.until(6);
 
-    check(&bank.say(&["rejects"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects"]),
+        0,
+        expect![[r#"
+        REASON           COUNT      SHARE  FIRST                     LAST                      PARTITIONS
+        decode               3     50.0 %  2026-03-01T08:00:00.000Z  2026-03-01T08:00:00.000Z  0,1
+                             2  not JSON at byte N: a value expected
+                             1  the first byte is N: neither JSON ('{') nor Avro (c3 N) nor a registry's framing (N)
+        future               2     33.3 %  2026-03-01T08:00:00.000Z  2026-03-01T08:00:00.000Z  2
+                             2  event_time is N ms beyond the record's timestamp, limit N
+        key                  1     16.7 %  2026-03-01T08:00:00.000Z  2026-03-01T08:00:00.000Z  1
+                             1  the key is not the value's customer_id
+
+        6 rejected records in rejected of 6 in clickstream (100.0 %)
+    "#]],
+    );
     let said = bank.say(&["rejects", "show", "--reason", "decode"]);
-    check(&said, 0, expect![[""]]);
+    check(
+        &said,
+        0,
+        expect![[r#"
+        clickstream/0/0 → rejected/0/0  2026-03-01T08:00:00.000Z
+          reason  decode (decode): not JSON at byte 12: a value expected
+          stamped 2026-03-01T08:00:00.000Z
+          key     ben
+          value   {"event_id":
+
+        clickstream/0/1 → rejected/0/1  2026-03-01T08:00:00.000Z
+          reason  decode (decode): not JSON at byte 12: a value expected
+          stamped 2026-03-01T08:00:00.000Z
+          value   left out for its size, 1100012 bytes; it stands at clickstream/0/1
+          key     ben
+
+        clickstream/1/1 → rejected/1/1  2026-03-01T08:00:00.000Z
+          reason  decode (decode): the first byte is 0xff: neither JSON ('{') nor Avro (c3 01) nor a registry's framing (00)
+          stamped 2026-03-01T08:00:00.000Z
+          key     dan
+          value   3 bytes that are no text:
+                  00000000  ff 00 41                                         ..A
+
+        3 of 3 rejected records in rejected
+    "#]],
+    );
     let said = bank.say(&["rejects", "show", "--customer", "dan", "--json", "-n", "1"]);
     let row: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((&row["reason"], &row["value"]["hex"]), (&"decode".into(), &"ff0041".into()));
 
     // Nothing goes without --yes, and then each once.
-    check(&bank.say(&["rejects", "send", "--reason", "future"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "future"]),
+        0,
+        expect![[r#"
+        would send 2 rejected records to clickstream, each to the partition it came from
+          future            2
+          clickstream/2/0  ana  event_time is 1800000 ms beyond the record's timestamp, limit 300000
+          clickstream/2/1  ana  event_time is 1800001 ms beyond the record's timestamp, limit 300000
+        nothing was sent: add --yes
+    "#]],
+    );
     assert_eq!(bank.bed.read_all(&bank.topic("clickstream")).len(), 6);
-    check(&bank.say(&["rejects", "send", "--reason", "future", "--yes"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "future", "--yes"]),
+        0,
+        expect![[r#"
+        sent 2 rejected records to clickstream, each to the partition it came from
+          future            2
+          clickstream/2/0  ana  event_time is 1800000 ms beyond the record's timestamp, limit 300000
+          clickstream/2/1  ana  event_time is 1800001 ms beyond the record's timestamp, limit 300000
+        each has a mark in rejected: dce rejects show tells where it went
+    "#]],
+    );
     let mut embeddings = bank.bed.collector(&bank.topic("embeddings"));
     let got = &embeddings.until(1)[0];
     assert_eq!((got.key.as_deref(), got.partition), (Some("ana"), 2), "the pipeline takes it now");
@@ -318,7 +493,16 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     let sent: Vec<_> = all.iter().filter(|got| got.headers.contains_key("dce-resent-from")).collect();
     assert_eq!(sent[0].headers["dce-resent-from"], format!("{}/2/0", bank.topic("clickstream")));
     assert_eq!(sent[1].headers["dce-resent-from"], format!("{}/2/1", bank.topic("clickstream")));
-    check(&bank.say(&["rejects", "send", "--reason", "future", "--yes"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "future", "--yes"]),
+        0,
+        expect![[r#"
+        left out 2: it was sent there before (--again sends it once more)
+          clickstream/2/0
+          clickstream/2/1
+        there is nothing to send
+    "#]],
+    );
 
     // What is rejected again is known as such; what was too large is fetched.
     let before = rejected.until(8).len();
@@ -328,7 +512,19 @@ fn rejects_are_counted_shown_and_sent_back_once() {
     rejected.until(12);
     let back = clicks.until(10).iter().filter(|got| got.value.as_deref() == Some(huge.as_str())).count();
     assert_eq!(back, 2, "the whole of it came back");
-    check(&bank.say(&["rejects", "send", "--reason", "decode", "--customer", "ben"]), 0, expect![[""]]);
+    check(
+        &bank.say(&["rejects", "send", "--reason", "decode", "--customer", "ben"]),
+        0,
+        expect![[r#"
+        left out 2: it was sent before and rejected again (--again sends it once more)
+          clickstream/0/2
+          clickstream/0/3
+        left out 2: it was sent there before (--again sends it once more)
+          clickstream/0/0
+          clickstream/0/1
+        there is nothing to send
+    "#]],
+    );
     let said = bank.say(&["rejects", "--json"]);
     let summary: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
     assert_eq!(summary["summary"]["sent_back"], 4);
@@ -520,10 +716,11 @@ fn check_finds_a_group_that_cannot_be_gone_on_with() {
         let mut config = bank.bed.settings.reader(group, 1_024);
         let consumer: BaseConsumer = config.set("enable.partition.eof", "false").create().unwrap();
         let mut list = TopicPartitionList::new();
-        let mut element = list.add_partition(&input, 0);
-        element.set_offset(Offset::Offset(1)).unwrap();
-        element.set_metadata(metadata);
-        drop(element);
+        {
+            let mut element = list.add_partition(&input, 0);
+            element.set_offset(Offset::Offset(1)).unwrap();
+            element.set_metadata(metadata);
+        }
         consumer.commit(&list, CommitMode::Sync).unwrap();
     };
     let mut wrong = |name: &str, group: &str| {

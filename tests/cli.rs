@@ -192,6 +192,40 @@ fn a_full_disk_is_a_failure() {
     assert!(stderr.starts_with("dce: ") && stderr.lines().count() == 1, "{stderr}");
 }
 
+#[test]
+fn check_goes_on_past_what_is_wrong() {
+    let library = [("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")];
+    let (code, stdout, stderr) = run(&["check", "--offline", "--set", "session.gp=20m"], &library);
+    assert_eq!((code, stderr.as_str()), (1, ""));
+    let verdicts: Vec<&str> = stdout.lines().filter(|line| !line.contains('→')).collect();
+    assert!(verdicts[0].starts_with("✘ settings ") && verdicts[0].ends_with("did you mean session.gap?"), "{stdout}");
+    assert!(verdicts[2].starts_with("✘ onnx runtime ") && verdicts[2].contains("/nowhere/"), "{stdout}");
+    assert!(verdicts[3].starts_with("– model ") && verdicts[3].ends_with("the settings are refused"), "{stdout}");
+    assert_eq!(verdicts.last(), Some(&"1 right, 0 to look at, 2 wrong, 3 not checked"));
+
+    let (code, stdout, _) = run(&["check", "--offline", "--json"], &library);
+    assert_eq!(code, 1);
+    let rows: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, rows) = rows.split_last().unwrap();
+    let wrong = rows.iter().filter(|row| row["verdict"] == "wrong" && row["fix"].is_string()).count();
+    assert_eq!(summary["summary"]["wrong"], wrong);
+    assert!(rows.iter().all(|row| row["what"].is_string() && row["found"].is_string()), "{stdout}");
+}
+
+#[test]
+fn a_broker_that_is_away_is_said_in_one_line() {
+    let away = ["--set", "kafka.bootstrap=127.0.0.1:1"];
+    let (code, stdout, _) = run(&[&["check", "--wait", "200ms", "--json"], &away as &[&str]].concat(), &[]);
+    assert_eq!(code, 1);
+    assert_eq!(stdout.matches("not checked: broker away").count(), 11, "{stdout}");
+    let (code, _, stderr) = run(&["check", "--wait", "soon"], &[]);
+    assert_eq!(code, 2, "{stderr}");
+    for wrong in [&["tail", "--since", "yesterday"] as &[&str], &["tail", "live"], &["rejects", "send", "--yes"]] {
+        let (code, stdout, stderr) = run(&[wrong, &away as &[&str]].concat(), &[]);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 1), "{wrong:?}: {stderr}");
+    }
+}
+
 const CHILD: &str = "DCE_TEST_SIGNALS_CHILD";
 
 /// Does nothing but where [`a_second_signal_ends_the_process`] runs it in a process of its own.

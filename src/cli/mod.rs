@@ -78,7 +78,7 @@ enum Command {
     Config(config_command::Arguments),
     /// Show the topics beside what they should be, or make those that are missing.
     Topics(topics::Arguments),
-    /// Check settings, model, broker, topics and group before anything runs; each fault with its fix.
+    /// Check all that a run stands on before it runs; each fault with its fix.
     Check(check::Arguments),
     /// Show records of a topic as they come, decoded.
     Tail(tail::Arguments),

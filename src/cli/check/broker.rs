@@ -73,6 +73,8 @@ fn away(error: &TopicError) -> Row {
     match error {
         TopicError::Unreachable { bootstrap, waited, why } => {
             let why = why.as_deref().unwrap_or("no error was told");
+            // How long librdkafka was in which state, and how often, says nothing to anybody here.
+            let why = why.split_once(" (after ").map_or(why, |(why, _)| why.trim_end());
             let found = format!("none answered at {bootstrap} within {:.1} s: {why}", waited.as_secs_f32());
             Row::wrong(WHAT, found, fix_of(why))
         }

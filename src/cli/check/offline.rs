@@ -22,7 +22,7 @@ pub(super) fn check(
     report.add(schemas_row());
     let (row, runtime) = library_row(frame);
     report.add(row);
-    let model = match config {
+    match config {
         Some(config) => {
             let (row, device) = device_row(config, runtime.as_ref());
             let (model_row, model) = model_row(config, runtime.as_ref().zip(device));
@@ -37,8 +37,7 @@ pub(super) fn check(
             }
             None
         }
-    };
-    model
+    }
 }
 
 /// Where the model runs.
@@ -104,7 +103,8 @@ fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
             let found: Vec<&str> =
                 text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
             let fix = format!("make setup fetches it; or set {} to a library of yours", library::VARIABLE);
-            (Row::wrong(WHAT, found.join(" "), fix), None)
+            let found = found.join(" ");
+            (Row::wrong(WHAT, found.strip_prefix("onnx runtime: ").unwrap_or(&found), fix), None)
         }
     }
 }
