@@ -17,6 +17,7 @@ mod signals;
 mod demo;
 mod run;
 mod sessions;
+mod replay;
 mod generate;
 mod config_command;
 
@@ -51,6 +52,8 @@ enum Command {
     Run(run::Arguments),
     /// Cut clicks into sessions by the session rules, without Kafka.
     Sessions(sessions::Arguments),
+    /// Run a span of clicks through the pipeline: a file or a topic to a file or a topic.
+    Replay(replay::Arguments),
     /// A synthetic bank's clicks, by a seed, with labels apart.
     Generate(generate::Args),
     /// Print all settings in effect and where each comes from.
@@ -146,6 +149,7 @@ fn run(
         Command::Demo(arguments) => demo::run(&arguments, &frame),
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
+        Command::Replay(arguments) => replay::run(&arguments, &frame),
         Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
     }

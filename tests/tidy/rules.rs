@@ -1,11 +1,12 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
     ("wire", &["types", "config"]),
+    ("files", &["types", "config", "wire"]),
     ("telemetry", &["types", "config", "wire"]),
     ("health", &["types"]),
     ("http", &["types", "stop", "config", "telemetry", "health"]),
@@ -23,7 +24,10 @@ pub(super) const IMPORTS: [(&str, &[&str]); 22] = [
     ("pipeline::worker", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model"]),
     ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
     ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
-    ("replay", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model", "pipeline"]),
+    (
+        "replay",
+        &["types", "stop", "config", "wire", "files", "telemetry", "health", "http", "kafka", "model", "pipeline"],
+    ),
 ];
 
 /// What may use everything: it puts the program together.
@@ -55,7 +59,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 9] = [
+pub(super) const CRATES: [(&str, &[&str]); 12] = [
     (
         "rdkafka",
         &[
@@ -65,12 +69,17 @@ pub(super) const CRATES: [(&str, &[&str]); 9] = [
             "pipeline::state",
             "drift::reader",
             "serve::reader",
+            "replay::topic",
             "cli::demo",
             "cli::bench",
         ],
     ),
     ("ort", &["model"]),
-    ("apache_avro", &["wire"]),
+    // Container files are compressed by its codecs.
+    ("apache_avro", &["wire", "files::avro"]),
+    ("parquet", &["files"]),
+    ("zstd", &["files"]),
+    ("indicatif", &["cli"]),
     ("axum", &["http", "drift", "serve"]),
     ("clap", &["cli"]),
     ("metrics", &["telemetry"]),
