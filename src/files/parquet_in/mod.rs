@@ -5,6 +5,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use parquet::basic::Compression;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use super::FileError;
@@ -48,6 +49,20 @@ impl Rows {
         let metadata = reader.metadata().file_metadata();
         let schema = |why| FileError::Schema { file: name.clone(), why };
         let plan = Plan::of(metadata.schema_descr()).map_err(schema)?;
+        for group in reader.metadata().row_groups() {
+            for column in plan.leaves() {
+                let packing = group.columns().get(column.index).map(|column| column.compression());
+                let is_read =
+                    |packing| matches!(packing, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_));
+                if let Some(packing) = packing.filter(|packing| !is_read(*packing)) {
+                    let why = format!(
+                        "column {} is compressed by {packing}, which is not read; snappy, zstd and none are",
+                        column.path
+                    );
+                    return Err(FileError::Schema { file: name, why });
+                }
+            }
+        }
         let total = u64::try_from(metadata.num_rows()).map_err(|_| damaged("fewer than no rows".to_owned()))?;
         Ok(Self {
             file: name,
