@@ -8,3 +8,4 @@ mod copier;
 mod source_and_sink;
 mod topics;
 mod pipeline;
+mod replay;

@@ -21,13 +21,13 @@ const PARTITIONS: usize = 2;
 type Rows = BTreeMap<String, Vec<Value>>;
 
 /// Output of the binary itself.
-fn dce_says(arguments: &[&str]) -> String {
+pub(crate) fn dce_says(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dce")).args(arguments).output().expect("the binary starts");
     assert!(output.status.success(), "dce {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn dirty_clicks(seed: &str) -> String {
+pub(crate) fn dirty_clicks(seed: &str) -> String {
     if let Ok(path) = std::env::var("DCE_TEST_CLICKS") {
         return std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("DCE_TEST_CLICKS={path}: {error}"));
     }
@@ -62,16 +62,16 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-struct Outputs {
-    input: String,
-    embeddings: String,
-    live: String,
-    sessions: String,
-    rejected: String,
+pub(crate) struct Outputs {
+    pub(crate) input: String,
+    pub(crate) embeddings: String,
+    pub(crate) live: String,
+    pub(crate) sessions: String,
+    pub(crate) rejected: String,
 }
 
 impl Outputs {
-    fn new(bed: &Bed, input: &str, what: &str) -> Self {
+    pub(crate) fn new(bed: &Bed, input: &str, what: &str) -> Self {
         let topic = |name: &str| bed.topic(&format!("{what}-{name}"), PARTITIONS);
         Self {
             input: input.to_owned(),
@@ -82,7 +82,7 @@ impl Outputs {
         }
     }
 
-    fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
+    pub(crate) fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
         let settings = [
             "http.listen=off".to_owned(),
             format!("app.id={}", bed.name(app)),

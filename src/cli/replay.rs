@@ -235,6 +235,9 @@ fn open_outputs(
     input_partitions: Option<usize>,
     frame: &Frame,
 ) -> anyhow::Result<Outputs> {
+    // A pipeline elsewhere may want provisional records where this replay wants none, and then its live topic is one too.
+    let provisional = FlagSetting { flag: "--to", key: "provisional.every_events", value: "1".to_owned() };
+    let pipeline = frame.config(vec![provisional])?.topics;
     let sink = |end: &End, kind: Kind| -> anyhow::Result<Sink> {
         match end {
             End::Nowhere => Ok(Sink::Nowhere),
@@ -256,7 +259,7 @@ fn open_outputs(
                     input_partitions,
                     appends: arguments.append,
                     inputs: &inputs,
-                    live: &config.topics.written(),
+                    live: &pipeline.written(),
                 };
                 Ok(Sink::Topic(Box::new(replay::open_topic(&ClientSettings::from(&config.kafka), &wanted)?)))
             }

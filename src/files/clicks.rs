@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::wire::avro::Schemas;
-use crate::wire::error::EncodeError;
 use crate::wire::row::Row;
 
 use super::chunk::Chunk;
@@ -116,6 +115,3 @@ impl Writer {
         self.0.finish()
     }
 }
-
-/// Why a row was not written, for those that ask.
-pub type RowError = EncodeError;
