@@ -180,7 +180,7 @@ impl Bed {
     }
 
     /// Waits for transactions that are open below the end.
-    fn read(&self, topic: &str, mut each: impl FnMut(Message<'_>)) {
+    pub(crate) fn read(&self, topic: &str, mut each: impl FnMut(Message<'_>)) {
         let inspector = Inspector::new(&self.settings).expect("a client");
         let partitions = inspector.describe(topic, WAIT).expect("a broker").expect("the topic exists");
         let spans: Vec<Span> = (0..i32::try_from(partitions).expect("few partitions"))

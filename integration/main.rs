@@ -12,3 +12,4 @@ mod registry;
 mod generate;
 mod examples;
 mod tools;
+mod replay;

@@ -27,7 +27,7 @@ pub(crate) fn dce_says(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn dirty_clicks(seed: &str) -> String {
+pub(crate) fn dirty_clicks(seed: &str) -> String {
     if let Ok(path) = std::env::var("DCE_TEST_CLICKS") {
         return std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("DCE_TEST_CLICKS={path}: {error}"));
     }

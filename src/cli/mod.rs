@@ -18,6 +18,7 @@ mod help;
 mod demo;
 mod run;
 mod sessions;
+mod replay;
 mod generate;
 mod bench;
 mod config_command;
@@ -70,6 +71,8 @@ enum Command {
     Run(run::Arguments),
     /// Cut clicks into sessions by the session rules, without Kafka.
     Sessions(sessions::Arguments),
+    /// Run a span of clicks through the pipeline: a file or a topic to a file or a topic.
+    Replay(replay::Arguments),
     /// Write a synthetic bank's clicks, by a seed, with labels apart.
     Generate(generate::Args),
     /// Measure each stage alone and all together, beside its limit, on this machine and this Kafka.
@@ -205,6 +208,7 @@ fn run(
         Command::Demo(arguments) => demo::run(&arguments, &frame),
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
+        Command::Replay(arguments) => replay::run(&arguments, &frame),
         Command::Generate(arguments) => generate::run(&arguments, &frame),
         Command::Bench(arguments) => bench::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),

@@ -55,6 +55,10 @@ impl Input<'_> {
 impl Written for Input<'_> {
     const FINGERPRINT: Fingerprint = avro::CLICK_EVENT;
 
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::CLICK_EVENT_AVSC)
+    }
+
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         match self {
             Self::Click(click) => click.write(out),
@@ -179,7 +183,7 @@ impl<'a> Raw<'a> {
 const PAIRS_FEW: usize = 12;
 
 /// Of several values by the same name the last one counts, as in any map; `None` drops the name.
-pub(super) fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> {
+pub fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> {
     if pairs.len() <= PAIRS_FEW {
         for last in (1..pairs.len()).rev() {
             let (before, rest) = pairs.split_at_mut(last);

@@ -1,5 +1,6 @@
 //! The outputs: `CustomerEmbedding` and `SessionSummary`, and how they are written. `outputs.rs` reads them back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -131,6 +132,10 @@ impl SessionSummary {
 impl Written for CustomerEmbedding {
     const FINGERPRINT: Fingerprint = avro::CUSTOMER_EMBEDDING;
 
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::CUSTOMER_EMBEDDING_AVSC)
+    }
+
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         out.text("customer_id", self.customer_id.as_str());
         out.unsigned("sequence", self.sequence)?;
@@ -154,6 +159,10 @@ impl Written for CustomerEmbedding {
 
 impl Written for SessionSummary {
     const FINGERPRINT: Fingerprint = avro::SESSION_SUMMARY;
+
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::SESSION_SUMMARY_AVSC)
+    }
 
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         out.text("customer_id", self.customer_id.as_str());

@@ -10,7 +10,8 @@ pub mod avro;
 pub mod click;
 pub mod embedding;
 pub mod outputs;
-mod write;
+pub mod row;
+pub mod write;
 
 use avro::Schemas;
 use click::Input;

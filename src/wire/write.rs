@@ -1,6 +1,8 @@
 //! How records become bytes: each names its fields once, in its schema's order, and the two writers here put them down
-//! as JSON (one object, no white space) or as Avro (single-object encoding, or framed by a schema registry's id). Takes fields, gives bytes in a buffer that
-//! the caller reuses.
+//! as JSON (one object, no white space) or as Avro (single-object encoding, or framed by a schema registry's id). Takes
+//! fields, gives bytes in a buffer that the caller reuses. Other forms (`files`) are other [`Fields`].
+
+use std::borrow::Cow;
 
 use crate::config::Encoding;
 
@@ -8,9 +10,11 @@ use super::avro::{self, Fingerprint};
 use super::error::EncodeError;
 
 /// A record that can be written.
-pub(super) trait Written {
+pub trait Written {
     /// Of its present schema.
     const FINGERPRINT: Fingerprint;
+    /// The present schema itself, as JSON.
+    fn schema() -> Cow<'static, str>;
 
     /// Every field, in the schema's order.
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError>;
@@ -18,7 +22,7 @@ pub(super) trait Written {
 
 /// What stands around a record's fields.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Framing {
+pub enum Framing {
     Json,
     SingleObject,
     /// Of a schema registry.
@@ -26,7 +30,7 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    pub(super) fn of(encoding: Encoding) -> Result<Self, EncodeError> {
+    pub fn of(encoding: Encoding) -> Result<Self, EncodeError> {
         match encoding {
             Encoding::Json => Ok(Self::Json),
             Encoding::Avro => Ok(Self::SingleObject),
@@ -36,7 +40,7 @@ impl Framing {
 }
 
 /// Appends the record's bytes to `out`; on an error `out` is as it was.
-pub(super) fn record<R: Written>(record: &R, framing: Framing, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn record<R: Written>(record: &R, framing: Framing, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
     let written = match framing {
         Framing::Json => {
@@ -59,7 +63,7 @@ pub(super) fn record<R: Written>(record: &R, framing: Framing, out: &mut Vec<u8>
 }
 
 /// What a record's fields are made of. Names are the schema's; what is optional is a union of null and the type.
-pub(super) trait Fields {
+pub trait Fields {
     fn text(&mut self, name: &'static str, text: &str);
     fn optional_text(&mut self, name: &'static str, text: Option<&str>);
     /// An `int`, a `long` or a time.
@@ -80,11 +84,7 @@ pub(super) trait Fields {
         floats: impl ExactSizeIterator<Item = (&'t str, &'t [f32])>,
     ) -> Result<(), EncodeError>;
     /// Null where there are none.
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError>;
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError>;
 
     /// For counts, which cannot reach the limit in practice.
     fn unsigned(&mut self, name: &'static str, number: u64) -> Result<(), EncodeError> {
@@ -225,11 +225,7 @@ impl Fields for JsonFields<'_> {
         checked
     }
 
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError> {
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError> {
         doubles.iter().try_for_each(|(_, number)| finite(name, *number))?;
         self.key(name);
         if doubles.is_empty() {
@@ -371,11 +367,7 @@ impl Fields for AvroFields<'_> {
         checked
     }
 
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError> {
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError> {
         doubles.iter().try_for_each(|(_, number)| finite(name, *number))?;
         if let Some(doubles) = self.put_branch((!doubles.is_empty()).then_some(doubles)) {
             self.put_items(doubles.iter(), |avro, (name, number)| {

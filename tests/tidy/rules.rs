@@ -1,11 +1,12 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 24] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
     ("wire", &["types", "config"]),
+    ("files", &["types", "config", "wire"]),
     ("telemetry", &["types", "config", "wire"]),
     ("health", &["types"]),
     ("http", &["types", "stop", "config", "telemetry", "health"]),
@@ -30,7 +31,20 @@ pub(super) const IMPORTS: [(&str, &[&str]); 24] = [
     ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
     (
         "replay",
-        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model", "pipeline"],
+        &[
+            "types",
+            "stop",
+            "config",
+            "wire",
+            "files",
+            "telemetry",
+            "health",
+            "http",
+            "kafka",
+            "registry",
+            "model",
+            "pipeline",
+        ],
     ),
 ];
 
@@ -64,7 +78,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 11] = [
+pub(super) const CRATES: [(&str, &[&str]); 14] = [
     (
         "rdkafka",
         &[
@@ -74,13 +88,18 @@ pub(super) const CRATES: [(&str, &[&str]); 11] = [
             "pipeline::state",
             "drift::reader",
             "serve::reader",
+            "replay::topic",
             "cli::demo",
             "cli::bench",
             "cli::generate::kafka",
         ],
     ),
     ("ort", &["model"]),
-    ("apache_avro", &["wire"]),
+    // Container files are compressed by its codecs.
+    ("apache_avro", &["wire", "files::avro"]),
+    ("parquet", &["files"]),
+    ("zstd", &["files"]),
+    ("indicatif", &["cli"]),
     ("axum", &["http", "drift", "serve"]),
     ("ureq", &["registry", "drift"]),
     ("clap", &["cli"]),

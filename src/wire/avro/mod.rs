@@ -16,25 +16,28 @@ mod tree;
 mod click;
 mod record;
 mod ids;
+mod rows;
 
 pub use fingerprint::Fingerprint;
 pub use ids::{ID_BYTES_MAX, ID_MAX, IDS_MAX};
+pub use rows::{Cut, Rows};
 
 use cursor::Cursor;
 use ids::Ids;
 use tree::Tree;
 
 /// What every single-object encoding begins with; the fingerprint of the writer's schema follows.
-pub(super) const MARKER: [u8; 2] = [0xc3, 0x01];
+pub const MARKER: [u8; 2] = [0xc3, 0x01];
 
 /// Of the present schemas, in `schemas/`; a test computes them.
 pub const CLICK_EVENT: Fingerprint = Fingerprint(0x65f6_694d_bb5f_c4c6_u64.to_le_bytes());
 pub const CUSTOMER_EMBEDDING: Fingerprint = Fingerprint(0x6c3d_6484_d6cb_2a24_u64.to_le_bytes());
 pub const SESSION_SUMMARY: Fingerprint = Fingerprint(0x7ab0_92bc_7fdf_a543_u64.to_le_bytes());
 
-/// The present schemas of the outputs, as they are registered.
-pub const CUSTOMER_EMBEDDING_AVSC: &str = include_str!("../../../schemas/CustomerEmbedding.avsc");
-pub const SESSION_SUMMARY_AVSC: &str = include_str!("../../../schemas/SessionSummary.avsc");
+/// The present schemas themselves, as they are registered and stand in files.
+pub const CLICK_EVENT_AVSC: &str = CLICK_EVENTS[CLICK_EVENTS.len() - 1];
+pub const CUSTOMER_EMBEDDING_AVSC: &str = CUSTOMER_EMBEDDINGS[CUSTOMER_EMBEDDINGS.len() - 1];
+pub const SESSION_SUMMARY_AVSC: &str = SESSION_SUMMARIES[SESSION_SUMMARIES.len() - 1];
 
 /// Every released version of each schema, the present one last.
 const CLICK_EVENTS: [&str; 1] = [include_str!("../../../schemas/released/1/ClickEvent.avsc")];

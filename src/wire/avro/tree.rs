@@ -155,7 +155,7 @@ impl Tree {
             Node::Float => cursor.float().map(drop),
             Node::Double => cursor.double().map(drop),
             Node::Bytes | Node::OtherBytes => cursor.bytes().map(drop),
-            Node::Text => cursor.text().map(drop),
+            Node::Text => cursor.skip_text(),
             Node::Fixed(size) => cursor.take(*size).map(drop),
             Node::Enum(symbols) => cursor.index(symbols.len()).map(drop),
             Node::Array(item) => {
@@ -169,7 +169,7 @@ impl Tree {
             Node::Map(item) => {
                 while let count @ 1.. = cursor.block()? {
                     for _ in 0..count {
-                        cursor.text()?;
+                        cursor.skip_text()?;
                         self.skip(*item, cursor, depth + 1)?;
                     }
                 }
