@@ -89,6 +89,13 @@ impl Resolver {
         self.client.as_ref()
     }
 
+    /// The schemas for one value, for who only looks: a registry that is away is not waited for, and the value cannot be
+    /// read then.
+    pub fn glance(&mut self, value: &[u8]) -> &Schemas {
+        _ = self.prepare([value], &Stop::new(), &mut |event| matches!(event, Event::Waiting(_)));
+        &self.schemas
+    }
+
     /// The ids that the values need and that are not known; forgets meanwhile what is old.
     pub fn needs<'v>(&mut self, values: impl IntoIterator<Item = &'v [u8]>) -> Vec<u32> {
         if self.client.is_none() {
