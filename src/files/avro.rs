@@ -25,6 +25,8 @@ const FRAME_BYTES: usize = 10;
 const HEADER_BYTES_MAX: u64 = 16 << 20;
 const BLOCK_BYTES_MAX: u64 = 256 << 20;
 const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+/// Deflate is unpacked without a limit, and a byte of it can become a thousand.
+const DEFLATED_BYTES_MAX: u64 = 8 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
@@ -223,7 +225,8 @@ impl<R: Read> Head<R> {
 
     fn block(&mut self, packing: Packing, sync: &Sync) -> Result<(u64, Vec<u8>), String> {
         let count = u64::try_from(self.long()?).map_err(|_| "a negative number of records".to_owned())?;
-        let packed = self.bytes(BLOCK_BYTES_MAX)?;
+        let packed_max = if packing == Packing::Deflate { DEFLATED_BYTES_MAX } else { BLOCK_BYTES_MAX };
+        let packed = self.bytes(packed_max)?;
         if self.array::<16>()? != *sync {
             return Err("the mark at the block's end is another one".to_owned());
         }

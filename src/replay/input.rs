@@ -19,7 +19,7 @@ use super::range::{Found, Range, RangeError};
 /// Needed by the client and used for nothing: it neither joins nor commits.
 const GROUP: &str = "dce-replay";
 /// For the broker to answer.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(15);
 /// Of records fetched ahead where one is wanted.
 const OLDEST_KBYTES: u32 = 64;
 /// Records of one call to the client.

@@ -17,7 +17,7 @@ use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
 use crate::wire::error::EncodeError;
 
 /// For the broker to answer, or to take a record.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(15);
 /// For all that is still under way at the end.
 const FLUSH_MAX: Duration = Duration::from_secs(300);
 /// How long a full send buffer is waited for at a time.

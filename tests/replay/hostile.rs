@@ -126,6 +126,7 @@ fn flipped_bytes_never_end_the_process() {
 }
 
 fn avro_file(schema: &str, records: &[apache_avro::types::Value]) -> Vec<u8> {
+    limit_the_oracle();
     let schema = apache_avro::Schema::parse_str(schema).unwrap();
     let mut writer = apache_avro::Writer::new(&schema, Vec::new());
     for record in records {

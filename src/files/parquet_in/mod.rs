@@ -45,7 +45,7 @@ impl Rows {
         let file = File::open(path).map_err(|why| FileError::Open { file: name.clone(), why })?;
         let damaged = |why: String| FileError::Damaged { file: name.clone(), place: "its footer".to_owned(), why };
         let opened = catch_unwind(|| SerializedFileReader::new(file));
-        let reader = opened.map_err(|_| damaged(GAVE_UP.to_owned()))?.map_err(|why| damaged(why.to_string()))?;
+        let reader = opened.map_err(|panic| damaged(gave_up(&*panic)))?.map_err(|why| damaged(why.to_string()))?;
         let metadata = reader.metadata().file_metadata();
         let schema = |why| FileError::Schema { file: name.clone(), why };
         let plan = Plan::of(metadata.schema_descr()).map_err(schema)?;
@@ -88,7 +88,7 @@ impl Rows {
             if self.buffered == 0 {
                 // The crate panics on some pages that are damaged.
                 let read = catch_unwind(AssertUnwindSafe(|| self.read_batch()));
-                let is_more = read.unwrap_or_else(|_| Err(GAVE_UP.to_owned()));
+                let is_more = read.unwrap_or_else(|panic| Err(gave_up(&*panic)));
                 if !is_more.map_err(|why| self.damaged(why))? {
                     chunk.done = self.row;
                     return Ok(false);
@@ -157,7 +157,10 @@ impl Rows {
     }
 }
 
-const GAVE_UP: &str = "the reader gave up on it";
+fn gave_up(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("the reader gave up on it: {}", text.unwrap_or("no reason given"))
+}
 
 impl std::fmt::Debug for Rows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
