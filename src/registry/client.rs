@@ -234,7 +234,12 @@ impl Client {
                 request.send(serde_json::json!({ "schema": avsc }).to_string())
             }
         };
-        let mut response = sent.map_err(|error| away(error.to_string()))?;
+        let mut response = sent.map_err(|error| match error {
+            ureq::Error::NativeTls(_) => away(format!(
+                "{error}; is its certificate from an authority that this system or registry.ca_file trusts?"
+            )),
+            _ => away(error.to_string()),
+        })?;
         let status = response.status().as_u16();
         let mut bytes = Vec::new();
         let limit = ANSWER_BYTES_MAX as u64 + 1;
