@@ -13,6 +13,8 @@ mod registry;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod settings_tests;
 
 pub use device::InferenceDevice;
 pub use layers::{ConfigFile, FlagSetting, Layers, Origin, Setting, Settings, environment, variable_of};
