@@ -298,13 +298,16 @@ impl Sink {
             self.produce(output, deadline, &mut receipt)?;
         }
         receipt.produce = deadline.elapsed();
-        let flushed = self.producer.flush(deadline.remaining());
+        let flushed = raw::flush(self.producer.client(), deadline.remaining());
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
         let failure = self.events().take_last_failure();
         let (code, text) = match (flushed, failure) {
-            (Ok(()), None) => return Ok(receipt),
+            (true, None) => return Ok(receipt),
             (_, Some(failure)) => (RDKafkaErrorCode::Fail, failure),
-            (Err(error), None) => (error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), error.to_string()),
+            (false, None) => {
+                let text = format!("not all records were acknowledged within {:?}", self.settings.transaction_timeout);
+                (RDKafkaErrorCode::OperationTimedOut, text)
+            }
         };
         let error = CallError { code, fatal: false, retriable: false, requires_abort: true, text };
         Err(TransactionError::Abort(error))

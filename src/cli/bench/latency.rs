@@ -153,10 +153,8 @@ fn offer(
     rate: Option<f64>,
     shared: &Shared,
 ) -> anyhow::Result<Load> {
-    let mut settings = client.plain_producer();
-    settings.set("linger.ms", "1");
     let producer: ThreadedProducer<DefaultProducerContext> =
-        ThreadedProducer::from_config_and_context(&settings, DefaultProducerContext)?;
+        ThreadedProducer::from_config_and_context(&client.plain_producer(), DefaultProducerContext)?;
     while !shared.ready.load(Ordering::SeqCst) && !shared.has_failed() {
         std::thread::sleep(Duration::from_millis(1));
     }
