@@ -261,9 +261,9 @@ impl Source {
     }
 
     /// Commits positions outside of a transaction: for delivery at least once. Without `wait` the request is only sent.
-    pub fn commit(&self, positions: &[(i32, ResumeAt, History)], wait: bool) -> Result<(), SourceError> {
+    pub fn commit(&self, positions: &BTreeMap<i32, (ResumeAt, History)>, wait: bool) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (partition, ResumeAt(offset), history) in positions {
+        for (partition, (ResumeAt(offset), history)) in positions {
             let mut element = list.add_partition(&self.topic, *partition);
             element.set_offset(Offset::Offset(*offset)).map_err(|error| broker("committing", &error))?;
             element.set_metadata(history.to_metadata());

@@ -205,15 +205,23 @@ struct Worker<'w, 's> {
     histories: BTreeMap<i32, History>,
     stop: &'w Stop,
     /// Of the epoch that is being committed: its counts, and since when.
-    under_way: Option<(EpochStats, Uptime)>,
+    under_way: Option<UnderWay>,
     /// The client is past records of which nothing was made: nothing is read before it is back.
     is_astray: bool,
     /// Epochs not committed since the last commit.
     failures: u32,
     /// Delivered at least once: where the partitions go on, to be committed once more and waited for before they go.
-    acknowledged: BTreeMap<i32, ResumeAt>,
+    acknowledged: BTreeMap<i32, (ResumeAt, History)>,
     sink: SinkHandle,
     source: Source,
+}
+
+/// An epoch that is being committed.
+struct UnderWay {
+    stats: EpochStats,
+    since: Uptime,
+    /// Delivered at least once: what is to be committed of it, as things stood when it was computed.
+    positions: BTreeMap<i32, (ResumeAt, History)>,
 }
 
 /// Whether an epoch can be computed.
@@ -249,6 +257,10 @@ impl Worker<'_, '_> {
             if self.under_way.is_some() {
                 self.outcome(Duration::ZERO)?;
             }
+            // The records that were let go of may have been the last for long.
+            if self.is_astray && collected.rebalances.is_empty() {
+                self.find_back()?;
+            }
         } else {
             self.epoch(collected.batch, waiting)?;
         }
@@ -262,11 +274,7 @@ impl Worker<'_, '_> {
     fn epoch(&mut self, batch: Batch, waiting: Uptime) -> Result<(), WorkerError> {
         if self.is_astray {
             drop(batch);
-            return if self.finish()? {
-                self.go_back(AbortCause::Rebalance, "records could not be read again after the membership was lost")
-            } else {
-                Ok(())
-            };
+            return self.find_back();
         }
         let group = match self.source.group_metadata() {
             Ok(group) => group,
@@ -312,8 +320,24 @@ impl Worker<'_, '_> {
         if !self.finish()? {
             return Ok(()); // Computed on top of a void epoch: void too.
         }
+        let positions = match self.settings.sink.delivery {
+            Delivery::ExactlyOnce => BTreeMap::new(),
+            Delivery::AtLeastOnce => stats
+                .partitions
+                .iter()
+                .filter_map(|p| Some((p.partition, (p.resume, self.histories.get(&p.partition)?.clone()))))
+                .collect(),
+        };
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
-        self.under_way = Some((stats, clock.uptime()));
+        self.under_way = Some(UnderWay { stats, since: clock.uptime(), positions });
+        Ok(())
+    }
+
+    /// The client is past records of which nothing was made.
+    fn find_back(&mut self) -> Result<(), WorkerError> {
+        if self.finish()? && self.is_astray {
+            self.go_back(AbortCause::Rebalance, "records could not be read again after the membership was lost")?;
+        }
         Ok(())
     }
 
@@ -435,16 +459,16 @@ impl Worker<'_, '_> {
     }
 
     fn committed(&mut self) {
-        let Some((mut stats, since)) = self.under_way.take() else { return };
+        let Some(UnderWay { mut stats, since, mut positions }) = self.under_way.take() else { return };
         let now = self.watch.clock.uptime();
         stats.phases.commit = Duration::from_millis(now.0.saturating_sub(since.0));
-        if self.settings.sink.delivery == Delivery::AtLeastOnce {
-            let resumed = stats.partitions.iter().map(|p| (p.partition, p.resume));
-            let positions = self.with_histories(resumed.clone());
-            self.acknowledged.extend(resumed);
+        // What was lost meanwhile is somebody else's to commit.
+        positions.retain(|partition, _| self.histories.contains_key(partition));
+        if !positions.is_empty() {
             if let Err(error) = self.source.commit(&positions, false) {
                 tracing::warn!(%error, "offsets were not committed: after a crash these records come again");
             }
+            self.acknowledged.extend(positions);
         }
         self.watch.metrics.epoch_committed(&stats, self.watch.clock.wall_ms());
         for partition in &stats.partitions {
@@ -456,14 +480,9 @@ impl Worker<'_, '_> {
         (self.watch.committed)(&stats);
     }
 
-    fn with_histories(&self, positions: impl Iterator<Item = (i32, ResumeAt)>) -> Vec<(i32, ResumeAt, History)> {
-        positions.filter_map(|(p, resume)| Some((p, resume, self.histories.get(&p)?.clone()))).collect()
-    }
-
     /// Before partitions go to somebody else, or the process ends.
     fn commit_acknowledged(&mut self) {
-        let acknowledged = std::mem::take(&mut self.acknowledged);
-        let positions = self.with_histories(acknowledged.into_iter());
+        let positions = std::mem::take(&mut self.acknowledged);
         if !positions.is_empty()
             && let Err(error) = self.source.commit(&positions, true)
         {
@@ -494,6 +513,7 @@ impl Worker<'_, '_> {
             Rebalance::Assigned(partitions) => {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
+                self.acknowledged.retain(|partition, _| !partitions.contains(partition));
                 let restored = self.restore(partitions)?;
                 let starts: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
                 self.source.assign(&starts)?;
@@ -517,6 +537,7 @@ impl Worker<'_, '_> {
                 self.source.unassign(partitions)?;
                 tracing::info!(?partitions, lost, "partitions revoked");
                 if self.histories.is_empty() {
+                    self.is_astray = false;
                     self.watch.health.not_ready("no partition is assigned");
                 }
             }

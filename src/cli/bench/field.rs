@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -11,7 +11,10 @@ use super::clicks::Raw;
 use crate::config::Config;
 use crate::kafka::client::ClientSettings;
 use crate::kafka::topics::{self, Inspector, Purpose, TopicSpec};
+use crate::stop::Stop;
+use crate::telemetry::Clock;
 
+pub(super) const STOPPED: &str = "stopped before it was done; the bench's topics are deleted";
 pub(super) const WAIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Field<'a> {
@@ -23,19 +26,30 @@ pub(super) struct Field<'a> {
     topics: Vec<String>,
     /// Names given so far.
     names: u32,
+    /// The user's wish: what runs is ended, and the topics go.
+    pub(super) stop: Stop,
 }
 
 impl<'a> Field<'a> {
-    pub(super) fn new(config: &'a Config, partitions: usize) -> Self {
-        let name = format!("dce-bench-{}", std::process::id());
-        Self { config, client: ClientSettings::from(&config.kafka), name, partitions, topics: Vec::new(), names: 0 }
+    pub(super) fn new(config: &'a Config, partitions: usize, stop: Stop) -> Self {
+        let name = format!("dce-bench-{}", Clock::start().wall_ms());
+        Self {
+            config,
+            client: ClientSettings::from(&config.kafka),
+            name,
+            partitions,
+            topics: Vec::new(),
+            names: 0,
+            stop,
+        }
     }
 
     /// Makes a topic that keeps everything.
     pub(super) fn topic(&mut self, what: &str) -> anyhow::Result<String> {
         let name = self.new_name(what);
         let spec = TopicSpec::new(&name, self.partitions, None, Purpose::Clicks { future_max_ms: 3_600_000 });
-        topics::create(&self.client, &[spec], WAIT)?;
+        let created = topics::create(&self.client, &[spec], WAIT)?;
+        ensure!(created == [name.as_str()], "topic {name} is there already: does another bench run?");
         self.topics.push(name.clone());
         Ok(name)
     }

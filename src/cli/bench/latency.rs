@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
 use super::clicks::Raw;
-use super::field::{Field, WAIT, send};
+use super::field::{Field, STOPPED, WAIT, send};
 use super::measure::{cpu_s, now, quantile};
 use crate::cli::run::worker_settings;
 use crate::config::{Config, Delivery};
@@ -70,7 +70,7 @@ pub(super) fn point(
     let input = field.topic("input")?;
     let mut config = field.pipeline(&input)?;
     config.delivery = delivery;
-    let shared = Shared::default();
+    let shared = Shared::new(&field.stop);
     let begun = now();
     let (client, partitions) = (field.client.clone(), field.partitions);
     let (ran, load, read) = std::thread::scope(|scope| {
@@ -79,6 +79,7 @@ pub(super) fn point(
         let ran = shared.or_stop(run(&config, model, records.len() as u64, &shared));
         (ran, load.join(), read.join())
     });
+    ensure!(!field.stop.is_stopped(), STOPPED);
     let (ran, load, read) = (ran?, flat(load)?, flat(read)?);
     let first_due = load.first_due;
     // Where each partition's k-th record was due.
@@ -118,18 +119,29 @@ fn flat<T>(joined: std::thread::Result<anyhow::Result<T>>) -> anyhow::Result<T> 
 }
 
 /// What the three threads tell each other.
-#[derive(Default)]
 struct Shared {
     /// Partitions are assigned: the load may begin.
     ready: AtomicBool,
     /// One has failed: the others end.
     failed: AtomicBool,
+    /// The user's.
+    wish: Stop,
     /// Embeddings that the pipeline has written; known when it is done.
     expected: AtomicU64,
     done: AtomicBool,
 }
 
 impl Shared {
+    fn new(wish: &Stop) -> Self {
+        Self {
+            ready: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            wish: wish.clone(),
+            expected: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+        }
+    }
+
     fn or_stop<T>(&self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         if result.is_err() {
             self.failed.store(true, Ordering::SeqCst);
@@ -138,7 +150,7 @@ impl Shared {
     }
 
     fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+        self.failed.load(Ordering::SeqCst) || self.wish.is_stopped()
     }
 }
 

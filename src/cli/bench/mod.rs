@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::run::load_model;
-use super::{Frame, WrongUse};
+use super::{Frame, WrongUse, stop_on_signals};
 use crate::config::{Config, Delivery, Encoding};
 use crate::model::Model;
 use crate::pipeline::epoch::Terms;
@@ -88,7 +88,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         let avro = clicks::encoded(&clicks[..STAGE_EVENTS.min(clicks.len())], Encoding::Avro, partitions);
         bench.stages(&json[..STAGE_EVENTS.min(json.len())], &avro, &mut model, &mut report)?;
     }
-    let mut field = Field::new(&config, partitions);
+    let mut field = Field::new(&config, partitions, stop_on_signals()?);
     let ran = (|| -> anyhow::Result<()> {
         if bench.wants(Part::Throughput) {
             bench.throughput(&mut field, &json, &mut model, ("", "JSON"), &mut report)?;

@@ -5,18 +5,18 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::field::{Field, WAIT};
+use super::field::{Field, STOPPED, WAIT};
 use super::measure::{Speed, cpu_s, now};
 use crate::cli::run::worker_settings;
 use crate::config::Config;
 use crate::health::Health;
-use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents, Producer, ProducerEvents};
+use crate::kafka::client::{Consumer, ConsumerEvents, Producer, ProducerEvents};
 use crate::kafka::client::{TRANSACTION_TIMEOUT, Transactional};
 use crate::kafka::raw;
 use crate::model::Model;
@@ -63,7 +63,7 @@ pub(super) struct Ran {
 }
 
 /// The pipeline over all records of its input.
-pub(super) fn pipeline(config: &Config, model: &mut dyn Model, records: u64) -> anyhow::Result<Ran> {
+fn pipeline(config: &Config, model: &mut dyn Model, records: u64, wish: &Stop) -> anyhow::Result<Ran> {
     let (clock, stop, metrics) = (Clock::start(), Stop::new(), Metrics::new());
     let health = Health::new(clock.uptime());
     let (mut lap, mut written, mut epochs) = (Lap::default(), 0, 0);
@@ -71,29 +71,25 @@ pub(super) fn pipeline(config: &Config, model: &mut dyn Model, records: u64) -> 
         lap.committed(stats.records);
         written += stats.embeddings.iter().sum::<u64>() + stats.rejects.iter().sum::<u64>();
         epochs += 1;
-        if lap.done >= records {
+        if lap.done >= records || wish.is_stopped() {
             stop.stop();
         }
     };
     let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut committed };
     worker::run(&worker_settings(config), model, &mut watch, &stop)?;
+    ensure!(!wish.is_stopped(), STOPPED);
     Ok(Ran { speed: lap.speed()?, written, epochs })
 }
 
 /// The limit: batches of the client's own call, each record sent on as it is, the same size of transactions. No group,
 /// no offsets, no other threads than the client's.
-pub(super) fn copy(
-    client: &ClientSettings,
-    from: &str,
-    to: &str,
-    partitions: usize,
-    (records, epoch): (u64, usize),
-) -> anyhow::Result<Speed> {
+fn copy(field: &Field<'_>, from: &str, to: &str, (records, epoch): (u64, usize)) -> anyhow::Result<Speed> {
+    let client = &field.client;
     let consumer = Consumer::from_config_and_context(&client.reader("dce-bench", 32 << 10), ConsumerEvents::default())?;
     let consumer = Arc::new(consumer);
     let mut queue = raw::FetchQueue::new(Arc::clone(&consumer));
     let mut list = TopicPartitionList::new();
-    for partition in 0..i32::try_from(partitions)? {
+    for partition in 0..i32::try_from(field.partitions)? {
         queue.forward(&CString::new(from)?, partition)?;
         list.add_partition_offset(from, partition, Offset::Beginning)?;
     }
@@ -103,6 +99,7 @@ pub(super) fn copy(
     consumer.assign(&list)?;
     let mut lap = Lap::default();
     while lap.done < records {
+        ensure!(!field.stop.is_stopped(), STOPPED);
         let mut messages = queue.messages();
         queue.take(&mut messages, epoch, Duration::from_millis(5));
         if messages.is_empty() {
@@ -132,10 +129,11 @@ pub(super) fn rounds(
         let to = field.topic("copy")?;
         let config = field.pipeline(input)?;
         let epoch = config.epoch.events_max;
-        let speed = copy(&field.client, input, &to, field.partitions, (records, epoch))?;
+        let speed = copy(field, input, &to, (records, epoch))?;
         ran[0].push(Ran { speed, written: records, epochs: records.div_ceil(epoch as u64) });
-        ran[1].push(pipeline(&config, null, records)?);
-        ran[2].push(pipeline(&field.pipeline(input)?, model, records)?);
+        ran[1].push(pipeline(&config, null, records, &field.stop)?);
+        let config = field.pipeline(input)?;
+        ran[2].push(pipeline(&config, model, records, &field.stop)?);
         field.remove_all_but(&[input.to_owned()])?;
     }
     Ok(ran)
