@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Small things come and go by the million: docs/decisions/0007-allocator.md has the figures.
+/// Small things come and go by the million: docs/decisions/0008-allocator.md has the figures.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
