@@ -20,24 +20,30 @@
 //! - [`stop`]: the wish to stop, seen by everything that runs long
 //! - [`config`]: defaults, file, environment and `--set` to checked settings
 //! - [`wire`]: the records on the topics and their JSON and Avro bytes
+//! - [`files`]: clicks from files and records into files: NDJSON, Avro, Parquet
 //! - [`telemetry`]: logs, metrics and the clock
 //! - [`health`]: whether the worker moves, and whether it does its work yet
 //! - [`http`]: `/live`, `/ready`, `/metrics`
 //! - [`kafka`]: client settings, error classes, topics, and the one file with `unsafe`
+//! - [`registry`]: a schema registry's ids and schemas, asked for, waited for and kept
 //! - [`model`]: the bundle, its features, its graphs through ONNX Runtime, and the tests' fake
 //! - [`generate`]: the synthetic bank, by a seed
 //! - [`pipeline`]: the main job, one file a stage
+//! - [`replay`]: a bounded run of the pipeline, from files or topics to files or topics
 //! - [`cli`]: the commands, and the one place that prints
 
 pub mod types;
 pub mod stop;
 pub mod config;
 pub mod wire;
+pub mod files;
 pub mod telemetry;
 pub mod health;
 pub mod http;
 pub mod kafka;
+pub mod registry;
 pub mod model;
 pub mod generate;
 pub mod pipeline;
+pub mod replay;
 pub mod cli;

@@ -63,6 +63,14 @@ fn wrong_use_exits_with_2() {
 }
 
 #[test]
+fn completions_go_to_standard_output() {
+    let (code, stdout, stderr) = run(&["completions", "bash"], &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("complete -F _dce"), "{stdout}");
+    assert_eq!(run(&["completions", "tcsh"], &[]).0, 2);
+}
+
+#[test]
 fn bad_settings_are_refused_in_one_line_with_the_fix() {
     check_refused(
         &["config", "--set", "session.gp=20m"],
@@ -86,6 +94,14 @@ fn bad_settings_are_refused_in_one_line_with_the_fix() {
         2,
         expect![[r#"
         dce: session.gap = "20" (from environment DCE_SESSION__GAP): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+    "#]],
+    );
+    check_refused(
+        &["run", "--set", "inference.device=gpu"],
+        &[],
+        2,
+        expect![[r#"
+        dce: inference.device = "gpu" (from --set): must be "cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0"
     "#]],
     );
     check_refused(

@@ -13,5 +13,6 @@ mod streams;
 mod wire;
 mod sessions;
 mod folding;
+mod replay;
 mod tidy;
 mod cli;

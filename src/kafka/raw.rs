@@ -28,6 +28,14 @@ pub fn commit_transaction<C: ClientContext>(client: &Client<C>, wait: Duration) 
     take_error(error)
 }
 
+/// Waits until all records are acknowledged or given up, with a linger of 0 meanwhile; false where `wait` has passed.
+/// rdkafka's own call looks only every 100 ms.
+pub fn flush<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
+    // SAFETY: the client is alive for as long as the reference; the call may be made from any thread.
+    let error = unsafe { sys::rd_kafka_flush(client.native_ptr(), wait_ms(wait)) };
+    error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
 /// Adds the group's offsets to the open transaction; the broker checks the generation in `group` at this call.
 pub fn send_offsets<C: ClientContext>(
     client: &Client<C>,

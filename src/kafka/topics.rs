@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
@@ -77,6 +78,30 @@ impl Inspector {
     /// The low watermark and the log's own end, which open transactions do not hold back.
     pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), TopicError> {
         self.client.fetch_watermarks(topic, partition, wait).map_err(|error| self.unanswered(&error, wait))
+    }
+
+    /// Of each partition the first offset whose record is stamped `ms` or later; `None` where there is none.
+    pub fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: usize,
+        ms: i64,
+        wait: Duration,
+    ) -> Result<Vec<Option<i64>>, TopicError> {
+        let mut asked = TopicPartitionList::with_capacity(partitions);
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            asked.add_partition_offset(topic, partition, Offset::Offset(ms)).map_err(TopicError::Client)?;
+        }
+        let answer = self.client.offsets_for_times(asked, wait).map_err(|error| self.unanswered(&error, wait))?;
+        let mut offsets = vec![None; partitions];
+        for element in answer.elements() {
+            element.error().map_err(|error| refused(topic, error))?;
+            let place = usize::try_from(element.partition()).ok().and_then(|place| offsets.get_mut(place));
+            if let (Some(place), Offset::Offset(offset)) = (place, element.offset()) {
+                *place = Some(offset);
+            }
+        }
+        Ok(offsets)
     }
 
     /// The input's number of partitions, which each of the outputs must have too.
@@ -274,6 +299,24 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
         }
     }
     Ok(created)
+}
+
+/// Deletes topics; one that is not there is no error.
+pub fn delete(settings: &ClientSettings, names: &[String], wait: Duration) -> Result<(), TopicError> {
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().operation_timeout(Some(wait));
+    let results = runtime()?.block_on(admin.delete_topics(&names, &options)).map_err(TopicError::Client)?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(refused(&topic, format!("cannot be deleted: {code}"))),
+        }
+    }
+    Ok(())
 }
 
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {

@@ -9,7 +9,7 @@ use crate::types::{ClickKind, EventTime, NAME_BYTES_MAX};
 
 use super::avro::{self, Fingerprint};
 use super::error::{DecodeError, EncodeError};
-use super::write::{self, Fields, Written};
+use super::write::{self, Fields, Framing, Written};
 
 /// What a map of the record holds: each name once, in the order of the bytes.
 pub type Pairs<'a, T> = Vec<(Cow<'a, str>, T)>;
@@ -43,12 +43,21 @@ pub struct ClickEvent<'a> {
 impl Input<'_> {
     /// Appends the record's bytes to `out`; on an error `out` is as it was.
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 
 impl Written for Input<'_> {
     const FINGERPRINT: Fingerprint = avro::CLICK_EVENT;
+
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::CLICK_EVENT_AVSC)
+    }
 
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         match self {
@@ -174,7 +183,7 @@ impl<'a> Raw<'a> {
 const PAIRS_FEW: usize = 12;
 
 /// Of several values by the same name the last one counts, as in any map; `None` drops the name.
-pub(super) fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> {
+pub fn last_wins<'a, T>(mut pairs: Pairs<'a, Option<T>>) -> Pairs<'a, T> {
     if pairs.len() <= PAIRS_FEW {
         for last in (1..pairs.len()).rev() {
             let (before, rest) = pairs.split_at_mut(last);

@@ -1,5 +1,6 @@
 //! The outputs: `CustomerEmbedding` and `SessionSummary`, and how they are written. `outputs.rs` reads them back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::types::{CloseReason, CustomerId, EventTime, ModelId, OpenedBy, Positi
 
 use super::avro::{self, Fingerprint};
 use super::error::EncodeError;
-use super::write::{self, Fields, Written};
+use super::write::{self, Fields, Framing, Written};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmbeddingKind {
@@ -103,21 +104,37 @@ pub struct SessionSummary {
 }
 
 impl CustomerEmbedding {
-    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    /// Appends the record's bytes to `out`; on an error `out` is as it was. For [`Encoding::Confluent`] see
+    /// [`Self::encode_by_id`].
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 
 impl SessionSummary {
-    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    /// Appends the record's bytes to `out`; on an error `out` is as it was. For [`Encoding::Confluent`] see
+    /// [`Self::encode_by_id`].
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 
 impl Written for CustomerEmbedding {
     const FINGERPRINT: Fingerprint = avro::CUSTOMER_EMBEDDING;
+
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::CUSTOMER_EMBEDDING_AVSC)
+    }
 
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         out.text("customer_id", self.customer_id.as_str());
@@ -142,6 +159,10 @@ impl Written for CustomerEmbedding {
 
 impl Written for SessionSummary {
     const FINGERPRINT: Fingerprint = avro::SESSION_SUMMARY;
+
+    fn schema() -> Cow<'static, str> {
+        Cow::Borrowed(avro::SESSION_SUMMARY_AVSC)
+    }
 
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError> {
         out.text("customer_id", self.customer_id.as_str());

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::click::{Input, Pairs, Raw, RawKind, last_wins};
 use super::error::DecodeError;
+use super::row::{ERASE, Envelope};
 use super::scan::{self, Kind, Value};
 
 /// A line of `dce sessions`: a click with its place, or an erasure.
@@ -42,10 +43,28 @@ pub fn decode_line(bytes: &[u8]) -> Result<Line<'_>, DecodeError> {
     };
     let kind = members.kind.and_then(Value::text);
     let entry = match kind.as_deref() {
-        Some("ERASE") => LineEntry::Erase(members.erased()?),
+        Some(ERASE) => LineEntry::Erase(members.erased()?),
         _ => LineEntry::Input(members.input()?),
     };
     Ok(Line { partition, record_time, entry })
+}
+
+/// Reads of one line of a file where its record stood. The click itself is read later, as those of a topic are; of an
+/// erasure, which has none, the customer is checked here.
+pub fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
+    const PLACE: &str = "null or 0 or more";
+    let members = Members::of(bytes)?;
+    let kind = members.kind.and_then(Value::text);
+    let is_erasure = kind.as_deref() == Some(ERASE);
+    let customer = if is_erasure { Some(members.erased()?) } else { members.customer_id.and_then(Value::text) };
+    Ok(Envelope {
+        partition: optional_whole("partition", members.partition, PLACE)?,
+        offset: optional_whole("offset", members.offset, PLACE)?,
+        record_time: optional_whole("record_time", members.record_time, PLACE)?,
+        key: if members.key.is_some() { text("key", members.key)? } else { customer },
+        is_erasure,
+        event_time: optional_whole("event_time", members.event_time, PLACE).unwrap_or(None),
+    })
 }
 
 /// Nothing but white space: no line at all.
@@ -68,6 +87,8 @@ struct Members<'a> {
     attributes: Option<Value<'a>>,
     partition: Option<Value<'a>>,
     record_time: Option<Value<'a>>,
+    offset: Option<Value<'a>>,
+    key: Option<Value<'a>>,
 }
 
 impl<'a> Members<'a> {
@@ -90,6 +111,8 @@ impl<'a> Members<'a> {
                 "attributes" => &mut members.attributes,
                 "partition" => &mut members.partition,
                 "record_time" => &mut members.record_time,
+                "offset" => &mut members.offset,
+                "key" => &mut members.key,
                 _ => return,
             };
             *member = Some(value);
@@ -162,6 +185,20 @@ where
     let parsed = if value.kind == Kind::Number { value.raw.parse().ok() } else { None };
     let whole = parsed.filter(|number| *number >= T::default());
     whole.ok_or_else(|| DecodeError::invalid(field, value.raw, must))
+}
+
+fn optional_whole<T>(
+    field: &'static str,
+    value: Option<Value<'_>>,
+    must: &'static str,
+) -> Result<Option<T>, DecodeError>
+where
+    T: std::str::FromStr + PartialOrd + Default,
+{
+    match value {
+        None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
+        Some(value) => whole(field, value, must).map(Some),
+    }
 }
 
 /// The members of `context` or `attributes` that `read` takes; what is no object has none.

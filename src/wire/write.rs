@@ -1,6 +1,8 @@
 //! How records become bytes: each names its fields once, in its schema's order, and the two writers here put them down
-//! as JSON (one object, no white space) or as Avro (single-object encoding). Takes fields, gives bytes in a buffer that
-//! the caller reuses.
+//! as JSON (one object, no white space) or as Avro (single-object encoding, or framed by a schema registry's id). Takes
+//! fields, gives bytes in a buffer that the caller reuses. Other forms (`files`) are other [`Fields`].
+
+use std::borrow::Cow;
 
 use crate::config::Encoding;
 
@@ -8,26 +10,52 @@ use super::avro::{self, Fingerprint};
 use super::error::EncodeError;
 
 /// A record that can be written.
-pub(super) trait Written {
+pub trait Written {
     /// Of its present schema.
     const FINGERPRINT: Fingerprint;
+    /// The present schema itself, as JSON.
+    fn schema() -> Cow<'static, str>;
 
     /// Every field, in the schema's order.
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError>;
 }
 
+/// What stands around a record's fields.
+#[derive(Debug, Clone, Copy)]
+pub enum Framing {
+    Json,
+    SingleObject,
+    /// Of a schema registry.
+    ById(u32),
+}
+
+impl Framing {
+    pub fn of(encoding: Encoding) -> Result<Self, EncodeError> {
+        match encoding {
+            Encoding::Json => Ok(Self::Json),
+            Encoding::Avro => Ok(Self::SingleObject),
+            Encoding::Confluent => Err(EncodeError::NoId),
+        }
+    }
+}
+
 /// Appends the record's bytes to `out`; on an error `out` is as it was.
-pub(super) fn record<R: Written>(record: &R, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn record<R: Written>(record: &R, framing: Framing, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
-    let written = match encoding {
-        Encoding::Json => {
+    let written = match framing {
+        Framing::Json => {
             out.push(b'{');
             let mut fields = JsonFields { out, first: true };
             record.write(&mut fields).map(|()| out.push(b'}'))
         }
-        Encoding::Avro => {
+        Framing::SingleObject => {
             out.extend_from_slice(&avro::MARKER);
             out.extend_from_slice(&R::FINGERPRINT.0);
+            record.write(&mut AvroFields { out })
+        }
+        Framing::ById(id) => {
+            out.push(0);
+            out.extend_from_slice(&id.to_be_bytes());
             record.write(&mut AvroFields { out })
         }
     };
@@ -35,7 +63,7 @@ pub(super) fn record<R: Written>(record: &R, encoding: Encoding, out: &mut Vec<u
 }
 
 /// What a record's fields are made of. Names are the schema's; what is optional is a union of null and the type.
-pub(super) trait Fields {
+pub trait Fields {
     fn text(&mut self, name: &'static str, text: &str);
     fn optional_text(&mut self, name: &'static str, text: Option<&str>);
     /// An `int`, a `long` or a time.
@@ -56,11 +84,7 @@ pub(super) trait Fields {
         floats: impl ExactSizeIterator<Item = (&'t str, &'t [f32])>,
     ) -> Result<(), EncodeError>;
     /// Null where there are none.
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError>;
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError>;
 
     /// For counts, which cannot reach the limit in practice.
     fn unsigned(&mut self, name: &'static str, number: u64) -> Result<(), EncodeError> {
@@ -201,11 +225,7 @@ impl Fields for JsonFields<'_> {
         checked
     }
 
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError> {
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError> {
         doubles.iter().try_for_each(|(_, number)| finite(name, *number))?;
         self.key(name);
         if doubles.is_empty() {
@@ -347,11 +367,7 @@ impl Fields for AvroFields<'_> {
         checked
     }
 
-    fn optional_doubles(
-        &mut self,
-        name: &'static str,
-        doubles: &[(std::borrow::Cow<'_, str>, f64)],
-    ) -> Result<(), EncodeError> {
+    fn optional_doubles(&mut self, name: &'static str, doubles: &[(Cow<'_, str>, f64)]) -> Result<(), EncodeError> {
         doubles.iter().try_for_each(|(_, number)| finite(name, *number))?;
         if let Some(doubles) = self.put_branch((!doubles.is_empty()).then_some(doubles)) {
             self.put_items(doubles.iter(), |avro, (name, number)| {

@@ -10,7 +10,7 @@ use crate::kafka::admin::{Admin, GroupFacts, TopicFacts};
 use crate::kafka::client::ClientSettings;
 use crate::kafka::follow::{self, Extent, GroupOffset, Lookup};
 use crate::model::onnx::OnnxModel;
-use crate::pipeline::source::History;
+use crate::pipeline::history::History;
 use crate::pipeline::state;
 use crate::telemetry::Clock;
 

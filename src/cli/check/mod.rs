@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new());
     report.add(settings_row(&config, frame));
     let config = config.ok();
-    let model = offline::check(&mut report, config.as_ref(), frame);
+    let model = offline::check(&mut report, config.as_ref(), frame, arguments.offline);
     if !arguments.offline {
         match &config {
             Some(config) => {

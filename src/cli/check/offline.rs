@@ -4,21 +4,31 @@ use super::report::{Report, Row};
 use crate::cli::Frame;
 use crate::config::Config;
 use crate::model::bundle::Bundle;
+use crate::model::device::{self, Device, DeviceFound};
 use crate::model::onnx::{OnnxModel, Runtime};
 use crate::model::{Model as _, ModelError, library};
+use crate::registry::Client;
 use crate::wire::avro::{CLICK_EVENT, CUSTOMER_EMBEDDING, SESSION_SUMMARY, Schemas};
 
 /// Gives the model, where it keeps its contract.
-pub(super) fn check(report: &mut Report, config: Option<&Config>, frame: &Frame) -> Option<OnnxModel> {
+///
+/// `is_offline`: nobody is asked over a network.
+pub(super) fn check(
+    report: &mut Report,
+    config: Option<&Config>,
+    frame: &Frame,
+    is_offline: bool,
+) -> Option<OnnxModel> {
     report.add(schemas_row());
     let (row, runtime) = library_row(frame);
     report.add(row);
     match config {
         Some(config) => {
-            let (row, model) = model_row(config, runtime.as_ref());
+            let (row, device) = device_row(config, runtime.as_ref());
+            let (model_row, model) = model_row(config, runtime.as_ref().zip(device));
+            report.add(model_row);
             report.add(row);
-            report.add(device_row(config));
-            report.add(registry_row(config));
+            report.add(registry_row(config, is_offline));
             model
         }
         None => {
@@ -30,14 +40,37 @@ pub(super) fn check(report: &mut Report, config: Option<&Config>, frame: &Frame)
     }
 }
 
-/// Where the model runs. The one place that says so.
-fn device_row(config: &Config) -> Row {
-    Row::right("device", format!("cpu, inference.threads {}", config.inference_threads))
+/// Where the model runs.
+fn device_row(config: &Config, runtime: Option<&Runtime>) -> (Row, Option<Device>) {
+    const WHAT: &str = "device";
+    let Some(runtime) = runtime else {
+        return (Row::not_checked(WHAT, "onnx runtime is missing"), None);
+    };
+    match device::describe(runtime, config.inference_device) {
+        Ok(DeviceFound { device, why_not_cuda }) => {
+            let why = why_not_cuda.map_or_else(String::new, |why| format!(" (inference.device is auto; {why})"));
+            let found = format!("{device}, inference.threads {}{why}", config.inference_threads);
+            (Row::right(WHAT, found), Some(device))
+        }
+        Err(error) => (Row::wrong(WHAT, error.to_string(), "set inference.device = \"cpu\", or see docs/gpu.md"), None),
+    }
 }
 
-/// The Schema Registry. The one place that asks for it.
-fn registry_row(_config: &Config) -> Row {
-    Row::right("registry", "no registry.url set: JSON and Avro with single-object encoding are read")
+/// The schema registry: whether it answers as one.
+fn registry_row(config: &Config, is_offline: bool) -> Row {
+    const WHAT: &str = "registry";
+    let Some(registry) = &config.registry else {
+        return Row::right(WHAT, "no registry.url set: JSON and Avro with single-object encoding are read");
+    };
+    let asked = match Client::new(registry) {
+        Ok(_) if is_offline => return Row::not_checked(WHAT, "--offline"),
+        Ok(client) => client.ping(),
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(url) => Row::right(WHAT, format!("{url} answers")),
+        Err(error) => Row::wrong(WHAT, error.to_string(), "start it, or set registry.url to its API and its login"),
+    }
 }
 
 /// What is written must be readable by whoever has the released schemas.
@@ -76,19 +109,22 @@ fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
     }
 }
 
-fn model_row(config: &Config, runtime: Option<&Runtime>) -> (Row, Option<OnnxModel>) {
+fn model_row(config: &Config, runs: Option<(&Runtime, Device)>) -> (Row, Option<OnnxModel>) {
     let path = &config.model_path;
-    let Some(runtime) = runtime else {
+    let Some((runtime, device)) = runs else {
         let row = match Bundle::read(path) {
             Ok(bundle) => {
                 let id = bundle.manifest.id.as_str();
-                Row::not_checked("model", &format!("the files of {id} are right; to run them needs onnx runtime"))
+                Row::not_checked(
+                    "model",
+                    &format!("the files of {id} are right; to run them needs onnx runtime and the device"),
+                )
             }
             Err(error) => wrong_model(&error),
         };
         return (row, None);
     };
-    match OnnxModel::load(runtime, path, config.inference_threads) {
+    match OnnxModel::load(runtime, path, config.inference_threads, device) {
         Ok(model) => {
             let found = format!(
                 "{} in {}: hashes, golden outputs and batch invariance are right, embeddings of {} numbers",

@@ -17,8 +17,8 @@ use crate::kafka::follow::{self, Extent, Lookup, Visit};
 use crate::kafka::resend::{Outgoing, Resender};
 use crate::pipeline::decode;
 use crate::pipeline::source::Record;
+use crate::registry::Resolver;
 use crate::types::Position;
-use crate::wire::avro::Schemas;
 
 const WAIT: Duration = Duration::from_secs(30);
 /// Chosen at a time: they are held in memory.
@@ -106,7 +106,8 @@ impl<'a> Plan<'a> {
         rejects.sort_by_key(|reject| (reject.kept.timestamp_ms, reject.kept.partition, reject.kept.offset));
         let mut plan = Self { target, chosen: Vec::new(), left_out: BTreeMap::new() };
         let originals = Originals { desk, lookup: Lookup::new(&desk.client, &desk.config.app.id)? };
-        let judge = Judge { schemas: Schemas::released(), desk, is_input: send.to.is_none() };
+        let resolver = Resolver::new(desk.config.registry.as_ref())?;
+        let mut judge = Judge { resolver, desk, is_input: send.to.is_none() };
         for reject in rejects {
             if send.count.is_some_and(|count| plan.chosen.len() >= count as usize) {
                 plan.leave(MORE, reject);
@@ -299,20 +300,22 @@ impl Originals<'_> {
 
 /// Foresees the rules that look at a record alone.
 struct Judge<'a> {
-    schemas: Schemas,
+    resolver: Resolver,
     desk: &'a Desk<'a>,
     /// The target is the input.
     is_input: bool,
 }
 
 impl Judge<'_> {
-    fn refusal(&self, origin: &Place, key: Option<&[u8]>, value: Option<&[u8]>) -> Option<String> {
+    fn refusal(&mut self, origin: &Place, key: Option<&[u8]>, value: Option<&[u8]>) -> Option<String> {
         if !self.is_input {
             return None;
         }
         let position = Position { partition: origin.partition, offset: origin.offset };
         let record = Record { position, timestamp_ms: Some(self.desk.now_ms), key, value, traceparent: None };
-        let refusal = decode::decode(&record, &self.schemas, &self.desk.config.session).err()?;
+        let refusal =
+            decode::decode(&record, self.resolver.glance(value.unwrap_or_default()), &self.desk.config.session)
+                .err()?;
         Some(format!("{}: {}", refusal.reason.as_str(), refusal.detail))
     }
 }

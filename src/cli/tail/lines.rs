@@ -7,8 +7,8 @@ use super::rows;
 use crate::cli::moments;
 use crate::cli::paint::{self, Colour, paint};
 use crate::kafka::follow::Kept;
+use crate::registry::Resolver;
 use crate::wire;
-use crate::wire::avro::Schemas;
 use crate::wire::click::Input;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
 
@@ -36,7 +36,7 @@ pub(super) struct Lines<'a> {
     raw: bool,
     json: bool,
     colours: bool,
-    schemas: Schemas,
+    resolver: Resolver,
 }
 
 /// What a record's value says.
@@ -52,8 +52,8 @@ enum Decoded<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(what: What, topic: &'a str, raw: bool, json: bool, colours: bool) -> Self {
-        Self { what, topic, raw, json, colours, schemas: Schemas::released() }
+    pub(super) fn new(what: What, topic: &'a str, raw: bool, json: bool, colours: bool, resolver: Resolver) -> Self {
+        Self { what, topic, raw, json, colours, resolver }
     }
 
     /// The columns' names, where there are columns.
@@ -71,7 +71,7 @@ impl<'a> Lines<'a> {
         Some(paint(self.colours, Colour::Dim, line.trim_end()).into_owned())
     }
 
-    pub(super) fn line(&self, kept: &Kept) -> String {
+    pub(super) fn line(&mut self, kept: &Kept) -> String {
         if self.json {
             return self.json_line(kept).to_string();
         }
@@ -103,26 +103,23 @@ impl<'a> Lines<'a> {
         }
     }
 
-    fn decode<'k>(&self, kept: &'k Kept) -> Decoded<'k> {
+    fn decode<'k>(&mut self, kept: &'k Kept) -> Decoded<'k> {
         if self.what == What::Rejected {
             return Decoded::Rejected;
         }
         let Some(value) = kept.value.as_deref() else { return Decoded::Erased };
+        let schemas = self.resolver.glance(value);
         let decoded = match self.what {
             What::Embeddings | What::Live => {
-                CustomerEmbedding::decode(value, &self.schemas).map(|record| Decoded::Embedding(Box::new(record)))
+                CustomerEmbedding::decode(value, schemas).map(|record| Decoded::Embedding(Box::new(record)))
             }
-            What::Sessions => {
-                SessionSummary::decode(value, &self.schemas).map(|record| Decoded::Session(Box::new(record)))
-            }
-            What::Clicks | What::Rejected => {
-                wire::decode(value, &self.schemas).map(|click| Decoded::Click(Box::new(click)))
-            }
+            What::Sessions => SessionSummary::decode(value, schemas).map(|record| Decoded::Session(Box::new(record))),
+            What::Clicks | What::Rejected => wire::decode(value, schemas).map(|click| Decoded::Click(Box::new(click))),
         };
         decoded.unwrap_or_else(|why| Decoded::Undecodable(why.to_string()))
     }
 
-    fn json_line(&self, kept: &Kept) -> Value {
+    fn json_line(&mut self, kept: &Kept) -> Value {
         let mut row = place(self.topic, kept);
         row["value"] = match (self.raw, self.decode(kept)) {
             (true, _) | (false, Decoded::Rejected) => text_or_hex(kept.value.as_deref()),

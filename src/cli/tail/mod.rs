@@ -11,6 +11,7 @@ use crate::generate::partition_of;
 use crate::kafka::client::ClientSettings;
 use crate::kafka::follow::{self, Extent, Follower, Kept, Lookup, Visit};
 use crate::kafka::topics::Inspector;
+use crate::registry::Resolver;
 use crate::telemetry::Clock;
 
 mod lines;
@@ -81,12 +82,13 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let (since_ms, until_ms) = (time("--since", &arguments.since)?, time("--until", &arguments.until)?);
     let topic = topic(&config.topics, arguments.what)?;
     let tail = Tail { client: ClientSettings::from(&config.kafka), group: &config.app.id, topic, arguments };
+    let resolver = Resolver::new(config.registry.as_ref())?;
     let mut printer = Printer {
         customer: arguments.customer.as_deref(),
         since_ms,
         until_ms,
         left: arguments.count,
-        lines: Lines::new(arguments.what, topic, arguments.raw, frame.json, paint::colours(frame)),
+        lines: Lines::new(arguments.what, topic, arguments.raw, frame.json, paint::colours(frame), resolver),
         out: frame.output.lock(),
     };
     let lookup = Lookup::new(&tail.client, tail.group)?;

@@ -27,16 +27,28 @@ impl Fault {
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     items_left: usize,
+    /// Strings that are passed over need not be UTF-8.
+    is_lenient: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, items_left: bytes.len() + EMPTY_ITEMS_MAX }
+        Self { rest: bytes, items_left: bytes.len() + EMPTY_ITEMS_MAX, is_lenient: false }
+    }
+
+    /// To find where a record ends, whatever its strings hold.
+    pub(super) fn to_cut(bytes: &'a [u8]) -> Self {
+        Self { is_lenient: true, ..Self::new(bytes) }
     }
 
     /// Whether all was read.
     pub(super) fn finished(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes { count: self.rest.len() }) }
+    }
+
+    /// How many bytes are not read yet.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
     }
 
     #[inline]
@@ -112,6 +124,10 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn text(&mut self) -> Result<&'a str, Fault> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Fault::Invalid("a string that is not UTF-8"))
+    }
+
+    pub(super) fn skip_text(&mut self) -> Result<(), Fault> {
+        if self.is_lenient { self.bytes().map(drop) } else { self.text().map(drop) }
     }
 
     /// The branch of a union or the symbol of an enum.

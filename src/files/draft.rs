@@ -1,0 +1,88 @@
+//! A file that gets its name when it is whole: written beside it under another one, flushed to the disk, renamed. What is
+//! not published is removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::FileError;
+
+/// A file in the making.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    /// Where it stands until it is whole.
+    temporary: PathBuf,
+    file: File,
+    is_published: bool,
+    replaces: bool,
+}
+
+impl Draft {
+    /// Refuses a name that is taken, unless it `replaces` it.
+    pub fn create(path: &Path, replaces: bool) -> Result<Self, FileError> {
+        let named = || path.display().to_string();
+        let write = |why: String| FileError::Write { file: named(), why };
+        let Some(name) = path.file_name() else { return Err(write("it names no file".to_owned())) };
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => return Err(write("it is a folder".to_owned())),
+            Ok(_) if !replaces => return Err(FileError::Exists { file: named() }),
+            Ok(_) | Err(_) => {}
+        }
+        let mut temporary_name = std::ffi::OsString::from(".");
+        temporary_name.push(name);
+        temporary_name.push(format!(".{}.part", std::process::id()));
+        let temporary = path.with_file_name(temporary_name);
+        // A process of the same number may have left one behind.
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary);
+        let file = file.map_err(|error| write(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), temporary, file, is_published: false, replaces })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name, and sees that both are on the disk.
+    pub fn publish(mut self) -> Result<(), FileError> {
+        let publish = || -> io::Result<()> {
+            self.file.sync_all()?;
+            if self.replaces {
+                fs::rename(&self.temporary, &self.path)?;
+            } else {
+                // Unlike a rename this fails where somebody has taken the name meanwhile.
+                match fs::hard_link(&self.temporary, &self.path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                    // A file system without links.
+                    Err(_) => fs::rename(&self.temporary, &self.path)?,
+                    Ok(()) => fs::remove_file(&self.temporary)?,
+                }
+            }
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        publish()
+            .map_err(|error| FileError::Write { file: self.path.display().to_string(), why: error.to_string() })?;
+        self.is_published = true;
+        Ok(())
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Nobody is left to be told; the name says what it is.
+            _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
