@@ -246,7 +246,7 @@ mod tests {
 
     /// What a reading says, which must not take long.
     fn soon(read: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> Result<(), Fault> {
-        let (said, says) = mpsc::channel();
+        let (said, says) = mpsc::sync_channel(1);
         std::thread::spawn(move || said.send(read()));
         says.recv_timeout(Duration::from_secs(20)).expect("a few steps, not 2^35")
     }
