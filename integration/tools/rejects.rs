@@ -1,10 +1,12 @@
 //! `dce rejects`: counted, shown, and sent back once, with a worker that takes them.
 
+use dce::kafka::resend::{Outgoing, Resender};
 use dce::telemetry::Clock;
 use expect_test::expect;
 use serde_json::Value;
 
 use super::{Bank, PARTITIONS, at, check, click};
+use crate::harness::WAIT;
 
 #[test]
 fn rejects_are_counted_shown_and_sent_back_once() {
@@ -149,6 +151,30 @@ fn rejects_are_counted_shown_and_sent_back_once() {
         there is nothing to send
     "#]],
     );
+    // Its mark stands in front of the period, and counts.
+    let said = bank.say(&["rejects", "show", "--reason", "decode", "--customer", "ben", "-n", "2", "--json"]);
+    let since =
+        said.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["timestamp"].as_i64().unwrap());
+    let since = since.min().unwrap().to_string();
+    check(
+        &bank.say(&["rejects", "send", "--reason", "decode", "--customer", "ben", "--since", &since]),
+        0,
+        expect![[r#"
+        left out 2: it was sent before and rejected again (--again sends it once more)
+          clickstream/0/2
+          clickstream/0/3
+        there is nothing to send
+    "#]],
+    );
+    // A sender that had planned before can send no more, or it would send what this one has sent.
+    let id = format!("{}-resend", bank.bed.name("dce"));
+    let mut earlier = Resender::new(&bank.bed.settings, &id, 1_000, WAIT).unwrap();
+    let said = bank.say(&["rejects", "send", "--reason", "late", "--yes"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "there is nothing to send\n"), "{}", said.err);
+    let record = Outgoing { partition: 0, key: None, value: None, headers: Vec::new() };
+    let refused = earlier.send(&bank.topic("clickstream"), &[record], &bank.topic("rejected"), |_, _| unreachable!());
+    assert!(refused.is_err(), "{refused:?}");
+
     let said = bank.say(&["rejects", "--json"]);
     let summary: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
     assert_eq!(summary["summary"]["sent_back"], 4);
