@@ -280,8 +280,13 @@ fn each_strategy_has_its_subjects_and_what_cannot_work_is_refused_at_the_start()
     }
     // What stands there is now found without registering.
     let mut dce = run(&["registry.register=false", "registry.subject_strategy=record_name"]);
+    let deadline = Deadline::after(WAIT);
+    while !dce.said().contains("partitions assigned") {
+        assert!(!deadline.passed(), "{}", dce.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     dce.signal("TERM");
-    dce.wait();
+    assert!(dce.wait().success(), "{}", dce.said());
 
     // Another schema under our subject, which must stay readable.
     let taken = Outputs::new(&bed, &input, "taken");

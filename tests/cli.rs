@@ -192,6 +192,33 @@ fn a_full_disk_is_a_failure() {
     assert!(stderr.starts_with("dce: ") && stderr.lines().count() == 1, "{stderr}");
 }
 
+/// A run with a GPU takes the variant with CUDA first, so that is what has to be judged.
+#[test]
+fn check_looks_for_the_library_that_a_run_would_take() {
+    let cache = std::env::temp_dir().join(format!("dce-check-library-{}", std::process::id()));
+    for variant in ["onnxruntime-9.9.9", "onnxruntime-gpu-9.9.8"] {
+        std::fs::create_dir_all(cache.join(variant)).unwrap();
+        std::fs::write(cache.join(variant).join("libonnxruntime.so"), "no library").unwrap();
+    }
+    let environment = [("ORT_DYLIB_PATH", ""), ("DCE_CACHE_DIR", cache.to_str().unwrap())];
+    for (device, first, fix) in [
+        ("cpu", "onnxruntime-9.9.9", "make setup"),
+        ("cuda:0", "onnxruntime-gpu-9.9.8", "onnxruntime.sh gpu"),
+        ("auto", "onnxruntime-gpu-9.9.8", "make setup"),
+    ] {
+        let setting = format!("inference.device={device}");
+        let (_, stdout, _) = run(&["check", "--offline", "--json", "--set", &setting], &environment);
+        let rows = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let row = rows.into_iter().find(|row| row["what"] == "onnx runtime").unwrap();
+        let found = row["found"].as_str().unwrap();
+        let variants = ["onnxruntime-9.9.9", "onnxruntime-gpu-9.9.8"];
+        let looked = variants.into_iter().min_by_key(|variant| found.find(variant).expect("both are tried"));
+        assert_eq!(looked, Some(first), "{device}: {found}");
+        assert!(row["fix"].as_str().unwrap().contains(fix), "{row}");
+    }
+    std::fs::remove_dir_all(cache).unwrap();
+}
+
 #[test]
 fn check_goes_on_past_what_is_wrong() {
     let library = [("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")];

@@ -44,28 +44,27 @@ pub(super) fn registry(read: &Reader<'_>) -> Result<Option<Registry>, ConfigErro
 fn urls(read: &Reader<'_>) -> Result<Vec<String>, ConfigError> {
     let key = "registry.url";
     let text = read.text(key)?;
+    // Where there is an @, there is a password, most likely, however the rest is misspelt: never printed.
+    let refused = |must: String| match text.contains('@') {
+        false => read.invalid(key, must),
+        true => ConfigError::Invalid {
+            key: key.to_owned(),
+            value: "\"(hidden)\"".to_owned(),
+            origin: read.setting(key).origin.clone(),
+            must: format!("{must}; without a login in it: that is registry.username and registry.password"),
+        },
+    };
     let mut urls = Vec::new();
     for url in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default()).unwrap_or_default();
-        if authority.contains('@') {
-            // The value holds a password, most likely.
-            return Err(ConfigError::Invalid {
-                key: key.to_owned(),
-                value: "\"(hidden)\"".to_owned(),
-                origin: read.setting(key).origin.clone(),
-                must: "an address without a login in it: that is registry.username and registry.password".to_owned(),
-            });
-        }
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '^' | '`');
-        if !is_host_and_maybe_port(authority) || !url.chars().all(plain) || urls.len() == URLS_MAX {
-            return Err(read.invalid(
-                key,
-                format!(
-                    "http:// or https://, a host and the path of its API, such as \"http://apicurio:8080/apis/ccompat/v7\"; up to \
-                     {URLS_MAX}, separated by commas"
-                ),
-            ));
+        let is_whole = is_host_and_maybe_port(authority) && !authority.contains('@') && url.chars().all(plain);
+        if !is_whole || urls.len() == URLS_MAX {
+            return Err(refused(format!(
+                "http:// or https://, a host and the path of its API, such as \"http://apicurio:8080/apis/ccompat/v7\"; up to \
+                 {URLS_MAX}, separated by commas"
+            )));
         }
         urls.push(url.trim_end_matches('/').to_owned());
     }
@@ -124,8 +123,20 @@ mod tests {
         {
             assert!(refused(&[wrong]).contains("a host and the path of its API"), "{wrong}");
         }
-        let said = refused(&["registry.url=http://dce:s3cret@one"]);
-        assert!(said.contains("registry.username and registry.password") && !said.contains("s3cret"), "{said}");
+        for wrong in [
+            "http://dce:s3cret@one",
+            "dce:s3cret@one:8081",
+            "HTTPS://dce:s3cret@one",
+            "htp://dce:s3cret@one",
+            "http://one, dce:s3cret@two",
+            "http://dce:s3cret,@one",
+            "http://dce:s3/cret@one",
+            "http://dce:s3cret?@one",
+        ] {
+            let said = refused(&[&format!("registry.url={wrong}")]);
+            assert!(said.contains("registry.username and registry.password"), "{said}");
+            assert!(!said.contains("s3") && said.contains("(hidden)"), "{said}");
+        }
         let said = refused(&["registry.password=s3cret"]);
         assert!(said.contains("while registry.username is empty") && !said.contains("s3cret"), "{said}");
         assert!(refused(&["registry.timeout=11s"]).contains("at most 10s"));

@@ -24,6 +24,8 @@ const DENIED_AGAIN_MS: u64 = 500;
 const NO_SUCH_ID_MS: u64 = 60_000;
 /// Between two attempts: doubled from the first to the last, and up to half of it less, so that workers do not ask at once.
 const BACKOFF_MS: (u64, u64) = (100, 5_000);
+/// For so long who only looks does not ask a registry again that was away.
+const AWAY_MS: u64 = 5_000;
 /// How often a waiting caller is told.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a wait is logged, and ids that do not exist.
@@ -60,6 +62,9 @@ pub struct Resolver {
     no_such: HashMap<u32, Uptime>,
     pub(super) no_such_ms: u64,
     no_such_logged: Option<Uptime>,
+    /// When [`Self::glance`] found the registry away.
+    away: Option<Uptime>,
+    pub(super) away_ms: u64,
 }
 
 impl Resolver {
@@ -77,6 +82,8 @@ impl Resolver {
             no_such: HashMap::new(),
             no_such_ms: NO_SUCH_ID_MS,
             no_such_logged: None,
+            away: None,
+            away_ms: AWAY_MS,
         })
     }
 
@@ -89,10 +96,14 @@ impl Resolver {
         self.client.as_ref()
     }
 
-    /// The schemas for one value, for who only looks: a registry that is away is not waited for, and the value cannot be
-    /// read then.
-    pub fn glance(&mut self, value: &[u8]) -> &Schemas {
-        _ = self.prepare([value], &Stop::new(), &mut |event| matches!(event, Event::Waiting(_)));
+    /// The schemas for one value, for who only looks: a registry that is away is not waited for, nor asked again for some
+    /// seconds, and a value of a new id cannot be read then. After `stop` nobody is asked.
+    pub fn glance(&mut self, value: &[u8], stop: &Stop) -> &Schemas {
+        let is_away = |at: Uptime| self.clock.uptime().0.saturating_sub(at.0) < self.away_ms;
+        if !stop.is_stopped() && !self.away.is_some_and(is_away) {
+            let prepared = self.prepare([value], stop, &mut |event| matches!(event, Event::Waiting(_)));
+            self.away = matches!(prepared, Err(Interrupted::GaveUp)).then(|| self.clock.uptime());
+        }
         &self.schemas
     }
 

@@ -210,6 +210,45 @@ fn the_wait_ends_with_the_stop_or_when_the_caller_gives_up() {
 }
 
 #[test]
+fn who_only_looks_asks_a_registry_that_is_away_once_in_a_while() {
+    let stub = Stub::new(|_| Reply::Status(503, String::new()));
+    let mut resolver = Resolver::new(Some(&stub.settings())).unwrap();
+    let stop = Stop::new();
+    for id in 1..=20 {
+        let schemas = resolver.glance(&tick(id), &stop);
+        assert_eq!(crate::wire::decode(&tick(id), schemas), Err(DecodeError::IdNotAsked { id }));
+    }
+    assert_eq!(stub.seen().len(), 1);
+    stub.now(|_| found(CLICK_EVENT));
+    assert!(crate::wire::decode(&tick(1), resolver.glance(&tick(1), &stop)).is_err(), "not asked yet");
+    resolver.away_ms = 0;
+    assert!(crate::wire::decode(&tick(1), resolver.glance(&tick(1), &stop)).is_ok());
+    // Answered, it is asked for the next one at once.
+    resolver.away_ms = 60_000;
+    assert!(crate::wire::decode(&tick(2), resolver.glance(&tick(2), &stop)).is_ok());
+    assert_eq!(stub.seen().len(), 3);
+}
+
+#[test]
+fn who_only_looks_ends_with_the_stop() {
+    let stub = Stub::new(|_| Reply::Drip);
+    let slow = Registry { timeout: Duration::from_secs(10), ..stub.settings() };
+    let mut resolver = Resolver::new(Some(&slow)).unwrap();
+    let (stop, clock) = (Stop::new(), crate::telemetry::Clock::start());
+    let stopper = stop.clone();
+    let soon = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        stopper.stop();
+    });
+    for id in 1..=20 {
+        resolver.glance(&tick(id), &stop);
+    }
+    soon.join().unwrap();
+    assert!(clock.uptime().0 < 5_000, "neither the answer nor each record was waited for");
+    assert_eq!(stub.seen().len(), 1, "and nobody asked afterwards");
+}
+
+#[test]
 fn whoever_is_called_away_leaves_a_slow_registry_to_its_timeout() {
     let stub = Stub::new(|_| Reply::Drip);
     let slow = Registry { timeout: Duration::from_secs(10), ..stub.settings() };

@@ -2,7 +2,7 @@
 
 use super::report::{Report, Row};
 use crate::cli::Frame;
-use crate::config::Config;
+use crate::config::{Config, InferenceDevice};
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, Device, DeviceFound};
 use crate::model::onnx::{OnnxModel, Runtime};
@@ -20,7 +20,9 @@ pub(super) fn check(
     is_offline: bool,
 ) -> Option<OnnxModel> {
     report.add(schemas_row());
-    let (row, runtime) = library_row(frame);
+    // As a run looks for it: a GPU wants another variant than the CPU.
+    let wish = config.map_or(InferenceDevice::Cpu, |config| config.inference_device);
+    let (row, runtime) = library_row(wish, |name| frame.variable(name));
     report.add(row);
     match config {
         Some(config) => {
@@ -89,9 +91,9 @@ fn schemas_row() -> Row {
     }
 }
 
-fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
+fn library_row(wish: InferenceDevice, environment: impl Fn(&str) -> Option<String>) -> (Row, Option<Runtime>) {
     const WHAT: &str = "onnx runtime";
-    match Runtime::load(&library::places(|name| frame.variable(name))) {
+    match Runtime::load(&library::places_for(wish, environment)) {
         Ok(runtime) => {
             // The link's target has the version in its name.
             let path = runtime.library();
@@ -102,7 +104,11 @@ fn library_row(frame: &Frame) -> (Row, Option<Runtime>) {
             let text = error.to_string();
             let found: Vec<&str> =
                 text.lines().map(str::trim).filter(|line| !line.starts_with("run `make setup`")).collect();
-            let fix = format!("make setup fetches it; or set {} to a library of yours", library::VARIABLE);
+            let fetch = match wish {
+                InferenceDevice::Cuda(_) => "deploy/setup/onnxruntime.sh gpu",
+                InferenceDevice::Cpu | InferenceDevice::Auto => "make setup",
+            };
+            let fix = format!("{fetch} fetches it; or set {} to a library of yours", library::VARIABLE);
             let found = found.join(" ");
             (Row::wrong(WHAT, found.strip_prefix("onnx runtime: ").unwrap_or(&found), fix), None)
         }

@@ -185,7 +185,9 @@ mod tests {
         let schemas = Schemas::released();
         let live = |format| Feed::live(LiveParams { broken: 0.05, ..LiveParams::new(1, 50.0, 0) }, Some(2000), format);
         let bank = |format| Feed::bank(small(), format);
-        for (json, avro) in [(bank(Format::Json), bank(Format::Avro)), (live(Format::Json), live(Format::Avro))] {
+        for (json, avro, is_dirty) in
+            [(bank(Format::Json), bank(Format::Avro), false), (live(Format::Json), live(Format::Avro), true)]
+        {
             let mut unreadable = 0;
             for ((next, json), (other, avro)) in all(json).into_iter().zip(all(avro)) {
                 assert_eq!(next, other);
@@ -206,6 +208,7 @@ mod tests {
                 }
             }
             assert!(unreadable < 100);
+            assert_eq!(unreadable > 0, is_dirty, "the bank is clean and the live one is not");
         }
     }
 

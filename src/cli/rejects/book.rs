@@ -100,8 +100,8 @@ impl Marks {
 pub(super) const MARK_FROM: &str = "dce-resent-from";
 pub(super) const MARK_TO: &str = "dce-resent-to";
 
-/// Shows every rejected record of the choice, and gives the marks that there are. A mark comes after its record, so all
-/// that count for the records of a period are read with it.
+/// Shows every rejected record of the choice, and gives all marks that there are: one that was sent before the period may
+/// have come back within it, so the topic is read from its beginning, and the period counts for records alone.
 pub(super) fn read(
     desk: &Desk<'_>,
     choice: &Choice,
@@ -109,7 +109,7 @@ pub(super) fn read(
     mut each: impl FnMut(Reject) -> anyhow::Result<()>,
 ) -> anyhow::Result<Marks> {
     let topic = &desk.config.topics.rejected;
-    let extents = tail::extents(desk.config, &desk.client, topic, period.since_ms)?;
+    let extents = tail::extents(desk.config, &desk.client, topic, None)?;
     let mut marks = Marks::default();
     follow::scan(&desk.client, &desk.config.app.id, topic, &extents, |message| {
         if message.header(c"dce-resent-to").is_some() {

@@ -18,6 +18,7 @@ use crate::kafka::resend::{Outgoing, Resender};
 use crate::pipeline::decode;
 use crate::pipeline::source::Record;
 use crate::registry::Resolver;
+use crate::stop::Stop;
 use crate::types::Position;
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -46,14 +47,12 @@ pub(super) fn run(send: &Send, desk: &Desk<'_>, frame: &Frame) -> anyhow::Result
     let facts = admin
         .topic(target, WAIT)?
         .with_context(|| format!("topic {target} does not exist on {}: dce topics create", desk.client.bootstrap))?;
-    let plan = Plan::make(send, desk, target, &facts)?;
+    // Before the marks are read: an earlier sender that is at it can make no more of them then, so that none is missed.
+    let resender = if send.yes { Some(resender(desk, &facts)?) } else { None };
+    let plan = Plan::make(send, desk, target, &facts, &stop)?;
     let mut out = frame.output.lock();
-    if !send.yes {
-        plan.say(&mut out, frame.json, "would_send", desk)?;
-        return Ok(());
-    }
-    let sent = if plan.chosen.is_empty() { Ok(()) } else { plan.send(desk, &stop) };
-    match sent {
+    let Some(mut resender) = resender else { return plan.say(&mut out, frame.json, "would_send", desk) };
+    match plan.send(&mut resender, desk, &stop) {
         Ok(()) => plan.say(&mut out, frame.json, "sent", desk),
         Err((count, error)) => {
             let all = plan.chosen.len();
@@ -62,6 +61,52 @@ pub(super) fn run(send: &Send, desk: &Desk<'_>, frame: &Frame) -> anyhow::Result
             )))
         }
     }
+}
+
+/// For the largest record that the target takes: larger ones are left out of the plan.
+fn resender(desk: &Desk<'_>, facts: &TopicFacts) -> anyhow::Result<Resender> {
+    let largest = size_max(facts).unwrap_or(BYTES_MAX).min(BYTES_MAX);
+    Ok(Resender::new(&desk.client, &format!("{}-resend", desk.config.app.id), largest, WAIT)?)
+}
+
+/// Bytes that the target takes as one record.
+fn size_max(facts: &TopicFacts) -> Option<usize> {
+    facts.number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok())
+}
+
+/// How much of the choice is held in memory, which has a limit.
+#[derive(Debug)]
+struct Held {
+    records_left: usize,
+    bytes_left: usize,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { records_left: RECORDS_MAX, bytes_left: BYTES_MAX }
+    }
+
+    fn record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> anyhow::Result<()> {
+        self.records_left = self.records_left.checked_sub(1).ok_or_else(Self::too_much)?;
+        self.bytes(key, value)
+    }
+
+    fn bytes(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> anyhow::Result<()> {
+        let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or_else(Self::too_much)?;
+        Ok(())
+    }
+
+    fn too_much() -> anyhow::Error {
+        anyhow::anyhow!(
+            "more than {RECORDS_MAX} records or {BYTES_MAX} bytes are chosen, those counted that were left out for their size \
+             and are fetched: choose fewer by --since, --until, --customer or -n"
+        )
+    }
+}
+
+fn unless_stopped(stop: &Stop) -> anyhow::Result<()> {
+    if stop.is_stopped() { Err(anyhow::anyhow!("stopped; nothing was sent")) } else { Ok(()) }
 }
 
 /// A record that is to be sent.
@@ -89,26 +134,21 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn make(send: &Send, desk: &Desk<'_>, target: &'a str, facts: &TopicFacts) -> anyhow::Result<Self> {
-        let mut rejects = Vec::new();
-        let mut bytes = 0;
+    fn make(send: &Send, desk: &Desk<'_>, target: &'a str, facts: &TopicFacts, stop: &Stop) -> anyhow::Result<Self> {
+        let (mut rejects, mut held) = (Vec::new(), Held::new());
         let marks = book::read(desk, &send.choice, desk.period(&send.choice)?, |reject| {
-            bytes += reject.kept.value.as_ref().map_or(0, Vec::len);
+            unless_stopped(stop)?;
+            held.record(reject.kept.key.as_deref(), reject.kept.value.as_deref())?;
             rejects.push(reject);
-            if rejects.len() > RECORDS_MAX || bytes > BYTES_MAX {
-                anyhow::bail!(
-                    "more than {RECORDS_MAX} records or {BYTES_MAX} bytes are chosen: choose fewer by --since, --until or \
-                     --customer"
-                );
-            }
             Ok(())
         })?;
         rejects.sort_by_key(|reject| (reject.kept.timestamp_ms, reject.kept.partition, reject.kept.offset));
         let mut plan = Self { target, chosen: Vec::new(), left_out: BTreeMap::new() };
         let originals = Originals { desk, lookup: Lookup::new(&desk.client, &desk.config.app.id)? };
         let resolver = Resolver::new(desk.config.registry.as_ref())?;
-        let mut judge = Judge { resolver, desk, is_input: send.to.is_none() };
+        let mut judge = Judge { resolver, desk, is_input: send.to.is_none(), stop };
         for reject in rejects {
+            unless_stopped(stop)?;
             if send.count.is_some_and(|count| plan.chosen.len() >= count as usize) {
                 plan.leave(MORE, reject);
                 continue;
@@ -116,6 +156,9 @@ impl<'a> Plan<'a> {
             match choose(send, desk, target, facts, &marks, &originals, &reject)? {
                 Err(why) => plan.leave(why, reject),
                 Ok((origin, key, value)) => {
+                    if reject.left_out() {
+                        held.bytes(key.as_deref(), value.as_deref())?;
+                    }
                     let refusal = judge.refusal(&origin, key.as_deref(), value.as_deref());
                     plan.chosen.push(Chosen { reject, origin, key, value, refusal });
                 }
@@ -131,10 +174,7 @@ impl<'a> Plan<'a> {
     }
 
     /// On an error, how many were sent before.
-    fn send(&self, desk: &Desk<'_>, stop: &crate::stop::Stop) -> Result<(), (usize, anyhow::Error)> {
-        let largest = self.chosen.iter().map(Chosen::bytes).max().unwrap_or(0);
-        let id = format!("{}-resend", desk.config.app.id);
-        let mut resender = Resender::new(&desk.client, &id, largest, WAIT).map_err(|error| (0, error.into()))?;
+    fn send(&self, resender: &mut Resender, desk: &Desk<'_>, stop: &Stop) -> Result<(), (usize, anyhow::Error)> {
         let mut done = 0;
         while done < self.chosen.len() {
             if stop.is_stopped() {
@@ -265,8 +305,7 @@ fn choose(
         (reject.kept.key.clone(), reject.kept.value.clone())
     };
     let bytes = key.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len) + OVERHEAD_BYTES;
-    let taken = facts.number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok());
-    if taken.is_some_and(|taken| bytes > taken) {
+    if size_max(facts).is_some_and(|taken| bytes > taken) {
         return Ok(Err("it is larger than the target's max.message.bytes"));
     }
     Ok(Ok((origin, key, value)))
@@ -304,6 +343,7 @@ struct Judge<'a> {
     desk: &'a Desk<'a>,
     /// The target is the input.
     is_input: bool,
+    stop: &'a Stop,
 }
 
 impl Judge<'_> {
@@ -313,9 +353,12 @@ impl Judge<'_> {
         }
         let position = Position { partition: origin.partition, offset: origin.offset };
         let record = Record { position, timestamp_ms: Some(self.desk.now_ms), key, value, traceparent: None };
-        let refusal =
-            decode::decode(&record, self.resolver.glance(value.unwrap_or_default()), &self.desk.config.session)
-                .err()?;
+        let refusal = decode::decode(
+            &record,
+            self.resolver.glance(value.unwrap_or_default(), self.stop),
+            &self.desk.config.session,
+        )
+        .err()?;
         Some(format!("{}: {}", refusal.reason.as_str(), refusal.detail))
     }
 }
@@ -346,4 +389,25 @@ fn mark(chosen: &Chosen, target: &str, offset: i64) -> Outgoing {
     let to = Place { topic: target.to_owned(), partition: chosen.origin.partition, offset };
     let headers = vec![(MARK_FROM, chosen.origin.to_string().into_bytes()), (MARK_TO, to.to_string().into_bytes())];
     Outgoing { partition: chosen.reject.kept.partition, key: None, value: None, headers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_has_a_limit_with_what_was_fetched() {
+        let (mut held, value) = (Held::new(), vec![0; BYTES_MAX / 4]);
+        held.record(Some(b"k"), Some(&value)).unwrap();
+        held.record(None, None).unwrap();
+        held.bytes(Some(b"k"), Some(&value)).unwrap();
+        held.bytes(None, Some(&value)).unwrap();
+        let error = held.bytes(None, Some(&value)).unwrap_err().to_string();
+        assert!(error.contains("268435456 bytes") && error.contains("choose fewer by --since"), "{error}");
+        let mut held = Held::new();
+        for _ in 0..RECORDS_MAX {
+            held.record(None, None).unwrap();
+        }
+        assert!(held.record(None, None).is_err());
+    }
 }

@@ -4,10 +4,11 @@
 use serde_json::{Value, json};
 
 use super::rows;
-use crate::cli::moments;
 use crate::cli::paint::{self, Colour, paint};
+use crate::cli::{Frame, moments};
 use crate::kafka::follow::Kept;
 use crate::registry::Resolver;
+use crate::stop::Stop;
 use crate::wire;
 use crate::wire::click::Input;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
@@ -37,6 +38,7 @@ pub(super) struct Lines<'a> {
     json: bool,
     colours: bool,
     resolver: Resolver,
+    stop: Stop,
 }
 
 /// What a record's value says.
@@ -52,8 +54,9 @@ enum Decoded<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(what: What, topic: &'a str, raw: bool, json: bool, colours: bool, resolver: Resolver) -> Self {
-        Self { what, topic, raw, json, colours, resolver }
+    /// `stop`: until then a registry is asked.
+    pub(super) fn new(what: What, topic: &'a str, frame: &Frame, raw: bool, resolver: Resolver, stop: Stop) -> Self {
+        Self { what, topic, raw, json: frame.json, colours: paint::colours(frame), resolver, stop }
     }
 
     /// The columns' names, where there are columns.
@@ -108,7 +111,7 @@ impl<'a> Lines<'a> {
             return Decoded::Rejected;
         }
         let Some(value) = kept.value.as_deref() else { return Decoded::Erased };
-        let schemas = self.resolver.glance(value);
+        let schemas = self.resolver.glance(value, &self.stop);
         let decoded = match self.what {
             What::Embeddings | What::Live => {
                 CustomerEmbedding::decode(value, schemas).map(|record| Decoded::Embedding(Box::new(record)))

@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::paint;
 use super::{Frame, WrongUse, moments, stop_on_signals};
 use crate::config::{Config, Topics};
 use crate::generate::partition_of;
@@ -88,7 +87,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         since_ms,
         until_ms,
         left: arguments.count,
-        lines: Lines::new(arguments.what, topic, arguments.raw, frame.json, paint::colours(frame), resolver),
+        lines: Lines::new(arguments.what, topic, frame, arguments.raw, resolver, stop.clone()),
         out: frame.output.lock(),
     };
     let lookup = Lookup::new(&tail.client, tail.group)?;
@@ -104,7 +103,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         let wanted = |message: crate::kafka::raw::Message<'_>| printer.wants(message.key(), message.timestamp_ms());
         let last = follow::last(&tail.client, tail.group, topic, &extents, count, wanted)?;
         for kept in &last {
-            if printer.show(kept)? == Visit::Enough {
+            if stop.is_stopped() || printer.show(kept)? == Visit::Enough {
                 return printer.finish();
             }
         }
@@ -132,7 +131,10 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     drop(lookup);
     let mut follower = Follower::start(&tail.client, tail.group, topic, &follow_from)?;
     while !stop.is_stopped() {
-        if follower.next(LOOK, |message| printer.visit(message))? == Visit::Enough {
+        let visit = |message: crate::kafka::raw::Message<'_>| {
+            if stop.is_stopped() { Ok(Visit::Enough) } else { printer.visit(message) }
+        };
+        if follower.next(LOOK, visit)? == Visit::Enough {
             break;
         }
         printer.out.flush()?;

@@ -3,8 +3,9 @@
 
 use crate::wire::error::DecodeError;
 
-/// How many items of no bytes at all (nulls, records without fields) one record may hold in arrays and maps; other
-/// items are as many as the record has bytes.
+/// How many values of no bytes at all (nulls, records of nothing else) one record may hold in arrays and in the records
+/// that are passed over; others are as many as the record has bytes. Without a limit a few lines of schema make a record
+/// of no bytes that takes years: R0 of two R1, R1 of two R2, and so on.
 pub(super) const EMPTY_ITEMS_MAX: usize = 65_536;
 
 /// What is wrong, before it is known in which field.
@@ -27,13 +28,14 @@ impl Fault {
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     items_left: usize,
+    empty_left: usize,
     /// Strings that are passed over need not be UTF-8.
     is_lenient: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, items_left: bytes.len() + EMPTY_ITEMS_MAX, is_lenient: false }
+        Self { rest: bytes, items_left: bytes.len() + EMPTY_ITEMS_MAX, empty_left: EMPTY_ITEMS_MAX, is_lenient: false }
     }
 
     /// To find where a record ends, whatever its strings hold.
@@ -49,6 +51,15 @@ impl<'a> Cursor<'a> {
     /// How many bytes are not read yet.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
+    }
+
+    /// Counts a value that took none of the bytes; `left_before` is what was left in front of it.
+    #[inline]
+    pub(super) fn count_if_empty(&mut self, left_before: usize) -> Result<(), Fault> {
+        if self.rest.len() == left_before {
+            self.empty_left = self.empty_left.checked_sub(1).ok_or(Fault::Invalid("too many values of no bytes"))?;
+        }
+        Ok(())
     }
 
     #[inline]

@@ -150,7 +150,9 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, 'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DecodeError> {
-        let value = self.value;
-        seed.deserialize(self.reader.child(value))
+        let (value, left) = (self.value, self.reader.cursor.left());
+        let read = seed.deserialize(self.reader.child(value))?;
+        self.reader.cursor.count_if_empty(left)?;
+        Ok(read)
     }
 }

@@ -161,7 +161,7 @@ impl Tree {
             Node::Array(item) => {
                 while let count @ 1.. = cursor.block()? {
                     for _ in 0..count {
-                        self.skip(*item, cursor, depth + 1)?;
+                        self.skip_counted(*item, cursor, depth + 1)?;
                     }
                 }
                 Ok(())
@@ -179,8 +179,15 @@ impl Tree {
                 let branch = cursor.index(branches.len())?;
                 self.skip(branches[branch], cursor, depth + 1)
             }
-            Node::Record(fields) => fields.iter().try_for_each(|field| self.skip(field.id, cursor, depth + 1)),
+            Node::Record(fields) => fields.iter().try_for_each(|field| self.skip_counted(field.id, cursor, depth + 1)),
         }
+    }
+
+    /// What a schema can multiply without a byte of the record: items and fields.
+    fn skip_counted(&self, id: NodeId, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Fault> {
+        let left = cursor.left();
+        self.skip(id, cursor, depth)?;
+        cursor.count_if_empty(left)
     }
 
     /// The type that a value has: of a union, the branch that the bytes name.
@@ -208,5 +215,83 @@ impl Tree {
             Node::Union(branches) => branches.iter().any(|branch| fits(self.node(*branch))),
             node => fits(node),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use serde::Deserialize;
+    use serde::de::IgnoredAny;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::wire::avro::cursor::EMPTY_ITEMS_MAX;
+    use crate::wire::avro::record::ValueReader;
+
+    fn tree(schema: &Value) -> Tree {
+        Tree::of(&Schema::parse_str(&schema.to_string()).unwrap()).unwrap()
+    }
+
+    /// R0 of two R1, R1 of two R2 …: each name is defined where it first stands.
+    fn doubling(level: usize, levels: usize) -> Value {
+        let inner = if level == levels { json!("null") } else { doubling(level + 1, levels) };
+        let again = if level == levels { json!("null") } else { json!(format!("R{}", level + 1)) };
+        json!({"type": "record", "name": format!("R{level}"), "fields": [
+            {"name": "a", "type": inner}, {"name": "b", "type": again},
+        ]})
+    }
+
+    /// What a reading says, which must not take long.
+    fn soon(read: impl FnOnce() -> Result<(), Fault> + Send + 'static) -> Result<(), Fault> {
+        let (said, says) = mpsc::sync_channel(1);
+        std::thread::spawn(move || said.send(read()));
+        says.recv_timeout(Duration::from_secs(20)).expect("a few steps, not 2^35")
+    }
+
+    #[test]
+    fn a_schema_that_doubles_costs_a_record_of_no_bytes_its_place_and_no_time() {
+        let empty = Err(Fault::Invalid("too many values of no bytes"));
+        let small = tree(&doubling(0, 10));
+        assert_eq!(small.skip(Tree::ROOT, &mut Cursor::new(&[]), 0), Ok(()), "within the limit");
+        let large = tree(&doubling(0, 35));
+        assert_eq!(soon(move || large.skip(Tree::ROOT, &mut Cursor::new(&[]), 0)), empty);
+        let large = tree(&doubling(0, 35));
+        let typed = soon(move || {
+            let reader = ValueReader { tree: &large, id: Tree::ROOT, cursor: &mut Cursor::new(&[]), depth: 0 };
+            let read = HashMap::<String, IgnoredAny>::deserialize(reader);
+            assert!(read.unwrap_err().to_string().contains("too many values of no bytes"));
+            Ok(())
+        });
+        assert_eq!(typed, Ok(()));
+        // However large the block of a file is that it is cut from.
+        let large = tree(&doubling(0, 35));
+        assert_eq!(soon(move || large.skip(Tree::ROOT, &mut Cursor::to_cut(&vec![0; 16 << 20]), 0)), empty);
+    }
+
+    #[test]
+    fn items_of_many_fields_of_no_bytes_are_counted_by_their_fields() {
+        let fields: Vec<Value> =
+            (0..50_000).map(|number| json!({"name": format!("f{number}"), "type": "null"})).collect();
+        let wide = tree(&json!({"type": "array", "items": {"type": "record", "name": "Wide", "fields": fields}}));
+        let empty = Fault::Invalid("too many values of no bytes");
+        assert_eq!(wide.skip(Tree::ROOT, &mut Cursor::new(&[2, 0]), 0), Ok(()), "one");
+        // A block of 8192 items.
+        assert_eq!(wide.skip(Tree::ROOT, &mut Cursor::new(&[0x80, 0x80, 1, 0]), 0), Err(empty));
+    }
+
+    #[test]
+    fn values_with_bytes_are_as_many_as_there_are_bytes() {
+        let item = json!({"type": "record", "name": "Outer", "fields": [{"name": "inner", "type":
+            {"type": "record", "name": "Inner", "fields": [{"name": "number", "type": "int"}]}}]});
+        let tree = tree(&json!({"type": "array", "items": item}));
+        let count = 4 * EMPTY_ITEMS_MAX;
+        let mut bytes = vec![0x80, 0x80, 0x20];
+        bytes.resize(3 + count + 1, 0);
+        let mut cursor = Cursor::new(&bytes);
+        assert_eq!(tree.skip(Tree::ROOT, &mut cursor, 0), Ok(()));
+        assert_eq!(cursor.finished(), Ok(()));
     }
 }
