@@ -146,9 +146,12 @@ fn a_replay_gives_the_live_topic_again_byte_for_byte() {
     summary(&bed, &[&into as &[&str], &["--append"]].concat());
     assert_eq!(bed.read_all(&copy).len(), 2 * want.len());
 
-    // Where the partitions differ, by the key, as Java's producers do.
+    // Partition numbers are kept, so there must be as many; a file's records go by their keys, as Java's producers do.
     let wide = bed.topic("wide", 5);
-    summary(&bed, &[&["--from", &from, "--to", &format!("kafka:{wide}")], &set as &[&str]].concat());
+    let into_wide = ["--to", &format!("kafka:{wide}")];
+    let counts = [format!("topic {input} has 2 partitions"), format!("{wide} has 5")];
+    refused(&bed, &[&["--from", &from], &into_wide as &[&str], &set].concat(), &[&counts[0], &counts[1]]);
+    summary(&bed, &[&["--from", lines.text()], &into_wide as &[&str], &set].concat());
     let placed = bed.read_all(&wide);
     assert_eq!(placed.len(), want.len());
     for got in placed {

@@ -2,7 +2,7 @@
 //! how to backfill with it.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -121,6 +121,30 @@ enum End {
     Nowhere,
 }
 
+impl End {
+    /// Whether writing to `other` would replace this one, however the two are spelled.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nowhere, _) => false,
+            (Self::File(Place::File { path, .. }), Self::File(Place::File { path: other, .. })) => {
+                let entry = entry_of(other);
+                // Of a link both its own name and what it points to.
+                entry == entry_of(path) || path.canonicalize().is_ok_and(|target| target == entry)
+            }
+            (Self::File(_) | Self::Topic(_), _) => self == other,
+        }
+    }
+}
+
+/// A name in its folder, links on the way there followed.
+fn entry_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
 #[derive(Debug)]
 struct Places {
     from: End,
@@ -184,8 +208,8 @@ impl Places {
         let all = [&self.from, &self.to, &self.sessions, &self.rejected];
         for (at, one) in all.iter().enumerate() {
             // From the standard input to the standard output is two streams.
-            let others = all[at + 1..].iter().filter(|_| at > 0 || **one != End::File(Place::Standard));
-            if **one != End::Nowhere && others.clone().any(|other| other == one) {
+            let mut others = all[at + 1..].iter().filter(|_| at > 0 || **one != End::File(Place::Standard));
+            if others.any(|other| one.is_same(other)) {
                 let name = match one {
                     End::File(place) => place.to_string(),
                     End::Topic(topic) => format!("kafka:{topic}"),
@@ -249,14 +273,12 @@ fn open_outputs(
                 })))
             }
             End::Topic(topic) => {
-                let mut inputs = vec![config.topics.clickstream.as_str()];
-                if let End::Topic(from) = &places.from {
-                    inputs.push(from);
-                }
+                let from = if let End::Topic(from) = &places.from { Some(from.as_str()) } else { None };
+                let inputs: Vec<&str> = from.into_iter().chain([config.topics.clickstream.as_str()]).collect();
                 let wanted = Wanted {
                     topic,
                     encoding: config.encoding,
-                    input_partitions,
+                    input: from.zip(input_partitions),
                     appends: arguments.append,
                     inputs: &inputs,
                     live: &pipeline.written(),

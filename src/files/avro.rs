@@ -139,7 +139,7 @@ impl Blocks {
             }
             Err(why) => {
                 let position = self.numbering.place_broken();
-                chunk.push(&Record::broken(position, &self.value, &why.to_string()));
+                chunk.push(&Record::broken(position, &self.value, &format!("record {}: {why}", self.records)));
             }
         }
         if self.left == 0 && self.cut < self.block.len() {

@@ -98,7 +98,18 @@ pub fn spans(client: &ClientSettings, topic: &str, range: &Range) -> Result<(usi
         let oldest_ms = if low > 0 && low < high { oldest_ms(client, topic, partition, low, high)? } else { None };
         found.push(Found { partition, low, high, since, until, oldest_ms });
     }
-    Ok((partitions, range.spans(topic, &found)?))
+    let spans = range.spans(topic, &found)?;
+    if matches!(range, Range::Times { since: None, .. }) {
+        for Found { partition, low, .. } in found.iter().filter(|found| found.low > 0) {
+            tracing::warn!(
+                topic,
+                partition,
+                oldest = low,
+                "records before the oldest were deleted: the replay begins without their history"
+            );
+        }
+    }
+    Ok((partitions, spans))
 }
 
 /// The timestamp of a partition's oldest record.

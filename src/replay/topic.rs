@@ -1,5 +1,6 @@
-//! Results into a topic: every record in order, by an idempotent producer outside of transactions. A record goes to its
-//! input's partition number where both topics have as many, else to that of its key, as Java's producers choose it.
+//! Results into a topic: every record in order, by an idempotent producer outside of transactions. A record of a
+//! topic goes to its input's partition number, of which both topics have as many; one of a file to that of its key, as
+//! Java's producers choose it.
 
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ pub struct TopicOutput {
 pub struct Wanted<'a> {
     pub topic: &'a str,
     pub encoding: Encoding,
-    /// Partitions of the topic that is replayed; `None` for a file.
-    pub input_partitions: Option<usize>,
+    /// The topic that is replayed and its number of partitions; `None` for a file.
+    pub input: Option<(&'a str, usize)>,
     /// May hold records already.
     pub appends: bool,
     /// Topics that are never written: clickstream and input.
@@ -80,8 +81,14 @@ pub fn open(client: &ClientSettings, wanted: &Wanted<'_>) -> Result<TopicOutput,
     let partitions = inspector.describe(&topic, WAIT)?.ok_or_else(|| TopicError::Missing {
         bootstrap: client.bootstrap.clone(),
         topics: vec![topic.clone()],
-        partitions: wanted.input_partitions,
+        partitions: wanted.input.map(|(_, partitions)| partitions),
     })?;
+    if let Some((input, input_partitions)) = wanted.input
+        && input_partitions != partitions
+    {
+        let (input, others) = (input.to_owned(), vec![(topic, partitions)]);
+        return Err(TopicError::PartitionCounts { input, partitions: input_partitions, others }.into());
+    }
     let mut records = 0;
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         let (low, high) = inspector.watermarks(&topic, partition, WAIT)?;
@@ -96,7 +103,7 @@ pub fn open(client: &ClientSettings, wanted: &Wanted<'_>) -> Result<TopicOutput,
     let config = client.plain_producer();
     let producer =
         Producer::from_config_and_context(&config, ProducerEvents::default()).map_err(TopicWriteError::Client)?;
-    let keeps_partitions = wanted.input_partitions == Some(partitions);
+    let keeps_partitions = wanted.input.is_some();
     if !keeps_partitions {
         tracing::info!(topic, partitions, "records go to the partition of their key (murmur2)");
     }

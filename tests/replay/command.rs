@@ -35,6 +35,13 @@ fn wrong_use_is_refused_with_the_way_out() {
     check_refused(&["--from", clicks, "--to", "-", "--sessions", "-"], 2, "- is named twice");
     check_refused(&["--from", clicks, "--to", clicks], 2, "is named twice");
     check_refused(&["--from", clicks, "--to", clicks, "--force"], 2, "is named twice");
+    // However it is spelled.
+    let again = folder.path(".").join("c.ndjson");
+    check_refused(&["--from", clicks, "--to", again.to_str().unwrap(), "--force"], 2, "is named twice");
+    let link = folder.path("link.ndjson");
+    std::os::unix::fs::symlink(clicks, &link).unwrap();
+    check_refused(&["--from", link.to_str().unwrap(), "--to", clicks, "--force"], 2, "is named twice");
+    std::fs::remove_file(&link).unwrap();
     check_refused(&["--from", "gone.ndjson", "--to", "none"], 1, "gone.ndjson: cannot be read");
     let taken = folder.write("e.parquet", "mine");
     check_refused(
