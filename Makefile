@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint clean cargo packages packages-test
+.PHONY: help setup demo test bench gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -16,11 +16,13 @@ ARGS ?=
 ORT = ORT_DYLIB_PATH="$$(deploy/setup/onnxruntime.sh | tail -n 1)"; export ORT_DYLIB_PATH
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1#\2/p' $(MAKEFILE_LIST) | while IFS='#' read -r target text; do printf '%-15s %s\n' "$$target" "$$text"; done
 
 setup: packages-test ## fetch all that building, the demo and the tests need
 	@$(ORT)
 	@[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	@deploy/setup/python-clients.sh >/dev/null
+	@deploy/setup/apicurio.sh >/dev/null
 	@deploy/setup/lint-tools.sh >/dev/null
 
 demo: cargo packages ## the whole pipeline in the terminal, with a broker inside: no Kafka needed
@@ -33,17 +35,26 @@ demo: cargo packages ## the whole pipeline in the terminal, with a broker inside
 test: cargo packages-test ## fast tests, documentation's tests, then the tests on a real Kafka
 	@$(ORT)
 	[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
+	DCE_TEST_PYTHON="$$(deploy/setup/python-clients.sh | tail -n 1)"; export DCE_TEST_PYTHON
+	deploy/setup/apicurio.sh >/dev/null
 	echo "== the fast tests"
 	$(CARGO) test --lib --bins --tests
 	echo "== the documentation's tests"
 	$(CARGO) test --doc
 	echo "== on a real Kafka"
+	$(CARGO) build --examples
 	$(CARGO) test --no-run --test integration
 	integration/kafka.sh run -- $(CARGO) test --test integration
 
-bench: cargo packages ## the benchmarks in benches/
+bench: cargo packages-test ## each stage and the whole beside its limit, on a Kafka that it starts (5 minutes)
 	@$(ORT)
-	$(CARGO) bench --benches $(ARGS)
+	echo "building dce (release)"
+	$(CARGO) build --release
+	if [[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]]; then run=(env); else run=(integration/kafka.sh run --); fi
+	"$${run[@]}" bash -c '"$(BUILT)/release/dce" bench --set "kafka.bootstrap=$$DCE_TEST_BOOTSTRAP" --set log.level=warn $(ARGS)'
+
+gpu-check: ## on a machine with an NVIDIA GPU: the GPU beside the CPU, agreement and speed (docs/gpu.md)
+	@CARGO="$(CARGO)" deploy/gpu-check.sh $(ARGS)
 
 lint: cargo packages ## formatting, clippy, the documentation's links, shell scripts, Python
 	@for component in fmt clippy; do
@@ -65,6 +76,7 @@ lint: cargo packages ## formatting, clippy, the documentation's links, shell scr
 
 clean: ## remove what was built and a test broker left in target/; what was fetched stays in the cache
 	@integration/kafka.sh stop
+	@integration/registry.sh stop
 	rm -rf target
 
 cargo:

@@ -15,6 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use dce::model::device::Device;
 use dce::model::onnx::{OnnxModel, Runtime};
 use dce::model::{Model, library};
 use dce::pipeline::encode::{OpenInput, Packing, SessionInput, encode, encode_open, encode_packed};
@@ -34,7 +35,7 @@ fn main() {
     let bundle = named.or_else(|| shipped.into_iter().find(|folder| folder.is_dir())).unwrap();
     let runtime = Runtime::load(&library::places(|name| std::env::var(name).ok())).unwrap();
     let start = Instant::now();
-    let mut model = OnnxModel::load(&runtime, &bundle, 1).unwrap();
+    let mut model = OnnxModel::load(&runtime, &bundle, 1, Device::Cpu).unwrap();
     println!("{}: loaded and checked in {:.0} ms", bundle.display(), start.elapsed().as_secs_f64() * 1e3);
     let sessions = sessions(&model, SESSIONS);
     if arguments.iter().any(|argument| argument == "--explore") {

@@ -44,6 +44,7 @@ impl Copier {
 
     pub(crate) fn sink_settings(client: &ClientSettings, id: &str, from: &str, to: &str) -> SinkSettings {
         SinkSettings {
+            delivery: dce::config::Delivery::ExactlyOnce,
             client: client.clone(),
             transactional_id: id.to_owned(),
             transaction_timeout: TRANSACTION_TIMEOUT,

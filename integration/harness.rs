@@ -132,14 +132,28 @@ impl Bed {
 
     /// Values that are no text, in order.
     pub(crate) fn produce_bytes(&self, topic: &str, partition: i32, key: &str, values: &[Vec<u8>]) {
+        self.produce_values(topic, values.iter().map(|value| (partition, key.to_owned(), value.clone())));
+    }
+
+    /// The same, each with its partition and key.
+    pub(crate) fn produce_values(&self, topic: &str, values: impl IntoIterator<Item = (i32, String, Vec<u8>)>) {
         let context = DefaultProducerContext;
         let producer: ThreadedProducer<DefaultProducerContext> =
             ThreadedProducer::from_config_and_context(&self.settings.plain_producer(), context).expect("a producer");
-        for value in values {
-            let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+        for (partition, key, value) in values {
+            let record = BaseRecord::to(topic).partition(partition).key(&key).payload(&value);
             producer.send(record).map_err(|(error, _)| error).expect("room for a few records");
         }
         producer.flush(WAIT).expect("all records are stored");
+    }
+
+    /// How many members a consumer group has; `None` while it is not settled.
+    pub(crate) fn members(&self, group: &str) -> Option<usize> {
+        let config = self.settings.reader(&self.name("groups"), 1 << 10);
+        let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).expect("a consumer");
+        let list = consumer.fetch_group_list(Some(group), WAIT).expect("a broker");
+        let group = list.groups().first().filter(|group| group.state() == "Stable")?;
+        Some(group.members().len())
     }
 
     /// The values of all committed records, as they are.

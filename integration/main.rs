@@ -8,4 +8,8 @@ mod copier;
 mod source_and_sink;
 mod topics;
 mod pipeline;
+mod registry;
+mod generate;
+mod examples;
+mod tools;
 mod replay;

@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::harness::{Bed, Click, Dce};
 
-const PARTITIONS: usize = 2;
+pub(crate) const PARTITIONS: usize = 2;
 
 /// What a customer's rows are, in order.
-type Rows = BTreeMap<String, Vec<Value>>;
+pub(crate) type Rows = BTreeMap<String, Vec<Value>>;
 
 /// Output of the binary itself.
 pub(crate) fn dce_says(arguments: &[&str]) -> String {
@@ -39,7 +39,7 @@ pub(crate) fn dirty_clicks(seed: &str) -> String {
 
 /// The sessionizer's own rows for the lines: session rows by customer, and how many were rejected by reason.
 /// `open` counts rows of open sessions.
-fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
+pub(crate) fn expected(bed: &Bed, clicks: &str, flags: &[&str]) -> (Rows, BTreeMap<String, usize>) {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("clicks.ndjson"));
     std::fs::write(&path, clicks).expect("a temporary file");
     let path_text = path.to_str().expect("UTF-8");
@@ -210,6 +210,61 @@ fn a_killed_worker_changes_nothing() {
             assert_eq!(found[&partition], want, "partition {partition}: the same records in the same order, each once");
         }
     }
+}
+
+#[test]
+fn at_least_once_a_killed_worker_repeats_and_loses_nothing() {
+    let bed = Bed::new("repeats");
+    let input = bed.topic("clicks", PARTITIONS);
+    bed.produce_ndjson(&input, &dirty_clicks("3"));
+    let settings = ["provisional.every_events=3", "epoch.events_max=500"];
+    let calm = Outputs::new(&bed, &input, "calm");
+    let want = run_to_the_end(&bed, &calm, "calm", &settings);
+
+    let settings = [&settings[..], &["delivery=at_least_once"]].concat();
+    let killed = Outputs::new(&bed, &input, "killed");
+    let count: usize = want.values().map(Vec::len).sum();
+    let mut seen = bed.collector(&killed.live);
+    for part in 1..4 {
+        let mut dce = killed.run(&bed, "killed", &settings);
+        seen.until(count * part / 4);
+        dce.kill();
+    }
+    let found = run_to_the_end(&bed, &killed, "killed", &settings);
+    for (partition, want) in want {
+        let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+        let mut firsts = Vec::new();
+        for record in &found[&partition] {
+            let sequence = record["sequence"].as_u64().unwrap();
+            let newest = newest.entry(text(&record["customer_id"])).or_default();
+            if sequence > *newest {
+                *newest = sequence;
+                firsts.push(record.clone());
+            }
+        }
+        assert_eq!(
+            firsts, want,
+            "partition {partition}: who skips a sequence that is not new reads what is exactly once"
+        );
+        assert!(found[&partition].iter().all(|record| want.contains(record)), "what is repeated is the same");
+    }
+}
+
+/// Runs until nothing more is to be read, drains, and gives the live topic.
+fn run_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str]) -> BTreeMap<i32, Vec<Value>> {
+    let mut dce = outputs.run(bed, app, settings);
+    let marker = bed.name("end");
+    let end = |partition| Click { timestamp_ms: Some(0), ..Click::new(partition, &marker, "no click") };
+    let already = bed.read_all(&outputs.rejected).len();
+    bed.produce(&outputs.input, (0..2).map(end));
+    let mut rejected = bed.collector(&outputs.rejected);
+    let mut upto = already + 1;
+    while rejected.until(upto).iter().filter(|got| got.key.as_deref() == Some(&marker)).count() < 2 {
+        upto += 1;
+    }
+    dce.signal("TERM");
+    assert!(dce.wait().success(), "{}", dce.said());
+    records(bed, &outputs.live)
 }
 
 #[test]
@@ -397,7 +452,7 @@ fn avro_goes_in_and_comes_out_and_the_endpoints_say_so() {
     assert_eq!((session.cause, session.sequence), (embedding.cause, embedding.sequence));
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the endpoint listens");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: dce\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

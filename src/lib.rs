@@ -25,6 +25,7 @@
 //! - [`health`]: whether the worker moves, and whether it does its work yet
 //! - [`http`]: `/live`, `/ready`, `/metrics`
 //! - [`kafka`]: client settings, error classes, topics, and the one file with `unsafe`
+//! - [`registry`]: a schema registry's ids and schemas, asked for, waited for and kept
 //! - [`model`]: the bundle, its features, its graphs through ONNX Runtime, and the tests' fake
 //! - [`generate`]: the synthetic bank, by a seed
 //! - [`pipeline`]: the main job, one file a stage
@@ -40,6 +41,7 @@ pub mod telemetry;
 pub mod health;
 pub mod http;
 pub mod kafka;
+pub mod registry;
 pub mod model;
 pub mod generate;
 pub mod pipeline;

@@ -63,6 +63,14 @@ fn wrong_use_exits_with_2() {
 }
 
 #[test]
+fn completions_go_to_standard_output() {
+    let (code, stdout, stderr) = run(&["completions", "bash"], &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("complete -F _dce"), "{stdout}");
+    assert_eq!(run(&["completions", "tcsh"], &[]).0, 2);
+}
+
+#[test]
 fn bad_settings_are_refused_in_one_line_with_the_fix() {
     check_refused(
         &["config", "--set", "session.gp=20m"],
@@ -86,6 +94,14 @@ fn bad_settings_are_refused_in_one_line_with_the_fix() {
         2,
         expect![[r#"
         dce: session.gap = "20" (from environment DCE_SESSION__GAP): must be a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s"
+    "#]],
+    );
+    check_refused(
+        &["run", "--set", "inference.device=gpu"],
+        &[],
+        2,
+        expect![[r#"
+        dce: inference.device = "gpu" (from --set): must be "cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0"
     "#]],
     );
     check_refused(
@@ -174,6 +190,40 @@ fn a_full_disk_is_a_failure() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("dce: ") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
+fn check_goes_on_past_what_is_wrong() {
+    let library = [("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")];
+    let (code, stdout, stderr) = run(&["check", "--offline", "--set", "session.gp=20m"], &library);
+    assert_eq!((code, stderr.as_str()), (1, ""));
+    let verdicts: Vec<&str> = stdout.lines().filter(|line| !line.contains('→')).collect();
+    assert!(verdicts[0].starts_with("✘ settings ") && verdicts[0].ends_with("did you mean session.gap?"), "{stdout}");
+    assert!(verdicts[2].starts_with("✘ onnx runtime ") && verdicts[2].contains("/nowhere/"), "{stdout}");
+    assert!(verdicts[3].starts_with("– model ") && verdicts[3].ends_with("the settings are refused"), "{stdout}");
+    assert_eq!(verdicts.last(), Some(&"1 right, 0 to look at, 2 wrong, 3 not checked"));
+
+    let (code, stdout, _) = run(&["check", "--offline", "--json"], &library);
+    assert_eq!(code, 1);
+    let rows: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, rows) = rows.split_last().unwrap();
+    let wrong = rows.iter().filter(|row| row["verdict"] == "wrong" && row["fix"].is_string()).count();
+    assert_eq!(summary["summary"]["wrong"], wrong);
+    assert!(rows.iter().all(|row| row["what"].is_string() && row["found"].is_string()), "{stdout}");
+}
+
+#[test]
+fn a_broker_that_is_away_is_said_in_one_line() {
+    let away = ["--set", "kafka.bootstrap=127.0.0.1:1"];
+    let (code, stdout, _) = run(&[&["check", "--wait", "200ms", "--json"], &away as &[&str]].concat(), &[]);
+    assert_eq!(code, 1);
+    assert_eq!(stdout.matches("not checked: broker away").count(), 11, "{stdout}");
+    let (code, _, stderr) = run(&["check", "--wait", "soon"], &[]);
+    assert_eq!(code, 2, "{stderr}");
+    for wrong in [&["tail", "--since", "yesterday"] as &[&str], &["tail", "live"], &["rejects", "send", "--yes"]] {
+        let (code, stdout, stderr) = run(&[wrong, &away as &[&str]].concat(), &[]);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (2, "", 1), "{wrong:?}: {stderr}");
+    }
 }
 
 const CHILD: &str = "DCE_TEST_SIGNALS_CHILD";

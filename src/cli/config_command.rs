@@ -5,7 +5,13 @@ use std::io::Write;
 use super::Frame;
 use crate::config::Settings;
 
+const EXAMPLES: &str = "Examples:
+  dce config                                       all settings, as a configuration file
+  dce config --config bank.toml | grep -v 'the defaults'
+  dce config --set session.gap=20m --json          each with its origin, for programs";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {}
 
 pub(super) fn run(_arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {

@@ -42,8 +42,15 @@ const SHOWN: usize = 8;
 /// Latencies kept for the percentiles.
 const LATENCIES_MAX: usize = 5_000_000;
 
-/// Show the pipeline at work: a broker inside, a generated bank, a live view. Needs no Kafka.
+const EXAMPLES: &str = "Examples:
+  dce demo                                         half a minute at 1,000 clicks a second
+  dce demo --rate 20000 --seconds 60               as fast as this machine may go
+  dce demo --events 2000 --json                    for programs: one object a line
+  dce demo --set session.gap=2m --seed 7           other rules, another bank";
+
+/// Show the pipeline at work: a broker inside, a generated bank, a live view.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// End after so many clicks.
     #[arg(long, value_name = "N")]
@@ -51,11 +58,11 @@ pub(super) struct Arguments {
     /// End after so many seconds [default: 30, or as --events needs].
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
-    /// Clicks a second.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    /// Clicks a second, 1 to 50000.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     rate: u32,
     /// The same seed gives the same bank.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }
 
@@ -143,6 +150,8 @@ fn demo_config(frame: &Frame, bootstrap: &str) -> anyhow::Result<Config> {
         set("session.allowed_lateness", "5s"),
         set("provisional.every_events", "5"),
         set("http.listen", "off"),
+        set("encoding", "json"),
+        set("registry.url", ""),
         set("log.level", "warn,rdkafka=error"),
     ])?)
 }

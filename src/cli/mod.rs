@@ -7,19 +7,28 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError, ConfigFile, FlagSetting, Layers};
 use crate::telemetry::logs;
 
 mod output;
 mod signals;
+mod help;
 mod demo;
 mod run;
 mod sessions;
 mod replay;
 mod generate;
+mod bench;
 mod config_command;
+mod moments;
+mod paint;
+mod topics;
+mod check;
+mod tail;
+mod rejects;
+mod completions;
 
 pub use output::Output;
 pub use signals::stop_on_signals;
@@ -31,22 +40,32 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Settings from this file, over the defaults.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
     config: Option<PathBuf>,
-    /// One setting, over file and environment; may be repeated. Example: session.gap=20m.
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    /// One setting over all of them, such as session.gap=20m; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = EVERYWHERE)]
     set: Vec<String>,
     /// Print for programs: JSON, one object a line.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 
-const AFTER_HELP: &str = "Settings come from the defaults, then --config FILE, then variables such as DCE_SESSION__GAP=20m, \
-then --set; the last one wins.\nExit code: 0 success, 1 failure, 2 wrong use.";
+/// The heading of what every command takes.
+const EVERYWHERE: &str = "Options of every command";
+
+const AFTER_HELP: &str = "\
+Settings come from the defaults, then --config FILE, then variables such as DCE_SESSION__GAP=20m,
+then --set; the last one wins. `dce config` shows them all.
+Exit code: 0 success, 1 failure, 2 wrong use.
+
+Examples:
+  dce demo                          the pipeline at work, in this terminal
+  dce run --create-topics --set kafka.bootstrap=kafka:9092
+  dce COMMAND --help                what a command takes, with examples";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the pipeline at work: a broker inside, a generated bank, a live view. Needs no Kafka.
+    /// Show the pipeline at work: a broker inside, a generated bank, a live view.
     Demo(demo::Arguments),
     /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
     Run(run::Arguments),
@@ -54,10 +73,27 @@ enum Command {
     Sessions(sessions::Arguments),
     /// Run a span of clicks through the pipeline: a file or a topic to a file or a topic.
     Replay(replay::Arguments),
-    /// A synthetic bank's clicks, by a seed, with labels apart.
+    /// Write a synthetic bank's clicks, by a seed, with labels apart.
     Generate(generate::Args),
+    /// Measure each stage alone and all together, beside its limit, on this machine and this Kafka.
+    Bench(bench::Arguments),
     /// Print all settings in effect and where each comes from.
     Config(config_command::Arguments),
+    /// Show the topics beside what they should be, or make those that are missing.
+    Topics(topics::Arguments),
+    /// Check all that a run stands on before it runs; each fault with its fix.
+    Check(check::Arguments),
+    /// Show records of a topic as they come, decoded.
+    Tail(tail::Arguments),
+    /// Count the rejected clicks by reason, show them, or send them back to the input.
+    Rejects(rejects::Arguments),
+    /// Print a script that completes dce's commands and flags in a shell.
+    Completions(completions::Arguments),
+}
+
+/// All commands, arranged for a person.
+fn command() -> clap::Command {
+    help::arranged(Arguments::command())
 }
 
 /// What every command gets beside its own arguments.
@@ -97,28 +133,51 @@ impl Frame {
 #[error("{0}")]
 pub struct WrongUse(pub String);
 
+/// A failure that the command's own output has told already: exit code 1, and no more words.
+#[derive(Debug, thiserror::Error)]
+#[error("told")]
+struct Told;
+
 /// The whole program. `variables` is the environment.
 pub fn main(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
     let output = Output::new();
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let variables: Vec<_> = variables.into_iter().collect();
+    let parsed = command().try_get_matches_from(arguments);
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help goes to standard output and is a success. A reader that went away needs no word.
-            _ = error.print();
-            return if error.use_stderr() { ExitCode::from(WRONG_USE) } else { ExitCode::SUCCESS };
+            let colours = !variables.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+            return usage(&error, colours);
         }
     };
     match run(arguments, variables, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if output.is_closed() => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::from(FAILURE),
         Err(error) => {
             // Standard error may be closed too; the exit code says it then.
             _ = writeln!(std::io::stderr(), "dce: {}", one_line(&error));
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Prints help, which is a success, or what was wrong.
+fn usage(error: &clap::Error, colours: bool) -> ExitCode {
+    let text = error.render();
+    let shows = |is_terminal: bool| {
+        help::wrapped(&if is_terminal && colours { text.ansi().to_string() } else { text.to_string() })
+    };
+    // A reader that went away needs no word.
+    if error.use_stderr() {
+        _ = write!(std::io::stderr(), "{}", shows(std::io::stderr().is_terminal()));
+        ExitCode::from(WRONG_USE)
+    } else {
+        _ = write!(std::io::stdout(), "{}", shows(std::io::stdout().is_terminal()));
+        ExitCode::SUCCESS
     }
 }
 
@@ -150,8 +209,14 @@ fn run(
         Command::Run(arguments) => run::run(&arguments, &frame),
         Command::Sessions(arguments) => sessions::run(&arguments, &frame),
         Command::Replay(arguments) => replay::run(&arguments, &frame),
-        Command::Generate(arguments) => generate::run(&arguments, &mut frame.output.lock()),
+        Command::Generate(arguments) => generate::run(&arguments, &frame),
+        Command::Bench(arguments) => bench::run(&arguments, &frame),
         Command::Config(arguments) => config_command::run(&arguments, &frame),
+        Command::Topics(arguments) => topics::run(&arguments, &frame),
+        Command::Check(arguments) => check::run(&arguments, &frame),
+        Command::Tail(arguments) => tail::run(&arguments, &frame),
+        Command::Rejects(arguments) => rejects::run(&arguments, &frame),
+        Command::Completions(arguments) => completions::run(&arguments, &frame),
     }
 }
 

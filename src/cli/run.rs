@@ -11,8 +11,8 @@ use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::ClientSettings;
 use crate::kafka::topics::{self, Inspector, TopicSpec};
-use crate::model::library;
-use crate::model::onnx::{OnnxModel, Runtime};
+use crate::model::device;
+use crate::model::onnx::OnnxModel;
 use crate::pipeline::sink::{OutputTopics, SinkSettings};
 use crate::pipeline::source::SourceSettings;
 use crate::pipeline::worker::{self, Watch, WorkerSettings};
@@ -28,8 +28,19 @@ const PREFETCH_KBYTES: u32 = 32 * 1024;
 /// Of records not yet acknowledged.
 const BUFFER_KBYTES: u32 = 128 * 1024;
 
+const EXAMPLES: &str = "Examples:
+  dce run --create-topics                          on localhost:9092, a first time
+  dce run --config bank.toml                       with settings of your own
+  DCE_APP__INSTANCE=$HOSTNAME dce run              one of several workers
+  dce run --set inference.device=cuda:0            the model on a GPU
+  dce run --set model.path=models/mine --set provisional.every_events=5
+
+SIGTERM or ^C drains: the running epoch commits, then the worker leaves its group; a second one ends it
+at once. /live, /ready and /metrics answer on http.listen.";
+
 /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Create the topics that are missing, with the partitions of the clickstream (of a new one: 4).
     #[arg(long)]
@@ -45,6 +56,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut model = load_model(frame, &config)?;
     check_topics(arguments, &config, &settings.source.client)?;
     let (health, metrics) = (Arc::new(Health::new(clock.uptime())), Arc::new(Metrics::new()));
+    metrics.inference_device(&model.device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;
     let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut |_| () };
@@ -54,10 +66,14 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 
 /// The bundle that the settings name, put to its tests.
 pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxModel> {
-    let runtime = Runtime::load(&library::places(|name| frame.variable(name)))?;
-    let model = OnnxModel::load(&runtime, &config.model_path, config.inference_threads)?;
+    let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
+    if let Some(why) = &found.why_not_cuda {
+        tracing::info!(device = %found.device, why_not_cuda = why, "inference.device is auto, and no GPU can be used");
+    }
+    let model = OnnxModel::load(&runtime, &config.model_path, config.inference_threads, found.device)?;
     tracing::info!(
         model = crate::model::Model::id(&model).as_str(),
+        device = %model.device(),
         onnxruntime = %runtime.library().display(),
         "model loaded and checked"
     );
@@ -80,6 +96,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         },
         sink: SinkSettings {
             client,
+            delivery: config.delivery,
             transactional_id: config.app.transactional_id(),
             transaction_timeout: TRANSACTION_TIMEOUT,
             buffer_kbytes: BUFFER_KBYTES,
@@ -92,6 +109,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
             },
         },
         encoding: config.encoding,
+        registry: config.registry.clone(),
         rules: config.session.clone(),
         labels: config.labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         epoch_events_max: config.epoch.events_max,

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Frame, WrongUse};
-use crate::config::SessionRules;
+use crate::config::{Config, SessionRules};
 use crate::model::features::FeatureSpec;
-use crate::model::onnx::{OnnxModel, Runtime};
-use crate::model::{Model as _, library};
+use crate::model::onnx::OnnxModel;
+use crate::model::{Model as _, device};
 use crate::pipeline::customer::{Customers, Work};
 use crate::pipeline::decode;
 use crate::pipeline::epoch;
@@ -23,10 +23,18 @@ use crate::types::{CustomerId, Moment, Position, RejectReason};
 use crate::wire::click::Input;
 use crate::wire::json::{self, LineEntry};
 
+const EXAMPLES: &str = "Examples:
+  dce sessions clicks.ndjson                       every session, and the counts at the end
+  dce generate --events 1000 | dce sessions        of a generated bank
+  dce sessions clicks.ndjson --gap 600 --json      with 10 minutes of silence, for programs
+  dce sessions clicks.ndjson --model models/bank-small --json | grep '\"what\":\"customer\"'";
+
 /// Cut clicks into sessions by the session rules, without Kafka.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// ClickEvents, one JSON object a line, in arrival order; `partition` and `record_time` (ms) are read too. `-`: standard input.
+    /// ClickEvents, one JSON object a line, in arrival order; `partition` and `record_time` (ms) are read too; `-` is
+    /// standard input.
     #[arg(default_value = "-")]
     file: PathBuf,
     /// Fold the sessions with this model bundle too: the last rows get `state`, a hash of each customer's final state.
@@ -106,7 +114,7 @@ fn milliseconds(flag: &str, seconds: Option<f64>) -> Result<Option<u64>, WrongUs
 
 pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new())?;
-    let rules = arguments.rules.over(config.session)?;
+    let rules = arguments.rules.over(config.session.clone())?;
     let mut input: Box<dyn BufRead> = if arguments.file.as_os_str() == "-" {
         Box::new(BufReader::with_capacity(1 << 20, std::io::stdin()))
     } else {
@@ -114,8 +122,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
             File::open(&arguments.file).with_context(|| format!("{}: cannot be read", arguments.file.display()))?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
-    let model =
-        arguments.model.as_deref().map(|folder| Folding::new(frame, folder, config.inference_threads)).transpose()?;
+    let model = arguments.model.as_deref().map(|folder| Folding::new(frame, folder, &config)).transpose()?;
     let spec = model.as_ref().map_or_else(FeatureSpec::none, |folding| folding.model.features().clone());
     let mut run = Run {
         model,
@@ -156,9 +163,9 @@ struct Folding {
 }
 
 impl Folding {
-    fn new(frame: &Frame, folder: &Path, threads: usize) -> anyhow::Result<Self> {
-        let runtime = Runtime::load(&library::places(|name| frame.variable(name)))?;
-        let model = OnnxModel::load(&runtime, folder, threads)?;
+    fn new(frame: &Frame, folder: &Path, config: &Config) -> anyhow::Result<Self> {
+        let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
+        let model = OnnxModel::load(&runtime, folder, config.inference_threads, found.device)?;
         Ok(Self { model, customers: BTreeMap::new(), work: Vec::new() })
     }
 

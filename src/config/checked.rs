@@ -9,7 +9,11 @@ use toml::Value;
 
 use super::layers::{Setting, Settings};
 use super::properties::{self, Properties};
-use super::{App, Config, ConfigError, Encoding, Epoch, Kafka, Log, LogFormat, LogLevel, SessionRules, Topics};
+use super::registry;
+use super::{
+    App, Config, ConfigError, Delivery, Encoding, Epoch, InferenceDevice, Kafka, Log, LogFormat, LogLevel,
+    SessionRules, Topics,
+};
 use crate::types::{Moment, NAME_BYTES_MAX};
 
 const COUNTS: RangeInclusive<i64> = 1..=u32::MAX as i64;
@@ -19,6 +23,7 @@ const EPOCH_WAIT_MS_MAX: u64 = 2_000;
 pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
     let read = Reader { settings };
     let session = session(&read)?;
+    let registry = registry::registry(&read)?;
     Ok(Config {
         app: App { id: read.identifier("app.id")?, instance: read.identifier("app.instance")? },
         kafka: kafka(&read)?,
@@ -26,8 +31,16 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         encoding: match read.text("encoding")? {
             "json" => Encoding::Json,
             "avro" => Encoding::Avro,
-            _ => return Err(read.invalid("encoding", r#""json" or "avro""#)),
+            "confluent" if registry.is_some() => Encoding::Confluent,
+            "confluent" => return Err(read.invalid("encoding", r#""json" or "avro" while registry.url is empty"#)),
+            _ => return Err(read.invalid("encoding", r#""json", "avro" or "confluent""#)),
         },
+        delivery: match read.text("delivery")? {
+            "exactly_once" => Delivery::ExactlyOnce,
+            "at_least_once" => Delivery::AtLeastOnce,
+            _ => return Err(read.invalid("delivery", r#""exactly_once" or "at_least_once""#)),
+        },
+        registry,
         session,
         labels: labels(&read)?,
         epoch: Epoch {
@@ -39,6 +52,12 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
             path => PathBuf::from(path),
         },
         inference_threads: read.count("inference.threads", 1..=256)?,
+        inference_device: InferenceDevice::parse(read.text("inference.device")?).ok_or_else(|| {
+            read.invalid(
+                "inference.device",
+                r#""cpu", "auto", or "cuda:N" with the number of a GPU, counted from 0 and at most 255, such as "cuda:0""#,
+            )
+        })?,
         http_listen: http_listen(&read)?,
         log: log(&read)?,
     })
@@ -181,21 +200,25 @@ fn log_level(word: &str) -> Option<LogLevel> {
 }
 
 /// Reads settings by their names. A name that `deploy/default.toml` lacks is our mistake, found by any test.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
 }
 
 impl<'a> Reader<'a> {
-    fn setting(&self, key: &str) -> &'a Setting {
+    pub(super) fn setting(&self, key: &str) -> &'a Setting {
         self.settings.get(key).unwrap_or_else(|| panic!("deploy/default.toml lacks {key}"))
     }
 
-    fn invalid(&self, key: &str, must: impl Into<String>) -> ConfigError {
+    pub(super) fn invalid(&self, key: &str, must: impl Into<String>) -> ConfigError {
         invalid(self.setting(key), must)
     }
 
-    fn text(&self, key: &str) -> Result<&'a str, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<&'a str, ConfigError> {
         self.setting(key).value.as_str().ok_or_else(|| self.invalid(key, "text in quotes"))
+    }
+
+    pub(super) fn truth(&self, key: &str) -> Result<bool, ConfigError> {
+        self.setting(key).value.as_bool().ok_or_else(|| self.invalid(key, "true or false, without quotes"))
     }
 
     fn count<N: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Result<N, ConfigError> {
@@ -206,7 +229,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `max_text` is how `max` is said to people.
-    fn duration_ms(&self, key: &str, max: u64, max_text: &str) -> Result<u64, ConfigError> {
+    pub(super) fn duration_ms(&self, key: &str, max: u64, max_text: &str) -> Result<u64, ConfigError> {
         let text = self.setting(key).value.as_str();
         let Some(ms) = text.and_then(parse_duration_ms) else {
             return Err(self.invalid(key, r#"a whole number and a unit (ms, s, m, h or d) in quotes, such as "30s""#));

@@ -6,12 +6,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod device;
 mod checked;
 mod layers;
+mod registry;
 mod properties;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod settings_tests;
 
+pub use device::InferenceDevice;
 pub use layers::{ConfigFile, FlagSetting, Layers, Origin, Setting, Settings, environment, variable_of};
 pub use properties::Properties;
 
@@ -25,6 +30,9 @@ pub struct Config {
     pub kafka: Kafka,
     pub topics: Topics,
     pub encoding: Encoding,
+    pub delivery: Delivery,
+    /// `None` where there is none.
+    pub registry: Option<Registry>,
     pub session: SessionRules,
     /// Names of the attributes that become labels; distinct, none empty.
     pub labels: Vec<String>,
@@ -33,6 +41,7 @@ pub struct Config {
     pub model_path: PathBuf,
     /// 1 or more.
     pub inference_threads: usize,
+    pub inference_device: InferenceDevice,
     /// Where the endpoints answer; `None` is off.
     pub http_listen: Option<SocketAddr>,
     pub log: Log,
@@ -127,6 +136,66 @@ pub enum Encoding {
     Json,
     /// Avro single-object encoding.
     Avro,
+    /// Avro framed by a schema registry's ids; there is a [`Registry`] then.
+    Confluent,
+}
+
+/// How a schema registry is reached, and where our schemas stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// One to five, without a slash at the end.
+    pub urls: Vec<String>,
+    pub login: Option<Login>,
+    /// Trusted instead of the system's certificates.
+    pub ca_file: Option<PathBuf>,
+    pub subject_strategy: SubjectStrategy,
+    /// Our schemas are registered; else they must be there.
+    pub register: bool,
+    /// Of one request.
+    pub timeout: Duration,
+}
+
+/// The password is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What a schema's subject is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectStrategy {
+    /// `<topic>-value`
+    TopicName,
+    /// The record's full name.
+    RecordName,
+    /// `<topic>-<full name>`
+    TopicRecordName,
+}
+
+impl SubjectStrategy {
+    pub fn subject(self, topic: &str, record: &str) -> String {
+        match self {
+            Self::TopicName => format!("{topic}-value"),
+            Self::RecordName => record.to_owned(),
+            Self::TopicRecordName => format!("{topic}-{record}"),
+        }
+    }
+}
+
+/// What a crash does to the outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Outputs and input offsets commit in one transaction: nothing is lost, nothing comes twice.
+    ExactlyOnce,
+    /// Outputs are acknowledged, then offsets are committed: what was written in between comes again.
+    AtLeastOnce,
 }
 
 /// How much goes into one transaction.

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use apache_avro::{Codec, DeflateSettings};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Encoding;
 use crate::wire::avro::{Rows, Schemas};
 use crate::wire::error::EncodeError;
-use crate::wire::write::{self, Written};
+use crate::wire::write::{self, Framing, Written};
 
 use super::FileError;
 use super::chunk::{Chunk, Numbering, Record};
@@ -322,7 +321,7 @@ impl BlockWriter {
 
     pub(super) fn push<R: Written>(&mut self, record: &R) -> Result<(), EncodeError> {
         self.scratch.clear();
-        write::record(record, Encoding::Avro, &mut self.scratch)?;
+        write::record(record, Framing::SingleObject, &mut self.scratch)?;
         self.block.extend_from_slice(&self.scratch[FRAME_BYTES..]);
         self.count += 1;
         Ok(())

@@ -3,9 +3,8 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::Encoding;
 use crate::wire::error::EncodeError;
-use crate::wire::write::{self, Written};
+use crate::wire::write::{self, Framing, Written};
 
 use super::avro::BlockWriter;
 use super::draft::Draft;
@@ -117,7 +116,7 @@ impl Writer {
         let written = match &mut self.form {
             Form::Stream(_) | Form::Lines(_) | Form::Zstd(_) => {
                 self.line.clear();
-                write::record(record, Encoding::Json, &mut self.line)?;
+                write::record(record, Framing::Json, &mut self.line)?;
                 return Ok(self.put_line()?);
             }
             Form::Avro(blocks, out) => {

@@ -1,9 +1,7 @@
 //! The bank's clock: whose visit begins next, and which event of an open session arrives next.
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use super::calendar::{DAY_MS, HOUR_MS};
 use super::open::{Arrival, OpenSessions, Session};
@@ -12,7 +10,7 @@ use super::random::{Purpose, Random, mix, real, unit_of, whole};
 use super::scenario::World;
 use super::takeover::Takeover;
 use super::walk::Pulls;
-use super::{Label, Params, Record};
+use super::{Label, Params, Record, labels};
 
 /// An iterator over the bank's records in order of arrival.
 #[derive(Debug)]
@@ -160,29 +158,18 @@ impl Bank {
     }
 
     fn label(&mut self, session: &Session) {
-        let plan = &session.plan;
-        let span = self.params.days * real(DAY_MS);
-        let mut put = |task, session_id, event_time: i64, label| {
-            let share = real(event_time - self.params.start) / span;
-            let split = if share < TRAIN_UNTIL {
+        let (start, span) = (self.params.start, self.params.days * real(DAY_MS));
+        let split = |event_time: i64| {
+            let share = real(event_time - start) / span;
+            if share < TRAIN_UNTIL {
                 "train"
             } else if share < VALID_UNTIL {
                 "valid"
             } else {
                 "test"
-            };
-            let customer_id = Arc::clone(&session.customer_id);
-            self.labels.push(Label { task, customer_id, session_id, event_time, label, split });
-        };
-        let flag = |yes: bool| Cow::Borrowed(if yes { "1" } else { "0" });
-        put("owner", plan.session_id.clone(), plan.start(), flag(plan.takeover.is_some()));
-        if matches!(plan.visitor, Visitor::Owner | Visitor::Again) {
-            if plan.ordinal > 0 {
-                let telling = self.planner.world.name(plan.intent.telling(), plan.start());
-                put("next_session", None, plan.start(), Cow::Borrowed(telling));
             }
-            put("label", None, plan.end() + 1, flag(plan.calls));
-        }
+        };
+        labels::of_session(session, &self.planner.world, split, &mut self.labels);
     }
 }
 

@@ -15,7 +15,7 @@ use super::random::{Purpose, Random, real, whole};
 use super::scenario::World;
 use super::takeover::Takeover;
 use super::walk::{Pulls, hash_name};
-use super::{Click, Dirt};
+use super::{Click, Dirt, Label, labels};
 use crate::types::ClickKind;
 
 /// At what rate, from when, and with how much of what is not as it should be.
@@ -33,6 +33,8 @@ pub struct LiveParams {
     /// Share of the records that are broken.
     pub broken: f64,
     pub dirt: Dirt,
+    /// Labels are kept until [`Live::take_labels`], which must be called now and then.
+    pub keep_labels: bool,
 }
 
 impl LiveParams {
@@ -46,6 +48,7 @@ impl LiveParams {
             takeovers: 0.005,
             broken: 0.002,
             dirt: Dirt { shuffle_ms: 2500, shuffle_share: 0.1, duplicate: 0.01, ..Dirt::CLEAN },
+            keep_labels: false,
         }
     }
 }
@@ -107,6 +110,7 @@ pub struct Live {
     sent: u64,
     /// When sessions with a logout ended, and their first click; at most [`PAST_MAX`], of the last minute.
     past: VecDeque<(i64, Click)>,
+    labels: Vec<Label>,
 }
 
 /// Stays and pauses are so much shorter.
@@ -143,6 +147,7 @@ impl Live {
             open: OpenSessions::default(),
             sent: 0,
             past: VecDeque::new(),
+            labels: Vec::new(),
             params,
         };
         for _ in 0..whole((live.params.rate * CUSTOMERS_PER_RATE).max(CUSTOMERS_MIN)) {
@@ -154,6 +159,12 @@ impl Live {
     /// How many sessions have begun, and how many have events to come.
     pub fn sessions(&self) -> (u64, usize) {
         (self.open.opened(), self.open.len())
+    }
+
+    /// The labels of the sessions whose last event has gone out since the last call; an endless bank has no splits, so all
+    /// are `test`.
+    pub fn take_labels(&mut self) -> Vec<Label> {
+        std::mem::take(&mut self.labels)
     }
 
     #[expect(clippy::should_implement_trait, reason = "it never ends, so the caller needs no Option")]
@@ -253,6 +264,9 @@ impl Live {
     }
 
     fn end(&mut self, session: &Session) {
+        if self.params.keep_labels {
+            labels::of_session(session, &self.planner.world, |_| "test", &mut self.labels);
+        }
         if session.plan.steps.last().is_some_and(|step| step.page.spec().kind == ClickKind::Logout) {
             let end = session.plan.end();
             while self.past.front().is_some_and(|(past, _)| past + 2 * LATE_MS < end) {

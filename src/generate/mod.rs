@@ -25,6 +25,7 @@ mod walk;
 mod plan;
 mod dirt;
 mod open;
+mod labels;
 mod bank;
 pub mod live;
 mod json;
@@ -35,6 +36,7 @@ mod tests;
 pub use bank::Bank;
 pub use dirt::Dirt;
 pub use json::write_json;
+pub use labels::Label;
 pub use live::{Fault, Live, LiveParams, LiveRecord, Truth};
 pub use partition::{murmur2, partition_of};
 pub use scenario::{Change, Scenario};
@@ -106,24 +108,4 @@ pub struct Record {
     pub click: Click,
     /// Milliseconds since the epoch; never falls from one record to the next.
     pub record_time: i64,
-}
-
-/// One answer for one task; a row of `labels.csv`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Label {
-    /// `owner`: 1 if the session is not the customer's own. `next_session`: the page that tells what the next session was
-    /// for. `label`: 1 if the customer calls the call centre within two days.
-    pub task: &'static str,
-    pub customer_id: Arc<str>,
-    /// Of an `owner` row whose session has one.
-    pub session_id: Option<Arc<str>>,
-    /// Within the session (`owner`), or the moment for which the answer holds: what came before it may be known.
-    pub event_time: i64,
-    pub label: Cow<'static, str>,
-    /// By time: `train`, then `valid`, then `test`.
-    pub split: &'static str,
-}
-
-impl Label {
-    pub const HEADER: &'static str = "task,customer_id,session_id,event_time,label,split";
 }

@@ -125,6 +125,15 @@ fn labels_speak_of_sessions_that_are_there() {
     }
     let latest = |split: &str| owners.iter().filter(|label| label.split == split).map(|label| label.event_time).max();
     assert!(latest("train") < latest("valid") && latest("valid") < latest("test"));
+    let place = |label: &Label| {
+        (label.customer_id.to_string(), label.session_id.as_deref().map(str::to_owned), label.event_time)
+    };
+    let kinds: Vec<&Label> = labels.iter().filter(|label| label.task == "takeover").collect();
+    let stolen = owners.iter().filter(|label| label.is_stolen());
+    assert!(stolen.map(|label| place(label)).eq(kinds.iter().map(|label| place(label))), "a kind a stolen session");
+    for kind in takeover::TakeoverKind::ALL {
+        assert!(kinds.iter().any(|label| label.label == kind.as_str()), "no {kind:?}");
+    }
     for task in ["next_session", "label"] {
         assert!(labels.iter().any(|label| label.task == task));
     }

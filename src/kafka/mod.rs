@@ -8,6 +8,10 @@ pub mod client;
 pub mod errors;
 pub mod topics;
 pub mod reader;
+pub mod follow;
+pub mod admin;
+pub mod conform;
+pub mod resend;
 
 /// Until when a call to a broker may wait: for waiting, never for data.
 #[derive(Debug, Clone, Copy)]

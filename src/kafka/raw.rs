@@ -28,6 +28,14 @@ pub fn commit_transaction<C: ClientContext>(client: &Client<C>, wait: Duration) 
     take_error(error)
 }
 
+/// Waits until all records are acknowledged or given up, with a linger of 0 meanwhile; false where `wait` has passed.
+/// rdkafka's own call looks only every 100 ms.
+pub fn flush<C: ClientContext>(client: &Client<C>, wait: Duration) -> bool {
+    // SAFETY: the client is alive for as long as the reference; the call may be made from any thread.
+    let error = unsafe { sys::rd_kafka_flush(client.native_ptr(), wait_ms(wait)) };
+    error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
 /// Adds the group's offsets to the open transaction; the broker checks the generation in `group` at this call.
 pub fn send_offsets<C: ClientContext>(
     client: &Client<C>,
@@ -334,6 +342,32 @@ impl<'a> Message<'a> {
                 return None;
             }
             bytes(value.cast_mut(), size)
+        }
+    }
+}
+
+impl<'a> Message<'a> {
+    /// All headers, in their order; a name that is no UTF-8 is mended.
+    pub fn headers(self) -> Vec<(String, Option<&'a [u8]>)> {
+        let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let mut headers = ptr::null_mut();
+        let mut found = Vec::new();
+        // SAFETY: as for `header`.
+        if unsafe { sys::rd_kafka_message_headers(self.0, &raw mut headers) } != none {
+            return found;
+        }
+        loop {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the headers are alive; past the last one the call says so and writes nothing. Names end in a
+            // zero byte, and both parts live as long as the message.
+            unsafe {
+                let index = found.len();
+                let code = sys::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size);
+                if code != none {
+                    return found;
+                }
+                found.push((CStr::from_ptr(name).to_string_lossy().into_owned(), bytes(value.cast_mut(), size)));
+            }
         }
     }
 }

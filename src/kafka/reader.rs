@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
-use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 use super::raw::{FetchQueue, Messages};
 use crate::types::ResumeAt;
 
@@ -68,7 +68,7 @@ impl SpanReader {
         prefetch_kbytes: u32,
         stall_max: Duration,
     ) -> Result<Self, ReadError> {
-        let client_error = |error: KafkaError| ReadError::Client { topic: topic.to_owned(), why: error.to_string() };
+        let client_error = |error: KafkaError| ReadError::Client { topic: topic.to_owned(), why: refusal_text(&error) };
         let config = settings.reader(application, prefetch_kbytes);
         let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).map_err(client_error)?;
         let consumer = Arc::new(consumer);

@@ -12,13 +12,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
-use super::client::{ClientSettings, Consumer, ConsumerEvents};
+use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 use crate::config::Topics;
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    #[error("the Kafka client cannot be made: {0}")]
+    #[error("the Kafka client cannot be made: {}", refusal_text(.0))]
     Client(KafkaError),
     #[error(
         "no Kafka broker answered at {bootstrap} within {:.1} s{}: start it, or set kafka.bootstrap to where it is",
@@ -133,7 +133,11 @@ impl Inspector {
         }
     }
 
-    fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
+    pub(super) fn client(&self) -> &Consumer {
+        &self.client
+    }
+
+    pub(super) fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
         // What went wrong with the connections stands in the client's events.
         for _ in 0..100 {
             if self.client.poll(Duration::ZERO).is_none() && self.client.context().last_error().is_some() {
@@ -162,7 +166,7 @@ pub struct TopicSpec {
     pub settings: Vec<(&'static str, String)>,
 }
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What a topic is for, which says how it is cleaned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +255,7 @@ pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Res
     Ok((!finite.is_empty()).then(|| finite.join(", ")))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
     let built = tokio::runtime::Builder::new_current_thread().build();
     built.map_err(|error| TopicError::Client(KafkaError::ClientCreation(error.to_string())))
 }
@@ -295,6 +299,24 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
         }
     }
     Ok(created)
+}
+
+/// Deletes topics; one that is not there is no error.
+pub fn delete(settings: &ClientSettings, names: &[String], wait: Duration) -> Result<(), TopicError> {
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let options = AdminOptions::new().operation_timeout(Some(wait));
+    let results = runtime()?.block_on(admin.delete_topics(&names, &options)).map_err(TopicError::Client)?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(refused(&topic, format!("cannot be deleted: {code}"))),
+        }
+    }
+    Ok(())
 }
 
 fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {

@@ -1,6 +1,8 @@
 //! What an ONNX file says before it runs: the operators and opsets that the contract forbids. ONNX Runtime tells neither,
 //! and only part of them show in a test of the bits. Reads the few protobuf fields that it needs. `[pure]`
 
+use std::collections::BTreeSet;
+
 /// A logarithm, sine, cosine or softplus changes a row's last bit with its place in the batch on CPU; control flow shuts
 /// out CUDA graphs; randomness shuts out replay. What else depends on the other rows is caught by the bits.
 const FORBIDDEN: [&str; 13] = [
@@ -46,6 +48,57 @@ pub fn check(model: &[u8], opset: u32) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// One operation of a graph, as far as it says what it computes with.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) operator: String,
+    pub(super) name: String,
+    pub(super) inputs: Vec<String>,
+    pub(super) outputs: Vec<String>,
+}
+
+/// The nodes in the file's order, which is that of computing, and the names of the constants.
+pub(super) fn nodes(model: &[u8]) -> Result<(Vec<Node>, BTreeSet<String>), String> {
+    let (mut nodes, mut constants) = (Vec::new(), BTreeSet::new());
+    for field in Fields(model) {
+        let (7, Value::Bytes(graph)) = field? else { continue };
+        for field in Fields(graph) {
+            match field? {
+                (1, Value::Bytes(bytes)) => {
+                    let node = node(bytes)?;
+                    if node.operator == "Constant" {
+                        constants.extend(node.outputs.iter().cloned());
+                    }
+                    nodes.push(node);
+                }
+                (5, Value::Bytes(tensor)) => {
+                    for field in Fields(tensor) {
+                        if let (8, Value::Bytes(name)) = field? {
+                            constants.insert(text(name)?);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok((nodes, constants))
+}
+
+fn node(bytes: &[u8]) -> Result<Node, String> {
+    let mut node = Node::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, Value::Bytes(name)) => node.inputs.push(text(name)?),
+            (2, Value::Bytes(name)) => node.outputs.push(text(name)?),
+            (3, Value::Bytes(name)) => node.name = text(name)?,
+            (4, Value::Bytes(name)) => node.operator = text(name)?,
+            _ => {}
+        }
+    }
+    Ok(node)
 }
 
 fn check_graph(graph: &[u8]) -> Result<(), String> {
@@ -231,6 +284,7 @@ mod tests {
             let place = place % good.len();
             good[place] = byte;
             drop(check(&good, 17));
+            drop(nodes(&good));
             bytes.splice(0..0, good);
             drop(check(&bytes, 17));
         }

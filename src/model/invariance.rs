@@ -7,12 +7,12 @@ use ndarray::{Array1, Array2, Array3, Axis, s};
 use super::{CALENDAR, HeadInputs, Model, ModelError, Shape};
 
 /// Rows that are run alone, and then in batches of these sizes, over and over where they are fewer.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 const BATCHES: [usize; 7] = [2, 3, 8, 31, 64, 257, 1024];
 const EVENTS: usize = 12;
 
 /// Inputs such as they occur, one a row; beyond a session's length stands garbage.
-struct Rows {
+pub(super) struct Rows {
     fields: Array3<i64>,
     numbers: Array3<f32>,
     length: Array1<i32>,
@@ -45,8 +45,7 @@ pub fn check(model: &mut dyn Model, tolerance: f64) -> Result<(), String> {
             alone.push(outputs);
         }
         for size in BATCHES {
-            // Not in the rows' own order: 37 has no divisor in common with their number.
-            let places: Vec<usize> = (0..size).map(|place| (place * 37 + size) % ROWS).collect();
+            let places = places(size);
             let together = graph.run(model, &rows.pick(&places, false)).map_err(failed)?;
             for (output, values) in together.iter().enumerate() {
                 for (row, place) in values.rows().into_iter().zip(&places) {
@@ -62,6 +61,11 @@ pub fn check(model: &mut dyn Model, tolerance: f64) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The rows of a batch. Not in their own order: 37 has no divisor in common with their number.
+pub(super) fn places(size: usize) -> Vec<usize> {
+    (0..size).map(|place| (place * 37 + size) % ROWS).collect()
 }
 
 /// The step graph, event by event, must end where the encoder does.
@@ -85,7 +89,7 @@ fn same_weights(model: &mut dyn Model, rows: &Rows, tolerance: f64) -> Result<()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Graph {
+pub(super) enum Graph {
     SessionEncoder,
     SessionStep,
     CustomerStep,
@@ -94,12 +98,12 @@ enum Graph {
 }
 
 impl Graph {
-    fn all(model: &dyn Model) -> Vec<Self> {
+    pub(super) fn all(model: &dyn Model) -> Vec<Self> {
         let four = [Self::SessionEncoder, Self::SessionStep, Self::CustomerStep, Self::CustomerRead];
         four.into_iter().chain((0..model.heads().len()).map(Self::Head)).collect()
     }
 
-    fn name(self, model: &dyn Model) -> String {
+    pub(super) fn name(self, model: &dyn Model) -> String {
         match self {
             Self::SessionEncoder => "session_encoder".to_owned(),
             Self::SessionStep => "session_step".to_owned(),
@@ -110,7 +114,7 @@ impl Graph {
     }
 
     /// The outputs in the contract's order.
-    fn run(self, model: &mut dyn Model, rows: &Rows) -> Result<Vec<Array2<f32>>, ModelError> {
+    pub(super) fn run(self, model: &mut dyn Model, rows: &Rows) -> Result<Vec<Array2<f32>>, ModelError> {
         let pair = |(first, second)| vec![first, second];
         match self {
             Self::SessionEncoder => {
@@ -136,7 +140,7 @@ impl Graph {
 }
 
 impl Rows {
-    fn random(model: &dyn Model) -> Self {
+    pub(super) fn random(model: &dyn Model) -> Self {
         let mut random = Random(1);
         let Shape { fields, numbers, session, hidden, state, embedding, context } = model.shape();
         let ids: Vec<u64> = (0..fields).map(|field| u64::from(model.features().ids_len(field))).collect();
@@ -163,7 +167,7 @@ impl Rows {
     }
 
     /// These rows, without the padding behind the longest of them if so wished.
-    fn pick(&self, places: &[usize], cut: bool) -> Self {
+    pub(super) fn pick(&self, places: &[usize], cut: bool) -> Self {
         let length = self.length.select(Axis(0), places);
         let longest = length.iter().copied().max().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         let events = if cut { longest } else { EVENTS };

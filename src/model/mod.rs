@@ -12,8 +12,12 @@ pub mod manifest;
 pub mod graph;
 pub mod golden;
 pub mod invariance;
+pub mod compare;
 pub mod bundle;
 pub mod library;
+pub mod elf;
+pub mod device;
+pub mod placement;
 pub mod onnx;
 pub mod fake;
 #[cfg(test)]
@@ -47,6 +51,9 @@ pub enum ModelError {
     /// ONNX Runtime could not be found or loaded; the text names the places looked in and the fix.
     #[error("onnx runtime: {0}")]
     Runtime(String),
+    /// The device that is wanted cannot be had; the text says why and what to do.
+    #[error(transparent)]
+    Device(#[from] device::DeviceError),
     /// A graph failed while it ran.
     #[error("graph {graph}: {what}")]
     Run { graph: String, what: String },

@@ -1,19 +1,23 @@
-//! A bundle through ONNX Runtime: the one file that knows `ort`. Takes a folder, gives a [`Model`] that has shown that it
-//! keeps the contract, or says what is wrong and what to do.
+//! A bundle through ONNX Runtime, on the device that [`super::device`] found. Takes a folder, gives a [`Model`] that has
+//! shown that it keeps the contract, or says what is wrong and what to do.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array, Array1, Array2, Array3, Dimension};
 use ort::environment::Environment;
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{self, ArenaExtendStrategy, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef, ValueType};
 
 use super::bundle::Bundle;
+use super::device::Device;
 use super::features::FeatureSpec;
+use super::placement::{self, Placement};
 use super::{CALENDAR, Head, HeadInputs, Model, ModelError, Shape, invariance, library};
 use crate::types::ModelId;
 
@@ -68,6 +72,16 @@ impl Runtime {
     pub fn library(&self) -> &Path {
         &self.library
     }
+
+    /// Whether CUDA would be taken, without a graph. The error is ONNX Runtime's.
+    pub(super) fn try_cuda(&self, ordinal: u8) -> ort::Result<()> {
+        // It logs what it returns as an error, too, and for `auto` it is none.
+        self.environment.set_log_level(LogLevel::Fatal);
+        let taken = Session::builder(&self.environment)
+            .and_then(|builder| Ok(builder.with_execution_providers([cuda(ordinal)]).map(drop)?));
+        self.environment.set_log_level(LogLevel::Verbose);
+        taken
+    }
 }
 
 fn why(error: &ort::LoadDynamicError) -> String {
@@ -90,10 +104,23 @@ fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str
     }
 }
 
+/// CUDA with what makes the same bits come again: no TensorFloat-32, which keeps 10 bits of a product's fraction, and no
+/// algorithm chosen by the clock. The arena grows by what is asked for, since workers share a GPU.
+fn cuda(ordinal: u8) -> ExecutionProviderDispatch {
+    ep::CUDA::default()
+        .with_device_id(i32::from(ordinal))
+        .with_tf32(false)
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Default)
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        .build()
+        .error_on_failure()
+}
+
 /// A bundle's graphs. One a worker: a session of ONNX Runtime runs one batch at a time.
 #[derive(Debug)]
 pub struct OnnxModel {
     id: ModelId,
+    device: Device,
     fingerprint: u64,
     shape: Shape,
     features: FeatureSpec,
@@ -107,18 +134,19 @@ pub struct OnnxModel {
 
 impl OnnxModel {
     /// Reads the folder, opens the graphs and puts them to the test.
-    pub fn load(runtime: &Runtime, folder: &Path, intra_threads: usize) -> Result<Self, ModelError> {
+    pub fn load(runtime: &Runtime, folder: &Path, intra_threads: usize, device: Device) -> Result<Self, ModelError> {
         let bundle = Bundle::read(folder)?;
-        let mut model = Self::open(runtime, &bundle, intra_threads)?;
+        let mut model = Self::open(runtime, &bundle, intra_threads, device)?;
         model.check(&bundle)?;
         Ok(model)
     }
 
     /// The graphs of a bundle; for the second worker and those after it, which need not test the same files again.
-    pub fn open(runtime: &Runtime, bundle: &Bundle, intra_threads: usize) -> Result<Self, ModelError> {
+    pub fn open(runtime: &Runtime, bundle: &Bundle, intra_threads: usize, device: Device) -> Result<Self, ModelError> {
         let manifest = &bundle.manifest;
         let open = |name: &str, bytes: &[u8], inputs: &[Port], outputs: &[Port]| {
-            Graph::open(runtime, name, bytes, intra_threads, inputs, outputs).map_err(|what| ModelError::Bundle {
+            let opening = Opening { runtime, intra_threads, device };
+            Graph::open(&opening, name, bytes, inputs, outputs).map_err(|what| ModelError::Bundle {
                 bundle: bundle.folder.clone(),
                 what: format!("graph {name}: {what}"),
             })
@@ -144,6 +172,7 @@ impl OnnxModel {
         let read_out = [floats("embedding", shape.embedding)];
         let mut model = Self {
             id: manifest.id.clone(),
+            device,
             fingerprint: bundle.fingerprint,
             shape,
             features: bundle.features.clone(),
@@ -166,13 +195,22 @@ impl OnnxModel {
         Ok(model)
     }
 
+    /// Where its graphs run.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Runs the golden inputs, then the test that batches keep every bit.
     pub fn check(&mut self, bundle: &Bundle) -> Result<(), ModelError> {
         let tolerance = bundle.manifest.tolerance;
         let golden = bundle.golden.check(self, tolerance);
-        golden
-            .and_then(|()| invariance::check(self, tolerance))
-            .map_err(|what| ModelError::Bundle { bundle: bundle.folder.clone(), what })
+        golden.and_then(|()| invariance::check(self, tolerance)).map_err(|what| ModelError::Bundle {
+            bundle: bundle.folder.clone(),
+            what: match self.device {
+                Device::Cpu => what,
+                Device::Cuda(_) => format!("on {}: {what}", self.device),
+            },
+        })
     }
 }
 
@@ -315,16 +353,18 @@ struct Graph {
 
 impl Graph {
     fn open(
-        runtime: &Runtime,
+        opening: &Opening<'_>,
         name: &str,
         bytes: &[u8],
-        intra_threads: usize,
         inputs: &[Port],
         outputs: &[Port],
     ) -> Result<Self, String> {
         let free = |port: &Port| port.dims.iter().filter(|dim| **dim == FREE).count();
         let is_mixed = inputs.iter().any(|port| free(port) > 1);
-        let session = open_session(runtime, bytes, intra_threads, !is_mixed).map_err(|error| error.to_string())?;
+        let session = match opening.device {
+            Device::Cpu => opening.on_cpu(bytes, !is_mixed).map_err(|error| error.to_string())?,
+            Device::Cuda(ordinal) => opening.on_cuda(name, bytes, ordinal)?,
+        };
         check_ports("input", session.inputs(), inputs)?;
         check_ports("output", session.outputs(), outputs)?;
         Ok(Self { name: name.to_owned(), session })
@@ -365,15 +405,80 @@ impl Graph {
     }
 }
 
-/// Memory patterns pay where shapes come again: 5 % for the step graph. The session encoder's hardly do, and it is 6 to
-/// 18 % faster without on sessions of mixed lengths (docs/decisions/0002-batching-by-length.md).
-fn open_session(runtime: &Runtime, bytes: &[u8], intra_threads: usize, patterns: bool) -> ort::Result<Session> {
-    Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(intra_threads)?
-        .with_inter_threads(1)?
-        .with_memory_pattern(patterns)?
-        .commit_from_memory(bytes)
+/// How graphs are opened.
+struct Opening<'a> {
+    runtime: &'a Runtime,
+    intra_threads: usize,
+    device: Device,
+}
+
+/// What ONNX Runtime says where it was told not to fall back to the CPU, and would have to.
+const FALL_BACK: &str = "fallback to CPU EP has been explicitly disabled";
+
+impl Opening<'_> {
+    fn builder(&self) -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&self.runtime.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.intra_threads)?
+            .with_inter_threads(1)?)
+    }
+
+    /// Memory patterns pay where shapes come again: 5 % for the step graph. The session encoder's hardly do, and it is 6 to
+    /// 18 % faster without on sessions of mixed lengths (docs/decisions/0002-batching-by-length.md).
+    fn on_cpu(&self, bytes: &[u8], patterns: bool) -> ort::Result<Session> {
+        self.builder()?.with_memory_pattern(patterns)?.commit_from_memory(bytes)
+    }
+
+    fn cuda_builder(&self, ordinal: u8) -> ort::Result<SessionBuilder> {
+        // Patterns are of shapes, and ours change with every batch.
+        let builder = self.builder()?.with_memory_pattern(false)?.with_deterministic_compute(true)?;
+        Ok(builder.with_execution_providers([cuda(ordinal)])?)
+    }
+
+    /// Every node on the GPU by ONNX Runtime's own word, or an error that names those that are not. A computation of shapes
+    /// may by nature be on the CPU: where nothing else is, it is said, and the graph opened without that word.
+    fn on_cuda(&self, name: &str, bytes: &[u8], ordinal: u8) -> Result<Session, String> {
+        let said = |error: ort::Error| error.to_string();
+        let strict = self.cuda_builder(ordinal).and_then(|builder| {
+            builder
+                .with_disable_cpu_fallback()?
+                .with_logger(Arc::new(log_all_but_the_refusal))?
+                .commit_from_memory(bytes)
+        });
+        match strict {
+            Err(error) if error.to_string().contains(FALL_BACK) => {}
+            opened => return opened.map_err(said),
+        }
+        let placement = self.cuda_builder(ordinal).and_then(|builder| placement(builder, bytes)).map_err(said)?;
+        let on_cpu = placement.on_cpu(&placement::shape_nodes(bytes)?).map_err(|what| self.cannot_be_there(&what))?;
+        tracing::info!(graph = name, nodes = ?on_cpu, "computations of shapes stay on the CPU, all else is on the GPU");
+        self.cuda_builder(ordinal).and_then(|mut builder| builder.commit_from_memory(bytes)).map_err(said)
+    }
+
+    fn cannot_be_there(&self, what: &str) -> String {
+        format!(
+            "cannot be on {}: {what}; export it without what ONNX Runtime has not for CUDA, or set inference.device to cpu",
+            self.device
+        )
+    }
+}
+
+/// It comes back as an error, and is none where shapes are computed.
+fn log_all_but_the_refusal(level: LogLevel, category: &str, id: &str, location: &str, message: &str) {
+    let level = if message.contains(FALL_BACK) { LogLevel::Info } else { level };
+    log(level, category, id, location, message);
+}
+
+/// Opens the graph once more to see where its nodes run. Not for running: what a session logs so finely it logs in each
+/// run.
+fn placement(builder: SessionBuilder, bytes: &[u8]) -> ort::Result<Placement> {
+    let seen = Arc::new(Mutex::new(Placement::default()));
+    let writer = Arc::clone(&seen);
+    let read = move |_: LogLevel, _: &str, _: &str, _: &str, line: &str| {
+        writer.lock().unwrap_or_else(PoisonError::into_inner).line(line);
+    };
+    drop(builder.with_logger(Arc::new(read))?.with_log_level(LogLevel::Verbose)?.commit_from_memory(bytes)?);
+    Ok(std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn check_ports(what: &str, found: &[Outlet], expected: &[Port]) -> Result<(), String> {

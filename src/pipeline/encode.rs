@@ -260,6 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::device::Device;
     use crate::model::fake::FakeModel;
     use crate::model::onnx::OnnxModel;
     use crate::model::tests::{runtime, shipped_bundles, tiny_bundle};
@@ -365,7 +366,7 @@ mod tests {
     fn real_graphs_keep_their_bits_too() {
         let bundles = shipped_bundles().into_iter().chain([tiny_bundle()]);
         for bundle in bundles {
-            let mut model = OnnxModel::load(&runtime(), &bundle, 1).unwrap();
+            let mut model = OnnxModel::load(&runtime(), &bundle, 1, Device::Cpu).unwrap();
             let sessions: Vec<SessionInput> =
                 (0..400).map(|n| session(&model, 1 + usize::try_from(n * n % 61).unwrap(), n)).collect();
             let alone = bits(&one_at_a_time(&mut model, &sessions));

@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use crate::config::SessionRules;
 use crate::model::features::FeatureSpec;
 use crate::model::{Model, ModelError};
 use crate::pipeline::customer::{self, Customers, Settled, Work};
-use crate::pipeline::decode::{self, Decoded};
+use crate::pipeline::decode::{self, Decoded, Refusal};
 use crate::pipeline::encode::{self, OpenInput, SessionInput};
-use crate::pipeline::session::{Arrival, Change, Partition, Step};
+use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
 use crate::pipeline::source::Record;
-use crate::types::{CustomerId, Moment, Position, RejectReason, ResumeAt};
+use crate::types::{CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
 use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
@@ -71,6 +72,8 @@ pub struct Reject {
 pub struct Partitions {
     sessions: BTreeMap<i32, Partition>,
     customers: BTreeMap<i32, Customers>,
+    /// Saves work and decides nothing.
+    tags: TagsSeen,
 }
 
 impl Partitions {
@@ -123,16 +126,84 @@ pub fn run<'a>(
     records: impl IntoIterator<Item = Record<'a>>,
     mut done: impl FnMut(Phase),
 ) -> Result<EpochResult, ModelError> {
-    let mut epoch = Epoch::begin(partitions, model.features().clone(), terms);
+    let records: Vec<Record<'a>> = records.into_iter().collect();
+    let features = model.features().clone();
+    let mut reader = Reader { schemas, terms, features: features.clone(), tags: std::mem::take(&mut partitions.tags) };
+    let mut epoch = Epoch::begin(partitions, features, terms);
     let mut resume: BTreeMap<i32, ResumeAt> = BTreeMap::new();
-    for record in records {
+    for record in &records {
         resume.insert(record.position.partition, record.position.resume_after());
-        epoch.take(&record, schemas);
     }
+    if records.len() < READ_AHEAD_MIN {
+        for record in &records {
+            epoch.take(record, reader.read(record));
+        }
+    } else {
+        read_ahead(&records, &mut reader, |record, read| epoch.take(record, read));
+    }
+    epoch.partitions.tags = reader.tags;
     done(Phase::Sessionize);
     let mut result = epoch.finish(model, done)?;
     result.resume = resume.into_iter().collect();
     Ok(result)
+}
+
+/// With fewer records a second thread costs more than it saves.
+const READ_AHEAD_MIN: usize = 2_000;
+/// Records that are handed over together, and how often that may be ahead.
+const READ_AHEAD_CHUNK: usize = 512;
+const READ_AHEAD_CHUNKS: usize = 4;
+
+/// What a record asks for, ready for its session.
+enum Read {
+    Click(Arrival),
+    Tick(EventTime),
+    Erase(CustomerId),
+    Refused(Refusal),
+}
+
+/// Reads records: depends on the record alone, so it may be ahead of the sessions.
+struct Reader<'e> {
+    schemas: &'e Schemas,
+    terms: &'e Terms,
+    features: FeatureSpec,
+    tags: TagsSeen,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, record: &Record<'_>) -> Read {
+        match decode::decode(record, self.schemas, &self.terms.rules) {
+            Ok(Decoded::Click { customer, click }) => {
+                let labels = &self.terms.labels;
+                Read::Click(Arrival::sharing(customer, &click, &self.features, labels, &mut self.tags))
+            }
+            Ok(Decoded::Tick(time)) => Read::Tick(time),
+            Ok(Decoded::Erase { customer }) => Read::Erase(customer),
+            Err(refused) => Read::Refused(refused),
+        }
+    }
+}
+
+/// Reads on a second thread, a few chunks ahead, while the first one takes what is read: in order.
+fn read_ahead(records: &[Record<'_>], reader: &mut Reader<'_>, mut take: impl FnMut(&Record<'_>, Read)) {
+    let (sender, chunks) = sync_channel::<Vec<Read>>(READ_AHEAD_CHUNKS);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for chunk in records.chunks(READ_AHEAD_CHUNK) {
+                let read = chunk.iter().map(|record| reader.read(record)).collect();
+                if sender.send(read).is_err() {
+                    return;
+                }
+            }
+        });
+        for chunk in records.chunks(READ_AHEAD_CHUNK) {
+            // A reader that panicked ends the scope with its panic.
+            let Ok(read) = chunks.recv() else { return };
+            for (record, read) in chunk.iter().zip(read) {
+                take(record, read);
+            }
+        }
+    });
 }
 
 /// The record that an input came from.
@@ -177,12 +248,12 @@ impl<'e> Epoch<'e> {
         }
     }
 
-    fn take(&mut self, record: &Record<'_>, schemas: &Schemas) {
+    fn take(&mut self, record: &Record<'_>, read: Read) {
         self.records += 1;
         let Record { position, timestamp_ms, traceparent, .. } = *record;
         let origin = Origin { position, timestamp_ms, traceparent };
-        let refusal = match decode::decode(record, schemas, &self.terms.rules) {
-            Ok(Decoded::Click { customer, click }) => match self.click(origin, customer, &click) {
+        let refusal = match read {
+            Read::Click(arrival) => match self.arrive(origin, arrival) {
                 Ok(()) => return,
                 Err(RejectReason::Duplicate) => {
                     self.duplicates += 1;
@@ -190,9 +261,9 @@ impl<'e> Epoch<'e> {
                 }
                 Err(reason) => (reason, self.why(reason, position), "session"),
             },
-            Ok(Decoded::Tick(time)) => return self.tick(origin, time.into()),
-            Ok(Decoded::Erase { customer }) => return self.erase(origin, customer),
-            Err(refused) => (refused.reason, refused.detail, "decode"),
+            Read::Tick(time) => return self.tick(origin, time.into()),
+            Read::Erase(customer) => return self.erase(origin, customer),
+            Read::Refused(refused) => (refused.reason, refused.detail, "decode"),
         };
         let (reason, detail, stage) = refusal;
         let reject = Reject {
@@ -231,7 +302,13 @@ impl<'e> Epoch<'e> {
         customer: CustomerId,
         click: &ClickEvent<'_>,
     ) -> Result<(), RejectReason> {
-        let arrival = Arrival::new(customer.clone(), click, &self.features, &self.terms.labels);
+        let (features, labels) = (&self.features, &self.terms.labels);
+        let arrival = Arrival::sharing(customer, click, features, labels, &mut self.partitions.tags);
+        self.arrive(origin, arrival)
+    }
+
+    fn arrive(&mut self, origin: Origin<'_>, arrival: Arrival) -> Result<(), RejectReason> {
+        let customer = arrival.customer.clone();
         let mut steps = std::mem::take(&mut self.steps);
         let outcome = self.sessions(origin).push(arrival, &mut steps);
         self.queue(origin, steps, Some(&customer));
@@ -370,4 +447,54 @@ fn encode_work(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Bank, Dirt, Params, write_json};
+    use crate::model::fake::FakeModel;
+
+    /// Large epochs are read ahead on a second thread, small ones are not.
+    #[test]
+    fn reading_ahead_changes_nothing() {
+        let dirt = Dirt { shuffle_ms: 20_000, duplicate: 0.05, ..Dirt::CLEAN };
+        let params = Params { customers: 40, events_max: Some(5_000), open_end: true, dirt, ..Params::new(3) };
+        let mut clicks: Vec<(Vec<u8>, String, i64)> = Bank::new(params)
+            .map(|record| {
+                let mut value = Vec::new();
+                write_json(&mut value, &record.click, None, None).unwrap();
+                (value, record.click.customer_id.to_string(), record.record_time)
+            })
+            .collect();
+        clicks[17].0.truncate(9);
+        clicks[4_000].1 = "nobody".to_owned();
+        let records: Vec<Record<'_>> = (0..)
+            .zip(&clicks)
+            .map(|(offset, (value, key, time))| Record {
+                position: Position { partition: 0, offset },
+                timestamp_ms: Some(*time),
+                key: Some(key.as_bytes()),
+                value: (offset != 3_000).then_some(value),
+                traceparent: None,
+            })
+            .collect();
+        let run_in = |size: usize| {
+            let rules = crate::config::Config::load(&crate::config::Layers::default()).unwrap().session;
+            let terms = Terms { rules, labels: vec!["segment".into()], emitted_at: 0 };
+            let (mut partitions, mut model) = (Partitions::default(), FakeModel::small());
+            partitions.open(0, &terms.rules);
+            let mut said = Vec::new();
+            for chunk in records.chunks(size) {
+                let chunk = chunk.iter().copied();
+                let result = run(&mut partitions, &mut model, &Schemas::released(), &terms, chunk, |_| ()).unwrap();
+                said.extend(result.outputs.iter().map(|output| format!("{output:?}")));
+            }
+            said
+        };
+        let small = run_in(READ_AHEAD_MIN - 1);
+        assert!(small.len() > 500, "{}", small.len());
+        assert_eq!(run_in(5_000), small);
+        assert_eq!(run_in(2_500), small);
+    }
 }

@@ -5,6 +5,7 @@
 //! caller    submit(N) ── collects and computes N+1 ───── outcome() ── submit(N+1)
 //! thread      begin ▸ records ▸ offsets ▸ commit ─────────┘             begin ▸ …
 //! ```
+//! At least once there is no transaction: records are flushed, and the caller commits the offsets then.
 //! One epoch is under way at a time: the next is handed over only when this one is known to be committed, so nothing
 //! that was computed on top of a lost epoch can leave.
 
@@ -21,7 +22,8 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
-use super::source::History;
+use super::history::History;
+use crate::config::Delivery;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
 use crate::kafka::errors::{Call, CallError, TransactionError};
@@ -44,6 +46,8 @@ pub type Encode = Box<dyn Fn(&Body, &mut Vec<u8>) + Send>;
 #[derive(Debug, Clone)]
 pub struct SinkSettings {
     pub client: ClientSettings,
+    /// At least once, an outcome of `Committed` means acknowledged: the caller commits the offsets.
+    pub delivery: Delivery,
     /// Stays the same over restarts, so that a new holder ends what the old one left open.
     pub transactional_id: String,
     /// Below the session timeout of the source.
@@ -267,6 +271,9 @@ impl Sink {
     fn publish(&mut self, epoch: &Epoch) -> Result<Receipt, TransactionError> {
         let result = &epoch.result;
         let deadline = Deadline::after(self.settings.transaction_timeout);
+        if self.settings.delivery == Delivery::AtLeastOnce {
+            return self.publish_acknowledged(result, &deadline);
+        }
         self.producer.begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
         let mut receipt = Receipt::default();
         for output in &result.outputs {
@@ -281,6 +288,29 @@ impl Sink {
         repeat(Call::Commit, &deadline, |wait| raw::commit_transaction(self.producer.client(), wait))?;
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
         Ok(receipt)
+    }
+
+    /// Without a transaction: what is acknowledged is there, whatever becomes of the rest.
+    fn publish_acknowledged(&mut self, result: &EpochResult, deadline: &Deadline) -> Result<Receipt, TransactionError> {
+        self.events().take_last_failure();
+        let mut receipt = Receipt::default();
+        for output in &result.outputs {
+            self.produce(output, deadline, &mut receipt)?;
+        }
+        receipt.produce = deadline.elapsed();
+        let flushed = raw::flush(self.producer.client(), deadline.remaining());
+        receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
+        let failure = self.events().take_last_failure();
+        let (code, text) = match (flushed, failure) {
+            (true, None) => return Ok(receipt),
+            (_, Some(failure)) => (RDKafkaErrorCode::Fail, failure),
+            (false, None) => {
+                let text = format!("not all records were acknowledged within {:?}", self.settings.transaction_timeout);
+                (RDKafkaErrorCode::OperationTimedOut, text)
+            }
+        };
+        let error = CallError { code, fatal: false, retriable: false, requires_abort: true, text };
+        Err(TransactionError::Abort(error))
     }
 
     /// To the topics that the body belongs to, at the partition number of its cause.
@@ -436,6 +466,10 @@ impl Sink {
             TransactionError::Retry(_) | TransactionError::Fatal(_) => return Outcome::Fatal { why },
             TransactionError::Abort(_) => {}
         }
+        if self.settings.delivery == Delivery::AtLeastOnce {
+            // Nothing to abort: some of it may be there, and comes again.
+            return Outcome::Aborted { why };
+        }
         let deadline = Deadline::after(self.settings.transaction_timeout);
         let aborted = repeat(Call::Abort, &deadline, |wait| {
             self.producer.abort_transaction(wait).map_err(|error| CallError::from(&error))
@@ -464,6 +498,11 @@ fn is_too_large(error: &CallError) -> bool {
 /// A producer that may begin transactions: whoever had the id before is fenced, and what it left open is ended.
 fn connect(settings: &SinkSettings) -> Result<Producer, SinkError> {
     let id = &settings.transactional_id;
+    if settings.delivery == Delivery::AtLeastOnce {
+        let config = settings.client.acknowledged(settings.buffer_kbytes);
+        return Producer::from_config_and_context(&config, ProducerEvents::default())
+            .map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() });
+    }
     let transactional =
         Transactional { id, timeout: settings.transaction_timeout, buffer_kbytes: settings.buffer_kbytes };
     let config = settings.client.transactional(&transactional);

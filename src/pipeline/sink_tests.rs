@@ -28,6 +28,7 @@ impl Bed {
             cluster.create_topic(topic, 2, 1).expect("a topic");
         }
         let settings = SinkSettings {
+            delivery: Delivery::ExactlyOnce,
             client: ClientSettings::of(&cluster.bootstrap_servers()),
             transactional_id: "app-0".to_owned(),
             transaction_timeout: Duration::from_secs(8),

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::history::History;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance};
 use crate::kafka::raw::{self, FetchError, FetchQueue, GroupMetadata, Messages};
@@ -102,32 +103,11 @@ pub struct Collected {
 }
 
 /// Where a group goes on in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     pub resume: ResumeAt,
     /// `None` where others than `dce` committed.
     pub history: Option<History>,
-}
-
-/// What a partition's state was made of: kept with its committed offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct History {
-    /// The first offset that went into it.
-    pub begun: ResumeAt,
-    /// Of the session rules and the model.
-    pub fingerprint: u64,
-}
-
-impl History {
-    pub fn to_metadata(self) -> String {
-        format!("dce from={} terms={:016x}", self.begun.0, self.fingerprint)
-    }
-
-    pub fn parse(metadata: &str) -> Option<Self> {
-        let (begun, fingerprint) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
-        let fingerprint = u64::from_str_radix(fingerprint, 16).ok()?;
-        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint })
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -280,6 +260,18 @@ impl Source {
         Ok(committed.collect())
     }
 
+    /// Commits positions outside of a transaction: for delivery at least once. Without `wait` the request is only sent.
+    pub fn commit(&self, positions: &[(i32, ResumeAt, History)], wait: bool) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (partition, ResumeAt(offset), history) in positions {
+            let mut element = list.add_partition(&self.topic, *partition);
+            element.set_offset(Offset::Offset(*offset)).map_err(|error| broker("committing", &error))?;
+            element.set_metadata(history.to_metadata());
+        }
+        let mode = if wait { CommitMode::Sync } else { CommitMode::Async };
+        self.consumer.commit(&list, mode).map_err(|error| broker("committing", &error))
+    }
+
     /// The oldest offset, and where what is committed ends.
     pub fn watermarks(&self, partition: i32, wait: Duration) -> Result<(i64, i64), SourceError> {
         self.consumer
@@ -304,6 +296,11 @@ impl Source {
             Some(event) => self.judge_event(event.map(|_| ())),
             None => Ok(()),
         }
+    }
+
+    /// Whether the group waits for an answer to a rebalance, given already or by the next collection.
+    pub fn rebalance_waits(&self) -> bool {
+        !self.unanswered.is_empty() || self.consumer.context().has_rebalances()
     }
 
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.

@@ -5,7 +5,7 @@
 //! records from the first that ever went into the state up to the committed offset are run again, and what they give is
 //! dropped: it was published by the transactions that committed those offsets. The first offset and a fingerprint of the
 //! rules and the model are kept with each committed offset, so that a history that retention has eaten, or one that was
-//! made by other terms, is noticed and never carried on from.
+//! made by other terms, is noticed and never carried on from; so are the ids that nobody had a schema of.
 //!
 //! Deliberately absent: anything on disk. The input must be kept as long as its state is wanted.
 
@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::epoch::{self, Partitions, Terms};
-use super::source::{Committed, History, Rebuild, Source, SourceError, SourceSettings};
+use super::history::{History, UnknownIds};
+use super::source::{Committed, Rebuild, Record, Source, SourceError, SourceSettings};
 use crate::config::SessionRules;
 use crate::kafka::reader::Span;
 use crate::model::{Model, ModelError};
-use crate::types::{ResumeAt, fnv1a64};
-use crate::wire::avro::Schemas;
+use crate::registry::{self, Interrupted, Resolver};
+use crate::stop::Stop;
+use crate::types::{Position, ResumeAt, fnv1a64};
+use crate::wire::avro::{Schemas, framing_id};
 
 /// How long the broker may take for one question.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -47,6 +50,11 @@ pub enum StateError {
          output topics"
     )]
     OtherTerms { topic: String, partition: i32 },
+    #[error(
+        "{topic}/{partition}: the state cannot be rebuilt: the record at offset {offset} was read by the schema of the id {id}, \
+         which {why}; bring it back, or begin anew under another app.id with new output topics"
+    )]
+    SchemaGone { topic: String, partition: i32, offset: i64, id: u32, why: &'static str },
     #[error("stopped while the state was rebuilt")]
     Stopped,
     #[error(
@@ -57,7 +65,7 @@ pub enum StateError {
 }
 
 /// Where a partition stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
     pub partition: i32,
     pub history: History,
@@ -65,7 +73,7 @@ pub struct Restored {
 }
 
 /// What a state depends on beside the records.
-fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
+pub fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     let SessionRules {
         gap_ms,
         allowed_lateness_ms,
@@ -83,8 +91,15 @@ fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     fnv1a64(format!("{durations} {counts} {} {:016x}", model.0, model.1).as_bytes())
 }
 
-/// Rebuilds the partitions' states. `step` is called now and then with the records done and all of them; it says
-/// whether to stop.
+/// What a rebuild is at.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Records done, and all of them.
+    Records(u64, u64),
+    Registry(registry::Event<'a>),
+}
+
+/// Rebuilds the partitions' states. `step` is told now and then, and says whether to stop.
 #[expect(clippy::too_many_arguments, reason = "all that a worker has, for one call")]
 pub fn restore(
     source: &mut Source,
@@ -92,9 +107,10 @@ pub fn restore(
     partitions: &[i32],
     states: &mut Partitions,
     model: &mut dyn Model,
-    schemas: &Schemas,
+    resolver: &mut Resolver,
     terms: &Terms,
-    mut step: impl FnMut(u64, u64) -> bool,
+    stop: &Stop,
+    mut step: impl FnMut(Step<'_>) -> bool,
 ) -> Result<Vec<Restored>, StateError> {
     let mut restored = BTreeMap::new();
     let terms_now = fingerprint(&terms.rules, model);
@@ -111,10 +127,24 @@ pub fn restore(
     if !spans.is_empty() {
         let mut rebuild = Rebuild::start(settings, &spans, STALL_MAX)?;
         while let Some(batch) = rebuild.next(EPOCH_RECORDS)? {
-            epoch::run(states, model, schemas, terms, batch.records(), |_| ())?;
+            // Rejected records went into nothing.
+            let records = || batch.records().filter(|record| rejected_for_its_id(&restored, record) != Some(true));
+            let mut stayed = Ok(());
+            let prepared = resolver.prepare(records().filter_map(|record| record.value), stop, &mut |event| {
+                stayed = source.stay();
+                step(Step::Registry(event)) || stayed.is_err()
+            });
+            stayed?;
+            if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
+                return Err(StateError::Stopped);
+            }
+            for record in records() {
+                check_schema(&settings.topic, &restored, resolver.schemas(), &record)?;
+            }
+            epoch::run(states, model, resolver.schemas(), terms, records(), |_| ())?;
             source.stay()?;
             let progress = rebuild.progress();
-            if step(progress.done, progress.total) {
+            if step(Step::Records(progress.done, progress.total)) {
                 return Err(StateError::Stopped);
             }
         }
@@ -122,16 +152,43 @@ pub fn restore(
     Ok(restored.into_values().collect())
 }
 
+/// Whether the record was rejected when it was first read, since nobody had a schema of its id; `None` where it is framed by
+/// none, or that is forgotten.
+fn rejected_for_its_id(restored: &BTreeMap<i32, Restored>, record: &Record<'_>) -> Option<bool> {
+    let id = framing_id(record.value?)?;
+    restored.get(&record.position.partition)?.history.unknown.rejected(id, record.position.offset)
+}
+
+/// A record that was read must be read again, or the state is another one.
+fn check_schema(
+    topic: &str,
+    restored: &BTreeMap<i32, Restored>,
+    schemas: &Schemas,
+    record: &Record<'_>,
+) -> Result<(), StateError> {
+    let Some(id) = record.value.and_then(|value| schemas.unknown(value)) else { return Ok(()) };
+    if rejected_for_its_id(restored, record) != Some(false) {
+        return Ok(());
+    }
+    let Position { partition, offset } = record.position;
+    let why = if schemas.expects_ids() {
+        "the schema registry does not know any more"
+    } else {
+        "came from a schema registry, and registry.url names none any more"
+    };
+    Err(StateError::SchemaGone { topic: topic.to_owned(), partition, offset, id, why })
+}
+
 /// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
 fn patiently<T>(
-    step: &mut impl FnMut(u64, u64) -> bool,
+    step: &mut impl FnMut(Step<'_>) -> bool,
     mut ask: impl FnMut() -> Result<T, SourceError>,
 ) -> Result<T, StateError> {
     for asked in 1.. {
         match ask() {
             Err(SourceError::Broker { doing, why }) if asked < ASKS_MAX => {
                 tracing::warn!(doing, why, asked, "the broker does not answer: asking again");
-                if step(0, 0) {
+                if step(Step::Records(0, 0)) {
                     return Err(StateError::Stopped);
                 }
             }
@@ -151,7 +208,11 @@ fn start(
     let topic = || topic.to_owned();
     let Some(Committed { resume, history }) = committed else {
         let begun = ResumeAt(oldest);
-        return Ok(Restored { partition, history: History { begun, fingerprint }, resume: begun });
+        return Ok(Restored {
+            partition,
+            history: History { begun, fingerprint, unknown: UnknownIds::default() },
+            resume: begun,
+        });
     };
     let Some(history) = history else {
         return Err(StateError::Foreign { topic: topic(), partition, committed: resume.0 });
@@ -171,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_state_goes_on_only_from_a_whole_history_under_the_same_terms() {
-        let history = |begun| History { begun: ResumeAt(begun), fingerprint: 7 };
+        let history = |begun| History { begun: ResumeAt(begun), fingerprint: 7, unknown: UnknownIds::default() };
         let committed = |history| Some(Committed { resume: ResumeAt(90), history });
         let start =
             |committed, oldest, terms| start("clicks", 3, committed, oldest, terms).map_err(|error| error.to_string());
@@ -186,11 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn the_history_survives_its_metadata() {
-        let history = History { begun: ResumeAt(41), fingerprint: 0xfe };
-        assert_eq!(History::parse(&history.to_metadata()), Some(history));
-        for foreign in ["", "dce from=41", "dce from=x terms=0", "something else"] {
-            assert_eq!(History::parse(foreign), None, "{foreign}");
-        }
+    fn a_record_that_was_read_must_be_readable_and_one_that_was_rejected_stays_so() {
+        let mut unknown = UnknownIds::default();
+        unknown.reject(9, 4);
+        let history = History { begun: ResumeAt(0), fingerprint: 7, unknown };
+        let restored = BTreeMap::from([(3, Restored { partition: 3, history, resume: ResumeAt(90) })]);
+        let value = [0, 0, 0, 0, 9, 1];
+        let at = |offset| Record {
+            position: Position { partition: 3, offset },
+            timestamp_ms: None,
+            key: None,
+            value: Some(&value),
+            traceparent: None,
+        };
+        assert_eq!([4, 5].map(|offset| rejected_for_its_id(&restored, &at(offset))), [Some(true), Some(false)]);
+        let mut schemas = Schemas::released();
+        let check = |schemas: &Schemas| check_schema("clicks", &restored, schemas, &at(5)).map_err(|e| e.to_string());
+        assert!(check(&schemas).unwrap_err().contains("offset 5 was read by the schema of the id 9, which came from"));
+        schemas.no_such_id(9);
+        assert!(check(&schemas).unwrap_err().contains("which the schema registry does not know any more"));
+        schemas.register_id(9, r#""string""#, &[]).unwrap();
+        assert_eq!(check(&schemas), Ok(()), "whatever it is, it was that then");
+        let plain = Record { value: Some(b"{}"), ..at(5) };
+        assert!(check_schema("clicks", &restored, &Schemas::released(), &plain).is_ok());
     }
 }

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
+use super::history::History;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, History, Source, SourceError, SourceSettings};
-use super::state::{self, Restored, StateError};
-use crate::config::{Encoding, SessionRules};
+use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
+use super::state::{self, Restored, StateError, Step};
+use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
 use crate::kafka::client::Rebalance;
 use crate::model::{Model, ModelError};
+use crate::registry::{self, Interrupted, OutputIds, RegisteredTopics, RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, ResumeAt, Uptime};
-use crate::wire::avro::Schemas;
 
 /// Of an epoch's keys and values.
 const EPOCH_BYTES_MAX: usize = 64 << 20;
@@ -41,6 +42,8 @@ pub struct WorkerSettings {
     pub source: SourceSettings,
     pub sink: SinkSettings,
     pub encoding: Encoding,
+    /// There must be one for [`Encoding::Confluent`].
+    pub registry: Option<Registry>,
     pub rules: SessionRules,
     pub labels: Vec<Arc<str>>,
     pub epoch_events_max: usize,
@@ -62,6 +65,21 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
+impl Watch<'_> {
+    /// What the registry does while it is asked.
+    fn registry(&self, event: &registry::Event<'_>) {
+        self.health.progress(self.clock.uptime(), "schema registry");
+        match event {
+            registry::Event::Answered(answer) => self.metrics.registry_answered(*answer),
+            registry::Event::Asking => {}
+            registry::Event::Waiting(error) => {
+                self.health.not_ready(format!("waiting for the schema registry: {error}"));
+                self.metrics.registry_waiting(true);
+            }
+        }
+    }
+}
+
 /// What ends a worker. A restart may help with the broker's and the sink's.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -73,6 +91,8 @@ pub enum WorkerError {
     State(#[from] StateError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(
         "{FAILURES_MAX} epochs in a row could not be committed by {id}, last: {why}; does another process run with the \
          same app.id and app.instance, or does the broker refuse the records?"
@@ -89,19 +109,23 @@ pub fn run(
     watch: &mut Watch<'_>,
     stop: &Stop,
 ) -> Result<(), WorkerError> {
+    let resolver = Resolver::new(settings.registry.as_ref())?;
+    let Some(written) = written(settings, &resolver, watch, stop)? else { return Ok(()) };
     watch.health.not_ready("joining the group");
-    let sink = Sink::spawn(settings.sink.clone(), encoder(settings.encoding))?;
+    let sink = Sink::spawn(settings.sink.clone(), encoder(written))?;
     let source = Source::new(&settings.source)?;
     let mut worker = Worker {
         settings,
         model,
         watch,
-        schemas: Schemas::released(),
+        resolver,
+        written,
         partitions: Partitions::default(),
         histories: BTreeMap::new(),
         stop,
         under_way: None,
         failures: 0,
+        acknowledged: BTreeMap::new(),
         is_astray: false,
         sink,
         source,
@@ -114,12 +138,57 @@ pub fn run(
     }
 }
 
-fn encoder(encoding: Encoding) -> Encode {
+/// How outputs are written, with all that it takes.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    By(Encoding),
+    ByIds(OutputIds),
+}
+
+/// Asks the registry where there is one; `None` where the stop came first.
+fn written(
+    settings: &WorkerSettings,
+    resolver: &Resolver,
+    watch: &Watch<'_>,
+    stop: &Stop,
+) -> Result<Option<Written>, WorkerError> {
+    let mut on_event = |event: registry::Event<'_>| {
+        watch.registry(&event);
+        false
+    };
+    let asked = match (settings.encoding, &settings.registry) {
+        (Encoding::Confluent, Some(registry)) => {
+            let topics = &settings.sink.topics;
+            let topics = RegisteredTopics {
+                embeddings: &topics.embeddings,
+                live: topics.live.as_deref(),
+                sessions: topics.sessions.as_deref(),
+            };
+            let ids = resolver.register_outputs(registry, &topics, stop, &mut on_event);
+            ids.map(|ids| ids.map(Written::ByIds))
+        }
+        (encoding, _) => {
+            let greeted = resolver.greet(stop, &mut on_event);
+            greeted.map(|greeted| greeted.map(|()| Written::By(encoding)))
+        }
+    };
+    watch.metrics.registry_waiting(false);
+    match asked {
+        Ok(written) => Ok(Some(written?)),
+        Err(Interrupted::Stopped | Interrupted::GaveUp) => Ok(None),
+    }
+}
+
+fn encoder(written: Written) -> Encode {
     Box::new(move |body, out| {
-        let encoded = match body {
-            Body::Embedding(record) => record.encode_into(encoding, out),
-            Body::Session(summary) => summary.encode_into(encoding, out),
-            Body::Reject(_) | Body::Erased(_) => Ok(()),
+        let encoded = match (body, written) {
+            (Body::Embedding(record), Written::By(encoding)) => record.encode_into(encoding, out),
+            (Body::Embedding(record), Written::ByIds(ids)) => record.encode_by_id(ids.embedding, out),
+            (Body::Session(summary), Written::By(encoding)) => summary.encode_into(encoding, out),
+            (Body::Session(summary), Written::ByIds(ids)) => {
+                summary.encode_by_id(ids.session.expect("sessions are written where their topic was registered"), out)
+            }
+            (Body::Reject(_) | Body::Erased(_), Written::By(_) | Written::ByIds(_)) => Ok(()),
         };
         encoded.expect("embeddings are finite and of unit length before they get here");
     })
@@ -129,7 +198,8 @@ struct Worker<'w, 's> {
     settings: &'w WorkerSettings,
     model: &'w mut dyn Model,
     watch: &'w mut Watch<'s>,
-    schemas: Schemas,
+    resolver: Resolver,
+    written: Written,
     partitions: Partitions,
     /// The assigned partitions, each with what its state was made of.
     histories: BTreeMap<i32, History>,
@@ -140,8 +210,19 @@ struct Worker<'w, 's> {
     is_astray: bool,
     /// Epochs not committed since the last commit.
     failures: u32,
+    /// Delivered at least once: where the partitions go on, to be committed once more and waited for before they go.
+    acknowledged: BTreeMap<i32, ResumeAt>,
     sink: SinkHandle,
     source: Source,
+}
+
+/// Whether an epoch can be computed.
+enum Prepared {
+    Ready,
+    /// What it would be computed on top of was not committed, or the stop came.
+    Void,
+    /// Something else has to be done first, and the records are to be read again.
+    NotYet,
 }
 
 impl Worker<'_, '_> {
@@ -151,6 +232,7 @@ impl Worker<'_, '_> {
         }
         tracing::info!("stopping: the epoch under way is finished");
         self.finish()?;
+        self.commit_acknowledged();
         Ok(())
     }
 
@@ -199,16 +281,27 @@ impl Worker<'_, '_> {
             }
             Err(error) => return Err(error.into()),
         };
+        match self.prepare(&batch)? {
+            Prepared::Ready => {}
+            Prepared::Void => return Ok(()),
+            Prepared::NotYet => {
+                let again = batch.begin();
+                drop(batch);
+                self.is_astray = self.source.seek(&again, SEEK_MAX).is_err();
+                return Ok(());
+            }
+        }
         let clock = self.watch.clock;
         let terms = self.terms();
         let mut laps = [clock.uptime(); 4];
-        let result = epoch::run(&mut self.partitions, self.model, &self.schemas, &terms, batch.records(), |phase| {
-            laps[match phase {
-                Phase::Sessionize => 1,
-                Phase::Encode => 2,
-                Phase::Fold => 3,
-            }] = clock.uptime();
-        })?;
+        let result =
+            epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, batch.records(), |phase| {
+                laps[match phase {
+                    Phase::Sessionize => 1,
+                    Phase::Encode => 2,
+                    Phase::Fold => 3,
+                }] = clock.uptime();
+            })?;
         drop(batch);
         let mut stats = self.stats(&result);
         let between = |from: Uptime, to: Uptime| Duration::from_millis(to.0.saturating_sub(from.0));
@@ -222,6 +315,53 @@ impl Worker<'_, '_> {
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
         self.under_way = Some((stats, clock.uptime()));
         Ok(())
+    }
+
+    /// Has the schemas that the records need, and waits for a registry that is away.
+    fn prepare(&mut self, batch: &Batch) -> Result<Prepared, WorkerError> {
+        let ids = self.resolver.needs(batch.records().filter_map(|record| record.value));
+        if ids.is_empty() {
+            self.note_unknown_ids(batch);
+            return Ok(Prepared::Ready);
+        }
+        // It may take long: what is computed is committed, or is known not to be.
+        if !self.finish()? {
+            return Ok(Prepared::Void);
+        }
+        let Self { resolver, source, watch, stop, .. } = self;
+        let (mut stayed, mut waited) = (Ok(()), false);
+        let fetched = resolver.fetch(&ids, stop, &mut |event| {
+            watch.registry(&event);
+            waited |= matches!(event, registry::Event::Waiting(_));
+            stayed = source.stay();
+            // The group waits for the answer to a rebalance, which must not wait for a registry that is slow or away.
+            let is_wait = !matches!(event, registry::Event::Answered(_));
+            stayed.is_err() || (is_wait && source.rebalance_waits())
+        });
+        stayed?;
+        if waited {
+            watch.metrics.registry_waiting(false);
+            watch.health.ready();
+        }
+        Ok(match fetched {
+            Ok(()) => {
+                self.note_unknown_ids(batch);
+                Prepared::Ready
+            }
+            Err(Interrupted::Stopped) => Prepared::Void,
+            Err(Interrupted::GaveUp) => Prepared::NotYet,
+        })
+    }
+
+    /// Their records are rejected now, and must be again when the state is rebuilt, whatever is known by then.
+    fn note_unknown_ids(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            if let Some(id) = record.value.and_then(|value| self.resolver.schemas().unknown(value))
+                && let Some(history) = self.histories.get_mut(&record.position.partition)
+            {
+                history.unknown.reject(id, record.position.offset);
+            }
+        }
     }
 
     fn terms(&self) -> Terms {
@@ -288,7 +428,7 @@ impl Worker<'_, '_> {
         }
         if is_sink_lost {
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
-            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.settings.encoding))?;
+            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written))?;
         }
         self.go_back(cause, &why)?;
         Ok(false)
@@ -298,6 +438,14 @@ impl Worker<'_, '_> {
         let Some((mut stats, since)) = self.under_way.take() else { return };
         let now = self.watch.clock.uptime();
         stats.phases.commit = Duration::from_millis(now.0.saturating_sub(since.0));
+        if self.settings.sink.delivery == Delivery::AtLeastOnce {
+            let resumed = stats.partitions.iter().map(|p| (p.partition, p.resume));
+            let positions = self.with_histories(resumed.clone());
+            self.acknowledged.extend(resumed);
+            if let Err(error) = self.source.commit(&positions, false) {
+                tracing::warn!(%error, "offsets were not committed: after a crash these records come again");
+            }
+        }
         self.watch.metrics.epoch_committed(&stats, self.watch.clock.wall_ms());
         for partition in &stats.partitions {
             if let Some(end) = self.source.cached_end(partition.partition) {
@@ -308,10 +456,26 @@ impl Worker<'_, '_> {
         (self.watch.committed)(&stats);
     }
 
+    fn with_histories(&self, positions: impl Iterator<Item = (i32, ResumeAt)>) -> Vec<(i32, ResumeAt, History)> {
+        positions.filter_map(|(p, resume)| Some((p, resume, self.histories.get(&p)?.clone()))).collect()
+    }
+
+    /// Before partitions go to somebody else, or the process ends.
+    fn commit_acknowledged(&mut self) {
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        let positions = self.with_histories(acknowledged.into_iter());
+        if !positions.is_empty()
+            && let Err(error) = self.source.commit(&positions, true)
+        {
+            tracing::warn!(%error, "the last offsets were not committed: their records come again");
+        }
+    }
+
     /// The epoch under way and all on top of it are void: states and positions as committed.
     fn go_back(&mut self, cause: AbortCause, why: &str) -> Result<(), WorkerError> {
         tracing::warn!(why, "an epoch was not committed: going back to what is");
         self.under_way = None;
+        self.acknowledged.clear();
         self.watch.metrics.epoch_aborted(cause);
         let assigned: Vec<i32> = self.histories.keys().copied().collect();
         if assigned.is_empty() {
@@ -337,8 +501,13 @@ impl Worker<'_, '_> {
                 self.watch.health.ready();
             }
             Rebalance::Revoked { partitions, lost } => {
+                if self.settings.sink.delivery == Delivery::AtLeastOnce && !lost {
+                    self.finish()?;
+                    self.commit_acknowledged();
+                }
                 for partition in partitions {
                     self.histories.remove(partition);
+                    self.acknowledged.remove(partition);
                 }
                 self.finish()?;
                 for partition in partitions {
@@ -359,27 +528,41 @@ impl Worker<'_, '_> {
         let terms = self.terms();
         let watch = &self.watch;
         watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let (stop, mut logged) = (self.stop, watch.clock.uptime());
+        let (stop, mut logged, mut waited) = (self.stop, watch.clock.uptime(), false);
         let restored = state::restore(
             &mut self.source,
             &self.settings.source,
             partitions,
             &mut self.partitions,
             self.model,
-            &self.schemas,
+            &mut self.resolver,
             &terms,
-            |done, total| {
+            stop,
+            |step| {
                 let now = watch.clock.uptime();
                 watch.health.progress(now, "restore");
-                if now.0 - logged.0 >= 5_000 {
-                    logged = now;
-                    tracing::info!(done, total, "rebuilding the state from the input");
+                match step {
+                    Step::Records(done, total) if now.0 - logged.0 >= 5_000 => {
+                        logged = now;
+                        tracing::info!(done, total, "rebuilding the state from the input");
+                    }
+                    Step::Records(..) => {}
+                    Step::Registry(event) => {
+                        watch.registry(&event);
+                        waited |= matches!(event, registry::Event::Waiting(_));
+                        return stop.is_stopped();
+                    }
+                }
+                if std::mem::take(&mut waited) {
+                    watch.metrics.registry_waiting(false);
+                    watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
                 }
                 stop.is_stopped()
             },
         )?;
+        self.watch.metrics.registry_waiting(false);
         for r in &restored {
-            self.histories.insert(r.partition, r.history);
+            self.histories.insert(r.partition, r.history.clone());
             self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());
             if let Some(stats) = self.partition_stats(r.partition, r.resume) {
                 self.watch.metrics.restored(stats);

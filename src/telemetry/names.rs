@@ -23,7 +23,7 @@ impl Kind {
 pub struct Metric {
     pub name: &'static str,
     pub kind: Kind,
-    /// The label and the closed set of its values; of `partition` only the name.
+    /// The label and the closed set of its values; of `partition` and `device` only the name.
     pub label: Option<(&'static str, &'static [&'static str])>,
     pub help: &'static str,
 }
@@ -46,12 +46,15 @@ pub const PARTITION_CONSUMER_LAG_RECORDS: &str = "dce_partition_consumer_lag_rec
 pub const PARTITION_COMMITTED_OFFSET: &str = "dce_partition_committed_offset";
 pub const PARTITION_OPEN_SESSIONS: &str = "dce_partition_open_sessions";
 pub const PARTITION_CUSTOMERS: &str = "dce_partition_customers";
+pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
+pub const REGISTRY_WAITING: &str = "dce_registry_waiting";
 pub const BUILD_INFO: &str = "dce_build_info";
+pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 19] = [
+pub const METRICS: [Metric; 22] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -149,9 +152,28 @@ pub const METRICS: [Metric; 19] = [
     },
     Metric { name: PARTITION_CUSTOMERS, kind: Kind::Gauge, label: PARTITION, help: "customers known" },
     Metric {
+        name: REGISTRY_ANSWERS,
+        kind: Kind::Counter,
+        label: Some(("answer", &["found", "unknown", "unusable", "refused", "away"])),
+        help: "requests to the schema registry, by how they went: a schema or id was given, there is none by that id, it is \
+               nothing that dce can use, the login was refused, or no registry answered",
+    },
+    Metric {
+        name: REGISTRY_WAITING,
+        kind: Kind::Gauge,
+        label: None,
+        help: "1 while the worker waits for the schema registry and reads nothing, else 0",
+    },
+    Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
         label: Some(("version", &[env!("CARGO_PKG_VERSION")])),
         help: "always 1; the label says which dce this is",
+    },
+    Metric {
+        name: INFERENCE_DEVICE_INFO,
+        kind: Kind::Gauge,
+        label: Some(("device", &[])),
+        help: "always 1; the label says where the model runs: cpu, or cuda: and the GPU's number",
     },
 ];

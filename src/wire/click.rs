@@ -9,7 +9,7 @@ use crate::types::{ClickKind, EventTime, NAME_BYTES_MAX};
 
 use super::avro::{self, Fingerprint};
 use super::error::{DecodeError, EncodeError};
-use super::write::{self, Fields, Written};
+use super::write::{self, Fields, Framing, Written};
 
 /// What a map of the record holds: each name once, in the order of the bytes.
 pub type Pairs<'a, T> = Vec<(Cow<'a, str>, T)>;
@@ -43,7 +43,12 @@ pub struct ClickEvent<'a> {
 impl Input<'_> {
     /// Appends the record's bytes to `out`; on an error `out` is as it was.
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 

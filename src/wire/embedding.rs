@@ -9,7 +9,7 @@ use crate::types::{CloseReason, CustomerId, EventTime, ModelId, OpenedBy, Positi
 
 use super::avro::{self, Fingerprint};
 use super::error::EncodeError;
-use super::write::{self, Fields, Written};
+use super::write::{self, Fields, Framing, Written};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmbeddingKind {
@@ -104,16 +104,28 @@ pub struct SessionSummary {
 }
 
 impl CustomerEmbedding {
-    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    /// Appends the record's bytes to `out`; on an error `out` is as it was. For [`Encoding::Confluent`] see
+    /// [`Self::encode_by_id`].
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 
 impl SessionSummary {
-    /// Appends the record's bytes to `out`; on an error `out` is as it was.
+    /// Appends the record's bytes to `out`; on an error `out` is as it was. For [`Encoding::Confluent`] see
+    /// [`Self::encode_by_id`].
     pub fn encode_into(&self, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write::record(self, encoding, out)
+        write::record(self, Framing::of(encoding)?, out)
+    }
+
+    /// The same, framed by the id that a schema registry gave to the present schema.
+    pub fn encode_by_id(&self, id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write::record(self, Framing::ById(id), out)
     }
 }
 

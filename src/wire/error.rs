@@ -11,6 +11,15 @@ pub enum DecodeError {
     #[error("framed by a schema registry (id {}), and none is configured", .id.map_or("missing".to_owned(), |id| id.to_string()))]
     NoRegistry { id: Option<u32> },
 
+    #[error("the schema registry knows no schema by the id {id}")]
+    NoSuchId { id: u32 },
+    /// The id's schema is nothing that this record can be read by.
+    #[error("the schema registry's id {id}: {why}")]
+    IdRefused { id: u32, why: String },
+    /// Never of the pipeline, which asks before it reads.
+    #[error("the schema registry was not asked for the id {id}")]
+    IdNotAsked { id: u32 },
+
     #[error("not UTF-8 at byte {at}")]
     NotUtf8 { at: usize },
     #[error("not JSON at byte {at}: {expected} expected")]
@@ -64,6 +73,8 @@ pub enum EncodeError {
     NotFinite { field: &'static str, found: f64 },
     #[error("{field} is {found}, beyond the range of a signed 64-bit number")]
     TooLarge { field: &'static str, found: u64 },
+    #[error("the confluent encoding needs a schema registry's id")]
+    NoId,
 }
 
 /// Why a writer's schema cannot be read as one of ours.

@@ -19,22 +19,33 @@ use error::DecodeError;
 
 /// Reads a record of the clickstream, in whatever encoding it came.
 pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<Input<'a>, DecodeError> {
-    match encoding(bytes)? {
+    match encoding(bytes, schemas)? {
         Found::Json => json::decode(bytes),
         Found::Avro => schemas.decode_click(bytes),
+        Found::AvroById { id, body } => schemas.decode_click_by_id(id, body),
     }
 }
 
-enum Found {
+enum Found<'a> {
     Json,
+    /// Single-object encoding.
     Avro,
+    /// Framed by a schema registry's id.
+    AvroById {
+        id: u32,
+        body: &'a [u8],
+    },
 }
 
-fn encoding(bytes: &[u8]) -> Result<Found, DecodeError> {
+fn encoding<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<Found<'a>, DecodeError> {
     match bytes {
         [] => Err(DecodeError::NoBytes),
         [0xc3, 0x01, ..] => Ok(Found::Avro),
-        [0, id @ ..] => Err(DecodeError::NoRegistry { id: id.first_chunk().map(|id| u32::from_be_bytes(*id)) }),
+        [0, rest @ ..] => match rest.split_first_chunk() {
+            Some((id, body)) if schemas.expects_ids() => Ok(Found::AvroById { id: u32::from_be_bytes(*id), body }),
+            None if schemas.expects_ids() => Err(DecodeError::Truncated { field: "the schema registry's header" }),
+            framed => Err(DecodeError::NoRegistry { id: framed.map(|(id, _)| u32::from_be_bytes(*id)) }),
+        },
         [first, ..] => match bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
             Some(b'{') => Ok(Found::Json),
             _ => Err(DecodeError::UnknownFormat { first: *first }),

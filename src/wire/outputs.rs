@@ -17,9 +17,10 @@ use super::{Found, encoding};
 impl CustomerEmbedding {
     /// Reads a record's value, in whatever encoding it came.
     pub fn decode(bytes: &[u8], schemas: &Schemas) -> Result<Self, DecodeError> {
-        let raw: RawEmbedding = match encoding(bytes)? {
+        let raw: RawEmbedding = match encoding(bytes, schemas)? {
             Found::Json => from_json(bytes)?,
             Found::Avro => schemas.decode_embedding(bytes)?,
+            Found::AvroById { id, body } => schemas.decode_output_by_id(id, body)?,
         };
         raw.checked()
     }
@@ -28,9 +29,10 @@ impl CustomerEmbedding {
 impl SessionSummary {
     /// Reads a record's value, in whatever encoding it came.
     pub fn decode(bytes: &[u8], schemas: &Schemas) -> Result<Self, DecodeError> {
-        let raw: RawSummary = match encoding(bytes)? {
+        let raw: RawSummary = match encoding(bytes, schemas)? {
             Found::Json => from_json(bytes)?,
             Found::Avro => schemas.decode_summary(bytes)?,
+            Found::AvroById { id, body } => schemas.decode_output_by_id(id, body)?,
         };
         raw.checked()
     }

@@ -1,6 +1,6 @@
 //! How records become bytes: each names its fields once, in its schema's order, and the two writers here put them down
-//! as JSON (one object, no white space) or as Avro (single-object encoding). Takes fields, gives bytes in a buffer that
-//! the caller reuses. Other forms (`files`) are other [`Fields`].
+//! as JSON (one object, no white space) or as Avro (single-object encoding, or framed by a schema registry's id). Takes
+//! fields, gives bytes in a buffer that the caller reuses. Other forms (`files`) are other [`Fields`].
 
 use std::borrow::Cow;
 
@@ -20,18 +20,42 @@ pub trait Written {
     fn write(&self, out: &mut impl Fields) -> Result<(), EncodeError>;
 }
 
+/// What stands around a record's fields.
+#[derive(Debug, Clone, Copy)]
+pub enum Framing {
+    Json,
+    SingleObject,
+    /// Of a schema registry.
+    ById(u32),
+}
+
+impl Framing {
+    pub fn of(encoding: Encoding) -> Result<Self, EncodeError> {
+        match encoding {
+            Encoding::Json => Ok(Self::Json),
+            Encoding::Avro => Ok(Self::SingleObject),
+            Encoding::Confluent => Err(EncodeError::NoId),
+        }
+    }
+}
+
 /// Appends the record's bytes to `out`; on an error `out` is as it was.
-pub fn record<R: Written>(record: &R, encoding: Encoding, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub fn record<R: Written>(record: &R, framing: Framing, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
-    let written = match encoding {
-        Encoding::Json => {
+    let written = match framing {
+        Framing::Json => {
             out.push(b'{');
             let mut fields = JsonFields { out, first: true };
             record.write(&mut fields).map(|()| out.push(b'}'))
         }
-        Encoding::Avro => {
+        Framing::SingleObject => {
             out.extend_from_slice(&avro::MARKER);
             out.extend_from_slice(&R::FINGERPRINT.0);
+            record.write(&mut AvroFields { out })
+        }
+        Framing::ById(id) => {
+            out.push(0);
+            out.extend_from_slice(&id.to_be_bytes());
             record.write(&mut AvroFields { out })
         }
     };

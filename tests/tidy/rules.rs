@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -11,22 +11,40 @@ pub(super) const IMPORTS: [(&str, &[&str]); 23] = [
     ("health", &["types"]),
     ("http", &["types", "stop", "config", "telemetry", "health"]),
     ("kafka", &["types", "stop", "config", "telemetry"]),
+    ("registry", &["types", "stop", "config", "wire", "telemetry"]),
     ("model", &["types", "config", "wire"]),
     ("generate", &["types", "wire"]),
+    ("pipeline::history", &["types"]),
     ("pipeline::source", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::decode", &["types", "config", "wire", "model"]),
     ("pipeline::session", &["types", "config", "wire", "model"]),
     ("pipeline::encode", &["types", "config", "wire", "model"]),
     ("pipeline::customer", &["types", "config", "wire", "model"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
-    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "model"]),
+    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
-    ("pipeline::worker", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "model"]),
-    ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
-    ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka"]),
+    (
+        "pipeline::worker",
+        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model"],
+    ),
+    ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
+    ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
     (
         "replay",
-        &["types", "stop", "config", "wire", "files", "telemetry", "health", "http", "kafka", "model", "pipeline"],
+        &[
+            "types",
+            "stop",
+            "config",
+            "wire",
+            "files",
+            "telemetry",
+            "health",
+            "http",
+            "kafka",
+            "registry",
+            "model",
+            "pipeline",
+        ],
     ),
 ];
 
@@ -41,13 +59,14 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 11] = [
+pub(super) const PURE: [&str; 12] = [
     "types",
     "wire",
     "generate",
     "model::manifest",
     "model::features",
     "model::fake",
+    "pipeline::history",
     "pipeline::decode",
     "pipeline::session",
     "pipeline::encode",
@@ -59,7 +78,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 12] = [
+pub(super) const CRATES: [(&str, &[&str]); 14] = [
     (
         "rdkafka",
         &[
@@ -72,6 +91,7 @@ pub(super) const CRATES: [(&str, &[&str]); 12] = [
             "replay::topic",
             "cli::demo",
             "cli::bench",
+            "cli::generate::kafka",
         ],
     ),
     ("ort", &["model"]),
@@ -81,7 +101,9 @@ pub(super) const CRATES: [(&str, &[&str]); 12] = [
     ("zstd", &["files"]),
     ("indicatif", &["cli"]),
     ("axum", &["http", "drift", "serve"]),
+    ("ureq", &["registry", "drift"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("toml", &["config", "model"]),

@@ -7,3 +7,4 @@ mod avro;
 mod outputs;
 mod golden;
 mod dispatch;
+mod framed;

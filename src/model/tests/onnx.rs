@@ -8,6 +8,7 @@ use ndarray::{Array1, Array2, Array3};
 use sha2::{Digest as _, Sha256};
 
 use super::{runtime, scratch, shipped_bundles, tiny_bundle};
+use crate::model::device::Device;
 use crate::model::onnx::{OnnxModel, Runtime};
 use crate::model::{HeadInputs, Model, ModelError};
 
@@ -59,7 +60,7 @@ impl Copy {
 
     /// The message with which the bundle is refused, without the folder's name.
     fn refused(self, expected: Expect) {
-        let error = OnnxModel::load(&runtime(), &self.0, 1).expect_err("refused");
+        let error = OnnxModel::load(&runtime(), &self.0, 1, Device::Cpu).expect_err("refused");
         std::fs::remove_dir_all(&self.0).unwrap();
         expected.assert_eq(&error.to_string().replace(&self.0.display().to_string(), "DIR"));
     }
@@ -78,7 +79,7 @@ fn broken(name: &str) -> Vec<u8> {
 
 #[test]
 fn the_tiny_bundle_passes_every_check() {
-    let mut model = OnnxModel::load(&runtime(), &tiny_bundle(), 1).unwrap();
+    let mut model = OnnxModel::load(&runtime(), &tiny_bundle(), 1, Device::Cpu).unwrap();
     assert_eq!(model.id().as_str(), "tiny@1");
     assert_eq!((&*model.heads()[0].name, model.heads()[0].classes), ("risk", 2));
     let nothing =
@@ -89,7 +90,7 @@ fn the_tiny_bundle_passes_every_check() {
 #[test]
 fn shipped_bundles_pass_every_check() {
     for bundle in shipped_bundles() {
-        OnnxModel::load(&runtime(), &bundle, 1).unwrap();
+        OnnxModel::load(&runtime(), &bundle, 1, Device::Cpu).unwrap();
     }
 }
 
@@ -118,7 +119,7 @@ fn a_library_that_is_not_there_is_an_error_with_the_fix() {
             run `make setup`, which fetches it, or set ORT_DYLIB_PATH to a library of yours"#]]
         .assert_eq(&error.to_string());
         // What failed once can be loaded later.
-        OnnxModel::load(&runtime(), &tiny_bundle(), 1).unwrap();
+        OnnxModel::load(&runtime(), &tiny_bundle(), 1, Device::Cpu).unwrap();
     });
 }
 
@@ -159,7 +160,7 @@ fn missing_and_changed_files_are_named() {
     std::fs::remove_file(copy.0.join("golden.json")).unwrap();
     std::fs::create_dir(copy.0.join("golden.json")).unwrap();
     copy.refused(expect!["model bundle DIR: golden.json is no file"]);
-    let error = OnnxModel::load(&runtime(), Path::new("/nowhere/model"), 1).expect_err("no folder");
+    let error = OnnxModel::load(&runtime(), Path::new("/nowhere/model"), 1, Device::Cpu).expect_err("no folder");
     expect!["model bundle /nowhere/model: manifest.toml cannot be read: No such file or directory (os error 2)"]
         .assert_eq(&error.to_string());
 }
@@ -244,7 +245,7 @@ fn golden_outputs_must_be_met() {
 
 #[test]
 fn a_graph_that_fails_is_an_error() {
-    let mut model = OnnxModel::load(&runtime(), &tiny_bundle(), 1).unwrap();
+    let mut model = OnnxModel::load(&runtime(), &tiny_bundle(), 1, Device::Cpu).unwrap();
     let numbers = Array3::zeros((1, 1, 2));
     let error = model.encode(Array3::from_elem((1, 1, 2), 99), numbers.clone(), Array1::ones(1)).unwrap_err();
     assert!(matches!(&error, ModelError::Run { graph, .. } if graph == "session_encoder"), "{error}");

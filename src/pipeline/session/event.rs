@@ -13,15 +13,33 @@ use crate::wire::click::ClickEvent;
 pub struct Arrival {
     pub customer: CustomerId,
     /// Of the session that it belongs to; see [`session_key`].
-    pub key: Arc<str>,
+    pub key: String,
     pub event: Event,
 }
 
 impl Arrival {
     /// `labels` names the attributes that are kept for the records.
     pub fn new(customer: CustomerId, click: &ClickEvent<'_>, features: &FeatureSpec, labels: &[Arc<str>]) -> Self {
-        let context = (click.kind == ClickKind::Login).then(|| features.context(&click.context));
-        Self { customer, key: session_key(click), event: Event::new(click, features.event(click), context, labels) }
+        Self::sharing(customer, click, features, labels, &mut TagsSeen::default())
+    }
+
+    /// The same, with tags that were seen before taken from there.
+    pub fn sharing(
+        customer: CustomerId,
+        click: &ClickEvent<'_>,
+        features: &FeatureSpec,
+        labels: &[Arc<str>],
+        seen: &mut TagsSeen,
+    ) -> Self {
+        let event = Event {
+            time: click.event_time,
+            kind: click.kind,
+            id: Arc::from(&*click.event_id),
+            features: features.event(click),
+            context: (click.kind == ClickKind::Login).then(|| features.context(&click.context)),
+            tags: seen.tags(click, labels),
+        };
+        Self { customer, key: session_key(click), event }
     }
 }
 
@@ -45,26 +63,55 @@ pub struct Tags {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-impl Event {
-    fn new(click: &ClickEvent<'_>, features: EventFeatures, context: Option<Box<[f32]>>, labels: &[Arc<str>]) -> Self {
-        let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().filter(|t| !t.is_empty()).map(Arc::from);
-        let label = |name: &Arc<str>| {
-            let (_, value) = click.attributes.iter().find(|(key, _)| **key == **name)?;
-            // They go on every record: attributes themselves have no limit.
-            if value.len() > NAME_BYTES_MAX {
-                return None;
-            }
-            Some((Arc::clone(name), Arc::from(&**value)))
-        };
-        let tags = Tags {
-            channel: text(&click.channel),
-            device: text(&click.device_id),
-            labels: labels.iter().filter_map(label).collect(),
-        };
-        let id = Arc::from(&*click.event_id);
-        Self { time: click.event_time, kind: click.kind, id, features, context, tags: Arc::new(tags) }
-    }
+/// The tags of recent clicks: a customer's next click nearly always has those of the last one, and an allocation for
+/// each would be a tenth of what a click costs.
+#[derive(Debug, Default)]
+pub struct TagsSeen {
+    /// By hash of channel and device; the latest stays.
+    places: Vec<Option<Arc<Tags>>>,
+}
 
+/// A power of two.
+const TAGS_SEEN: usize = 1 << 12;
+
+impl TagsSeen {
+    fn tags(&mut self, click: &ClickEvent<'_>, labels: &[Arc<str>]) -> Arc<Tags> {
+        let channel = click.channel.as_deref().filter(|text| !text.is_empty());
+        let device = click.device_id.as_deref().filter(|text| !text.is_empty());
+        if self.places.is_empty() {
+            self.places.resize(TAGS_SEEN, None);
+        }
+        let hash = fnv1a64(device.unwrap_or_default().as_bytes()) ^ fnv1a64(channel.unwrap_or_default().as_bytes());
+        #[expect(clippy::cast_possible_truncation, reason = "a few bits of a hash")]
+        let place = &mut self.places[hash as usize % TAGS_SEEN];
+        if let Some(seen) = place
+            && seen.channel.as_deref() == channel
+            && seen.device.as_deref() == device
+            && seen.labels.len() == kept(click, labels).count()
+            && kept(click, labels).all(|(name, value)| seen.labels.get(name).is_some_and(|v| **v == *value))
+        {
+            return Arc::clone(seen);
+        }
+        let tags = Arc::new(Tags {
+            channel: channel.map(Arc::from),
+            device: device.map(Arc::from),
+            labels: kept(click, labels).map(|(name, value)| (Arc::clone(name), Arc::from(value))).collect(),
+        });
+        *place = Some(Arc::clone(&tags));
+        tags
+    }
+}
+
+/// The labels that a click has, of those that are kept.
+fn kept<'a>(click: &'a ClickEvent<'_>, labels: &'a [Arc<str>]) -> impl Iterator<Item = (&'a Arc<str>, &'a str)> {
+    labels.iter().filter_map(|name| {
+        let (_, value) = click.attributes.iter().find(|(key, _)| **key == **name)?;
+        // They go on every record: attributes themselves have no limit.
+        (value.len() <= NAME_BYTES_MAX).then_some((name, &**value))
+    })
+}
+
+impl Event {
     /// At the same millisecond a LOGIN comes first and a LOGOUT last.
     fn rank(&self) -> u8 {
         match self.kind {
@@ -102,12 +149,13 @@ impl PartialEq for Event {
 impl Eq for Event {}
 
 /// `s:<session id>`, or `d:<bytes of channel>:<channel>/<device>` where there is none.
-pub fn session_key(click: &ClickEvent<'_>) -> Arc<str> {
+pub fn session_key(click: &ClickEvent<'_>) -> String {
     match click.session_id.as_deref() {
-        Some(id) if !id.is_empty() => format!("s:{id}").into(),
+        Some(id) if !id.is_empty() => ["s:", id].concat(),
         _ => {
             let channel = click.channel.as_deref().unwrap_or_default();
-            format!("d:{}:{channel}/{}", channel.len(), click.device_id.as_deref().unwrap_or_default()).into()
+            let device = click.device_id.as_deref().unwrap_or_default();
+            ["d:", &channel.len().to_string(), ":", channel, "/", device].concat()
         }
     }
 }

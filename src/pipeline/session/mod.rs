@@ -27,7 +27,7 @@ mod event;
 mod place;
 mod time;
 
-pub use event::{Arrival, Event, Tags, session_key};
+pub use event::{Arrival, Event, Tags, TagsSeen, session_key};
 use time::{Alarm, AlarmKind};
 
 /// Where a customer's vectors stand: dense, given anew after an erasure.
@@ -116,7 +116,10 @@ impl Session {
 
     fn insert(&mut self, mut event: Event) {
         let place = self.events.partition_point(|e| *e <= event);
-        if let Some(neighbour) = self.events.get(place.saturating_sub(1)).filter(|e| e.tags == event.tags) {
+        if let Some(neighbour) = self.events.get(place.saturating_sub(1))
+            && !Arc::ptr_eq(&neighbour.tags, &event.tags)
+            && neighbour.tags == event.tags
+        {
             event.tags = Arc::clone(&neighbour.tags);
         }
         if place < self.stepped {
@@ -349,7 +352,7 @@ impl Machine {
         &mut self,
         name: &CustomerId,
         customer: &mut Customer,
-        key: &Arc<str>,
+        key: &str,
         event: Event,
     ) -> Result<(), RejectReason> {
         self.freeze(name, customer, self.stream_time);

@@ -45,7 +45,7 @@ impl Machine {
         &mut self,
         name: &CustomerId,
         customer: &mut Customer,
-        key: &Arc<str>,
+        key: &str,
         event: Event,
     ) -> Result<(), RejectReason> {
         let (before, after) = neighbours(customer, key, &event);
@@ -119,7 +119,7 @@ impl Machine {
         &mut self,
         name: &CustomerId,
         customer: &mut Customer,
-        key: &Arc<str>,
+        key: &str,
         before: Option<Place>,
         after: Option<Place>,
         event: Event,
@@ -143,7 +143,7 @@ impl Machine {
             _ if continues => OpenedBy::Continued,
             ClickKind::Logout | ClickKind::PageView | ClickKind::Action => OpenedBy::Implicit,
         };
-        let session = self.new_session(Arc::clone(&event.id), Arc::clone(key), vec![event], opened_by);
+        let session = self.new_session(Arc::clone(&event.id), Arc::from(key), vec![event], opened_by);
         let gap_over = time.plus_ms(self.rules.gap_ms);
         match next {
             _ if kind == ClickKind::Logout => self.close(name, customer, session, CloseReason::Logout, time),

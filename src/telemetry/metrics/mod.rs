@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::names::{self, Kind, METRICS, Metric};
@@ -115,8 +115,36 @@ impl AbortCause {
     }
 }
 
+/// How a request to the schema registry went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryAnswer {
+    Found,
+    /// The registry itself says that there is none.
+    Unknown,
+    /// It cannot be read by, or was not taken.
+    Unusable,
+    /// The login.
+    Refused,
+    Away,
+}
+
+impl RegistryAnswer {
+    pub const ALL: [Self; 5] = [Self::Found, Self::Unknown, Self::Unusable, Self::Refused, Self::Away];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Unknown => "unknown",
+            Self::Unusable => "unusable",
+            Self::Refused => "refused",
+            Self::Away => "away",
+        }
+    }
+}
+
 /// All metrics of one process. Shared by the worker, which counts, and the endpoint, which shows.
 pub struct Metrics {
+    recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     records: Counter,
     duplicates: Counter,
@@ -134,6 +162,8 @@ pub struct Metrics {
     fold: Histogram,
     commit: Histogram,
     record_to_commit: Histogram,
+    registry_answers: [Counter; RegistryAnswer::ALL.len()],
+    registry_waiting: Gauge,
     /// How many were recorded since they were last folded into buckets, about.
     samples: AtomicUsize,
     /// Of what is assigned now: a partition that another worker has must not be shown here.
@@ -183,9 +213,19 @@ impl Metrics {
             fold: phase("fold"),
             commit: phase("commit"),
             record_to_commit: histogram(names::RECORD_TO_COMMIT_SECONDS, None),
+            registry_answers: RegistryAnswer::ALL
+                .map(|answer| counter(names::REGISTRY_ANSWERS, Some(("answer", answer.as_str())))),
+            registry_waiting: recorder.register_gauge(&key(names::REGISTRY_WAITING, None), &METADATA),
             samples: AtomicUsize::new(0),
             partitions: Mutex::new(BTreeMap::new()),
+            recorder,
         }
+    }
+
+    /// Where the model runs, once it is known.
+    pub fn inference_device(&self, device: &str) {
+        let key = Key::from_parts(names::INFERENCE_DEVICE_INFO, vec![Label::new("device", device.to_owned())]);
+        self.recorder.register_gauge(&key, &METADATA).set(1.0);
     }
 
     /// The worker has the partition from now (wall clock) on; its state may already be known.
@@ -241,6 +281,14 @@ impl Metrics {
 
     pub fn epoch_aborted(&self, cause: AbortCause) {
         self.aborted[cause as usize].increment(1);
+    }
+
+    pub fn registry_answered(&self, answer: RegistryAnswer) {
+        self.registry_answers[answer as usize].increment(1);
+    }
+
+    pub fn registry_waiting(&self, waits: bool) {
+        self.registry_waiting.set(if waits { 1.0 } else { 0.0 });
     }
 
     /// As the client last saw it.

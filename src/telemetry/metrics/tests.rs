@@ -88,6 +88,7 @@ fn sample(metrics: &Metrics, now_ms: i64, name: &str) -> Option<String> {
 #[test]
 fn a_scrape_shows_what_was_committed() {
     let metrics = Metrics::new();
+    metrics.inference_device("cuda:1");
     metrics.assigned(3, 50_000);
     metrics.consumer_lag(3, 17);
     metrics.epoch_committed(&epoch(), 100_000);
@@ -114,6 +115,7 @@ fn a_scrape_shows_what_was_committed() {
         dce_epoch_records_sum 250
         dce_epochs_aborted_total{cause="rebalance"} 1
         dce_epochs_total 1
+        dce_inference_device_info{device="cuda:1"} 1
         dce_partition_committed_offset{partition="3"} 1000
         dce_partition_consumer_lag_records{partition="3"} 17
         dce_partition_customers{partition="3"} 40
@@ -170,6 +172,7 @@ fn only_what_is_assigned_is_shown() {
 #[test]
 fn every_series_is_there_from_the_start() {
     let metrics = Metrics::new();
+    metrics.inference_device("cpu");
     metrics.assigned(3, 0);
     metrics.consumer_lag(3, 0);
     metrics.restored(partition(3));

@@ -81,8 +81,13 @@ fn is_number(node: &Node) -> bool {
 
 impl Plan {
     pub(super) fn of(writer: &Schema) -> Result<Self, SchemaError> {
+        Self::with(writer, &[])
+    }
+
+    /// Of a writer's schema that takes names from others.
+    pub(super) fn with(writer: &Schema, others: &[Schema]) -> Result<Self, SchemaError> {
         let incompatible = |why: String| SchemaError::Incompatible { record: "ClickEvent", why };
-        let tree = Tree::of(writer).map_err(incompatible)?;
+        let tree = Tree::with(writer, others).map_err(incompatible)?;
         let Node::Record(fields) = tree.node(Tree::ROOT) else { return Err(incompatible("it is no record".into())) };
         let steps: Box<[_]> = fields.iter().map(|field| (Step::of(&field.name), field.id)).collect();
         for (field, (step, id)) in fields.iter().zip(&steps) {
@@ -96,6 +101,10 @@ impl Plan {
             }
         }
         Ok(Self { tree, steps })
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     pub(super) fn read<'a>(&self, bytes: &'a [u8]) -> Result<Input<'a>, DecodeError> {

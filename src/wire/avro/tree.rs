@@ -46,6 +46,12 @@ pub(super) struct Field {
     pub(super) id: NodeId,
 }
 
+/// Types by their names: those that have their place, and schemas that may still get one.
+struct Names<'s> {
+    planted: HashMap<Name, NodeId>,
+    others: &'s [Schema],
+}
+
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
@@ -55,8 +61,13 @@ impl Tree {
     pub(super) const ROOT: NodeId = 0;
 
     pub(super) fn of(schema: &Schema) -> Result<Self, String> {
+        Self::with(schema, &[])
+    }
+
+    /// Of a schema that takes names from others.
+    pub(super) fn with(schema: &Schema, others: &[Schema]) -> Result<Self, String> {
         let mut tree = Self { nodes: Vec::new() };
-        tree.plant(schema, &None, &mut HashMap::new())?;
+        tree.plant(schema, &None, &mut Names { planted: HashMap::new(), others })?;
         Ok(tree)
     }
 
@@ -64,15 +75,16 @@ impl Tree {
         &self.nodes[id]
     }
 
-    fn plant(
-        &mut self,
-        schema: &Schema,
-        namespace: &Namespace,
-        names: &mut HashMap<Name, NodeId>,
-    ) -> Result<NodeId, String> {
+    fn plant(&mut self, schema: &Schema, namespace: &Namespace, names: &mut Names<'_>) -> Result<NodeId, String> {
         if let Schema::Ref { name } = schema {
             let name = name.fully_qualified_name(namespace);
-            return names.get(&name).copied().ok_or_else(|| format!("the type {name} is not defined"));
+            if let Some(id) = names.planted.get(&name) {
+                return Ok(*id);
+            }
+            let named = |other: &&Schema| other.name().is_some_and(|own| own.fully_qualified_name(&None) == name);
+            let others = names.others;
+            let other = others.iter().find(named).ok_or_else(|| format!("the type {name} is not defined"))?;
+            return self.plant(other, &None, names);
         }
         let id = self.nodes.len();
         self.nodes.push(Node::Null);
@@ -97,17 +109,17 @@ impl Tree {
             Schema::Duration => Node::Fixed(12),
             Schema::Decimal(decimal) => match decimal.inner.as_ref() {
                 Schema::Fixed(fixed) => {
-                    names.insert(fixed.name.fully_qualified_name(namespace), id);
+                    names.planted.insert(fixed.name.fully_qualified_name(namespace), id);
                     Node::Fixed(fixed.size)
                 }
                 _ => Node::OtherBytes,
             },
             Schema::Fixed(fixed) => {
-                names.insert(fixed.name.fully_qualified_name(namespace), id);
+                names.planted.insert(fixed.name.fully_qualified_name(namespace), id);
                 Node::Fixed(fixed.size)
             }
             Schema::Enum(symbols) => {
-                names.insert(symbols.name.fully_qualified_name(namespace), id);
+                names.planted.insert(symbols.name.fully_qualified_name(namespace), id);
                 Node::Enum(symbols.symbols.iter().map(|symbol| symbol.as_str().into()).collect())
             }
             Schema::Array(array) => Node::Array(self.plant(&array.items, namespace, names)?),
@@ -118,7 +130,7 @@ impl Tree {
             }
             Schema::Record(record) => {
                 let name = record.name.fully_qualified_name(namespace);
-                names.insert(name.clone(), id);
+                names.planted.insert(name.clone(), id);
                 let fields = record.fields.iter().map(|field| {
                     let id = self.plant(&field.schema, &name.namespace, names)?;
                     Ok(Field { name: field.name.as_str().into(), id })

@@ -1,18 +1,22 @@
-//! `dce generate`: the synthetic bank to the standard output or to files. A folder holds `clicks.ndjson` and
+//! `dce generate`: the synthetic bank to the standard output, to files or to Kafka. A folder holds `clicks.ndjson` and
 //! `labels.csv`, a data set as the trainers read it. Files get their names when they are whole.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::generate::{Bank, Change, Dirt, Label, Params, Record, Scenario, partition_of, write_json};
+use super::{Frame, WrongUse};
+use crate::generate::{Bank, Change, Dirt, Label, LiveParams, Params, Record, Scenario, partition_of, write_json};
 
-/// Write the clickstream of a synthetic bank, one JSON object a line in order of arrival.
+mod feed;
+mod kafka;
+
+/// Write the clickstream of a synthetic bank in order of arrival: one JSON object a line, or records of a topic.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
     /// A folder (clicks.ndjson and labels.csv), or a file that ends in .ndjson, .jsonl or .json; without it the clicks go
@@ -37,12 +41,12 @@ pub(super) struct Args {
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
-    /// Arrivals out of order by up to S seconds
-    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
-    pub(super) shuffle: f64,
-    /// Share of events that arrive twice, within --shuffle or 5 seconds
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
-    pub(super) duplicate: f64,
+    /// Arrivals out of order by up to S seconds [default: 0; with --live a tenth of them, by up to 2.5]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(super) shuffle: Option<f64>,
+    /// Share of events that arrive twice, within --shuffle or 5 seconds [default: 0; with --live 0.01]
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub(super) duplicate: Option<f64>,
     /// Share of logouts that are lost
     #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = share)]
     pub(super) drop_logout: f64,
@@ -52,9 +56,10 @@ pub(super) struct Args {
     /// Share of the apps that send a session id; others are known by channel and device
     #[arg(long, value_name = "P", default_value_t = 0.7, value_parser = share)]
     pub(super) session_ids: f64,
-    /// Share of the customers whose account is taken over once
-    #[arg(long, value_name = "P", default_value_t = 0.02, value_parser = share)]
-    pub(super) takeovers: f64,
+    /// Share of the customers whose account is taken over once [default: 0.02]; with --live, share of the sessions that
+    /// are a thief's [default: 0.005]
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub(super) takeovers: Option<f64>,
     /// Share of the customers for whom a bot fetches balances
     #[arg(long, value_name = "P", default_value_t = 0.004, value_parser = share)]
     pub(super) aggregators: f64,
@@ -67,11 +72,29 @@ pub(super) struct Args {
     /// The form of the clicks
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(super) format: Format,
+    /// To the topic of the settings (topics.clickstream on kafka.bootstrap), which must be there
+    #[arg(long, conflicts_with_all = ["out", "partitions"])]
+    pub(super) to_kafka: bool,
+    /// So many records a second, each at its due time whatever the broker does [default: as fast as the broker takes them]
+    #[arg(long, value_name = "N", requires = "to_kafka", value_parser = rate)]
+    pub(super) rate: Option<f64>,
+    /// The labels go to this topic (JSON, by customer), beside --labels FILE
+    #[arg(long, value_name = "TOPIC", requires = "to_kafka")]
+    pub(super) labels_topic: Option<String>,
+    /// Event times are about now, a day of the bank passes in 72 seconds, and it goes on until --events or a signal
+    #[arg(long, requires_all = ["to_kafka", "rate"],
+        conflicts_with_all = ["customers", "days", "start", "scenario", "aggregators", "lag_customers"])]
+    pub(super) live: bool,
+    /// With --live: share of the records that are broken, each in a way that has a name
+    #[arg(long, value_name = "P", requires = "live", default_value_t = 0.002, value_parser = share)]
+    pub(super) broken: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     Json,
+    /// Single-object encoding; to Kafka alone
+    Avro,
 }
 
 /// What a run made.
@@ -84,8 +107,15 @@ struct Summary {
     last_record_time: i64,
 }
 
+pub(super) fn run(args: &Args, frame: &Frame) -> anyhow::Result<()> {
+    if args.to_kafka { kafka::run(args, frame) } else { to_files(args, frame.json, &mut frame.output.lock()) }
+}
+
 /// Clicks go to `out` if the arguments name no file for them, else a summary does.
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+fn to_files(args: &Args, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if args.format == Format::Avro {
+        return Err(WrongUse("--format avro writes records to a topic: add --to-kafka".to_owned()).into());
+    }
     let params = params(args)?;
     let (clicks_path, labels_path) = places(args);
     if let Some(folder) = clicks_path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())
@@ -94,7 +124,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let mut labels = labels_path.map(Draft::create).transpose()?;
     if let Some(draft) = &mut labels {
-        writeln!(draft.writer, "{}", Label::HEADER)?;
+        draft.head()?;
     }
     let summary = match clicks_path {
         None => match write(params, args.partitions, out, &mut labels) {
@@ -112,7 +142,17 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(draft) = labels {
         draft.publish()?;
     }
-    if args.out.is_some() {
+    if args.out.is_some() && json {
+        let line = serde_json::json!({
+            "what": "summary",
+            "records": summary.events,
+            "sessions": summary.sessions,
+            "sessions_stolen": summary.sessions_stolen,
+            "first_record_time": summary.first_record_time,
+            "last_record_time": summary.last_record_time,
+        });
+        writeln!(out, "{line}")?;
+    } else if args.out.is_some() {
         writeln!(
             out,
             "{} events, {} sessions ({} of them a thief's), {} to {}",
@@ -135,7 +175,9 @@ fn params(args: &Args) -> anyhow::Result<Params> {
     let [lag_share, lag_s] = match args.lag_customers.as_deref() {
         None => [0.0, 0.0],
         Some([share, seconds]) if *share <= 1.0 => [*share, *seconds],
-        Some(other) => bail!("--lag-customers takes a share of 0 to 1 and seconds, not {other:?}"),
+        Some(other) => {
+            return Err(WrongUse(format!("--lag-customers takes a share of 0 to 1 and seconds, not {other:?}")).into());
+        }
     };
     Ok(Params {
         customers: args.customers,
@@ -144,12 +186,12 @@ fn params(args: &Args) -> anyhow::Result<Params> {
         open_end: args.days.is_none() && args.events.is_some(),
         events_max: args.events,
         session_id_share: args.session_ids,
-        takeovers: args.takeovers,
+        takeovers: args.takeovers.unwrap_or(0.02),
         aggregators: args.aggregators,
         dirt: Dirt {
-            shuffle_ms: ms(args.shuffle),
+            shuffle_ms: ms(args.shuffle.unwrap_or(0.0)),
             shuffle_share: 1.0,
-            duplicate: args.duplicate,
+            duplicate: args.duplicate.unwrap_or(0.0),
             drop_logout: args.drop_logout,
             lag_customers: lag_share,
             lag_ms: ms(lag_s),
@@ -161,6 +203,27 @@ fn params(args: &Args) -> anyhow::Result<Params> {
             .collect(),
         ..Params::new(args.seed)
     })
+}
+
+/// The bank whose event times follow the clock, from `start` on.
+fn live_params(args: &Args, rate: f64, start: i64) -> LiveParams {
+    let usual = LiveParams::new(args.seed, rate, start);
+    let shuffle = args.shuffle.map(|seconds| (ms(seconds), 1.0));
+    let (shuffle_ms, shuffle_share) = shuffle.unwrap_or((usual.dirt.shuffle_ms, usual.dirt.shuffle_share));
+    LiveParams {
+        session_id_share: args.session_ids,
+        takeovers: args.takeovers.unwrap_or(usual.takeovers),
+        broken: args.broken,
+        dirt: Dirt {
+            shuffle_ms,
+            shuffle_share,
+            duplicate: args.duplicate.unwrap_or(usual.dirt.duplicate),
+            drop_logout: args.drop_logout,
+            ..usual.dirt
+        },
+        keep_labels: true,
+        ..usual
+    }
 }
 
 fn places(args: &Args) -> (Option<PathBuf>, Option<PathBuf>) {
@@ -205,13 +268,10 @@ fn write(
 }
 
 fn write_labels(bank: &mut Bank, labels: &mut Option<Draft>, summary: &mut Summary) -> io::Result<()> {
-    for Label { task, customer_id, session_id, event_time, label, split } in bank.take_labels() {
-        if task == "owner" {
-            summary.sessions_stolen += u64::from(label == "1");
-        }
+    for label in bank.take_labels() {
+        summary.sessions_stolen += u64::from(label.is_stolen());
         if let Some(draft) = labels {
-            let session_id = session_id.as_deref().unwrap_or("");
-            writeln!(draft.writer, "{task},{customer_id},{session_id},{event_time},{label},{split}")?;
+            draft.row(&label)?;
         }
     }
     Ok(())
@@ -232,6 +292,16 @@ impl Draft {
         let partial = path.with_file_name(name);
         let file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
         Ok(Self { path, partial, writer: BufWriter::with_capacity(1 << 18, file) })
+    }
+
+    fn head(&mut self) -> io::Result<()> {
+        writeln!(self.writer, "{}", Label::HEADER)
+    }
+
+    fn row(&mut self, label: &Label) -> io::Result<()> {
+        let Label { task, customer_id, session_id, event_time, label, split } = label;
+        let session_id = session_id.as_deref().unwrap_or("");
+        writeln!(self.writer, "{task},{customer_id},{session_id},{event_time},{label},{split}")
     }
 
     fn publish(mut self) -> anyhow::Result<()> {
@@ -282,6 +352,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     number(text, 1e9, "not a number of 0 or more")
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    number(text, 10_000_000.0, "not a number of records a second up to 10000000")
+        .and_then(|rate| if rate >= 0.001 { Ok(rate) } else { Err("must be 0.001 or more".to_owned()) })
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     number(text, 36_500.0, "not a number of days up to 36500")
         .and_then(|days| if days > 0.0 { Ok(days) } else { Err("must be above 0".to_owned()) })
@@ -312,7 +387,7 @@ mod tests {
 
     fn stdout(words: &str) -> String {
         let mut out = Vec::new();
-        run(&args(words).unwrap(), &mut out).unwrap();
+        to_files(&args(words).unwrap(), false, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -355,12 +430,21 @@ mod tests {
             ("--scenario page-rename", "--scenario"),
             ("--scenario quake@3", "--scenario"),
             ("--lag-customers 0.1", "--lag-customers"),
+            ("--rate 5", "--to-kafka"),
+            ("--labels-topic labels", "--to-kafka"),
+            ("--to-kafka --rate 0", "--rate"),
+            ("--to-kafka --out bank", "--out"),
+            ("--to-kafka --live", "--rate"),
+            ("--to-kafka --rate 5 --live --customers 3", "--customers"),
+            ("--to-kafka --rate 5 --broken 0.1", "--live"),
         ];
         for (words, flag) in wrong {
             assert!(args(words).unwrap_err().contains(flag), "{words}");
         }
         let lag = args("--lag-customers 3 600").unwrap();
-        assert!(run(&lag, &mut Vec::new()).unwrap_err().to_string().contains("--lag-customers"));
+        assert!(to_files(&lag, false, &mut Vec::new()).unwrap_err().to_string().contains("--lag-customers"));
+        let avro = to_files(&args("--format avro").unwrap(), false, &mut Vec::new()).unwrap_err();
+        assert!(avro.is::<WrongUse>() && avro.to_string().contains("--to-kafka"), "{avro}");
     }
 
     #[test]

@@ -1,0 +1,347 @@
+//! Whether a topic is as the pipeline needs it: facts → what deviates, why that matters, and the command that mends it.
+//! No broker is asked here.
+
+use std::fmt;
+
+use super::admin::TopicFacts;
+use super::topics::{DAY_MS, Purpose, TopicSpec};
+use crate::config::Topics;
+
+/// What a topic is to the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Clicks,
+    Table,
+    Live,
+    Sessions,
+    Rejected,
+}
+
+impl Role {
+    /// The topics of the settings, the input first.
+    pub fn of(topics: &Topics) -> Vec<(Self, &str)> {
+        let mut roles = vec![(Self::Clicks, topics.clickstream.as_str()), (Self::Table, &topics.embeddings)];
+        roles.extend(topics.embeddings_live.iter().map(|name| (Self::Live, name.as_str())));
+        roles.extend(topics.sessions.iter().map(|name| (Self::Sessions, name.as_str())));
+        roles.push((Self::Rejected, &topics.rejected));
+        roles
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clicks => "clicks",
+            Self::Table => "embeddings",
+            Self::Live => "live",
+            Self::Sessions => "sessions",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    pub fn is_input(self) -> bool {
+        self == Self::Clicks
+    }
+
+    /// As it should be made.
+    pub fn spec(self, name: &str, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> TopicSpec {
+        let purpose = match self {
+            Self::Clicks => Purpose::Clicks { future_max_ms },
+            Self::Table => Purpose::Table,
+            Self::Live => Purpose::Live,
+            Self::Sessions | Self::Rejected => Purpose::Log,
+        };
+        TopicSpec::new(name, partitions, replication, purpose)
+    }
+}
+
+/// What a deviation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    Partitions,
+    Timestamps,
+    Retention,
+    CleanUp,
+    Replication,
+    MessageSize,
+    /// The broker does not tell the topic's settings.
+    Untold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It works, and may not for ever.
+    Look,
+    /// It does not work, or gives wrong results.
+    Wrong,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deviation {
+    pub aspect: Aspect,
+    pub level: Level,
+    /// What is so, and what comes of it.
+    pub found: String,
+    /// What mends it.
+    pub fix: String,
+}
+
+/// What the pipeline asks of its topics.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    /// For commands.
+    pub bootstrap: &'a str,
+    pub brokers: usize,
+    /// Of the input, where it is there.
+    pub partitions: Option<usize>,
+    pub future_max_ms: u64,
+    /// The largest record that `dce` sends: `message.max.bytes` of its producer.
+    pub record_bytes_max: i64,
+}
+
+/// All that deviates.
+pub fn deviations(role: Role, facts: &TopicFacts, needs: &Needs<'_>) -> Vec<Deviation> {
+    let mut found = Found { name: &facts.name, bootstrap: needs.bootstrap, deviations: Vec::new() };
+    found.partitions(role, facts, needs);
+    found.replication(facts, needs);
+    match &facts.settings {
+        Err(why) => {
+            let text = format!("its settings are not told ({why}), so they cannot be checked");
+            let fix = format!("give this user DescribeConfigs on topic {}", facts.name);
+            found.push(Aspect::Untold, Level::Look, text, fix);
+        }
+        Ok(_) => {
+            found.clean_up(role, facts);
+            if role.is_input() {
+                found.timestamps(facts, needs);
+                found.retention(facts);
+            } else {
+                found.message_size(role, facts, needs);
+            }
+        }
+    }
+    found.deviations
+}
+
+struct Found<'a> {
+    name: &'a str,
+    bootstrap: &'a str,
+    deviations: Vec<Deviation>,
+}
+
+impl Found<'_> {
+    fn push(&mut self, aspect: Aspect, level: Level, found: impl Into<String>, fix: impl Into<String>) {
+        self.deviations.push(Deviation { aspect, level, found: found.into(), fix: fix.into() });
+    }
+
+    /// The command that sets them.
+    fn set(&self, settings: impl fmt::Display) -> String {
+        format!(
+            "kafka-configs.sh --bootstrap-server {} --alter --topic {} --add-config {settings}",
+            self.bootstrap, self.name
+        )
+    }
+
+    fn partitions(&mut self, role: Role, facts: &TopicFacts, needs: &Needs<'_>) {
+        if let Some(wanted) = needs.partitions
+            && wanted != facts.partitions
+        {
+            let what = format!(
+                "has {} partitions, the clickstream {wanted}: records go out to the number they came in by",
+                facts.partitions
+            );
+            let fix = format!(
+                "delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server {} --delete --topic {}), then dce \
+                 topics create; or name a new topic in topics.{}",
+                self.bootstrap,
+                self.name,
+                role.setting()
+            );
+            self.push(Aspect::Partitions, Level::Wrong, what, fix);
+        }
+        if facts.leaderless > 0 {
+            let what = format!("{} of its partitions have no leader: nothing goes in or out there", facts.leaderless);
+            self.push(Aspect::Partitions, Level::Wrong, what, "start the brokers that hold them");
+        }
+    }
+
+    fn replication(&mut self, facts: &TopicFacts, needs: &Needs<'_>) {
+        let (copies, in_sync) = (facts.replication, facts.in_sync);
+        let min = facts.number("min.insync.replicas").and_then(|min| usize::try_from(min).ok());
+        match min {
+            Some(min) if min > copies => {
+                let what = format!("min.insync.replicas={min} with {copies} copies: no write can ever be acknowledged");
+                self.push(
+                    Aspect::Replication,
+                    Level::Wrong,
+                    what,
+                    self.set(format_args!("min.insync.replicas={copies}")),
+                );
+            }
+            Some(min) if min > in_sync => {
+                let what = format!("{in_sync} copies are in sync, min.insync.replicas={min}: writes are refused now");
+                self.push(Aspect::Replication, Level::Wrong, what, "start the brokers that hold the other copies");
+            }
+            Some(1) if copies > 1 => {
+                let what = format!(
+                    "min.insync.replicas=1 with {copies} copies: what one broker alone acknowledged can be lost"
+                );
+                self.push(Aspect::Replication, Level::Look, what, self.set("min.insync.replicas=2"));
+            }
+            Some(_) | None => {}
+        }
+        if copies == 1 && needs.brokers > 1 {
+            let what = format!("one copy on {} brokers: it is gone with its broker", needs.brokers);
+            let fix = format!(
+                "kafka-reassign-partitions.sh --bootstrap-server {} with more replicas for {}",
+                self.bootstrap, self.name
+            );
+            self.push(Aspect::Replication, Level::Look, what, fix);
+        }
+    }
+
+    fn clean_up(&mut self, role: Role, facts: &TopicFacts) {
+        let policy = facts.setting("cleanup.policy");
+        let compacts = policy.split(',').any(|part| part.trim() == "compact");
+        let deletes = policy.split(',').any(|part| part.trim() == "delete");
+        let delete = self.set("cleanup.policy=delete");
+        let why = match role {
+            Role::Table => return self.table(facts, policy, compacts, deletes),
+            Role::Clicks => {
+                "records of the past are not there when the state is rebuilt, and a worker refuses to start"
+            }
+            Role::Live => "only the newest record of a customer stays, and readers miss the others",
+            Role::Sessions => "only the newest session of a customer stays",
+            Role::Rejected => "records without a key are refused, which stops the stream, and older ones of a key go",
+        };
+        if compacts {
+            self.push(Aspect::CleanUp, Level::Wrong, format!("cleanup.policy={policy}: {why}"), delete);
+        }
+        if role == Role::Live && !compacts {
+            self.live_retention(facts);
+        }
+    }
+
+    fn table(&mut self, facts: &TopicFacts, policy: &str, compacts: bool, deletes: bool) {
+        let lag = format!("min.compaction.lag.ms={DAY_MS}");
+        if !compacts {
+            let what = format!("cleanup.policy={policy}: it grows for ever, or loses customers who stay away");
+            let fix = self.set(format_args!("cleanup.policy=compact,{lag}"));
+            return self.push(Aspect::CleanUp, Level::Wrong, what, fix);
+        }
+        if deletes {
+            let what = format!("cleanup.policy={policy}: customers who stay away longer than its retention are lost");
+            self.push(Aspect::CleanUp, Level::Wrong, what, self.set("cleanup.policy=compact"));
+        }
+        let found_ms = facts.number("min.compaction.lag.ms").and_then(|ms| u64::try_from(ms).ok());
+        if let Some(found_ms) = found_ms.filter(|ms| *ms < DAY_MS) {
+            let what = format!(
+                "min.compaction.lag.ms={found_ms}: a reader that was away for longer ({}) misses records; a day is right",
+                Span(found_ms)
+            );
+            self.push(Aspect::CleanUp, Level::Look, what, self.set(lag));
+        }
+    }
+
+    fn live_retention(&mut self, facts: &TopicFacts) {
+        let Some(kept_ms) = facts.number("retention.ms") else { return };
+        if kept_ms < 0 {
+            let what = "retention.ms=-1: every embedding is kept for ever, which a stream needs not be";
+            self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("retention.ms={DAY_MS}")));
+        } else if u64::try_from(kept_ms).is_ok_and(|kept_ms| kept_ms < DAY_MS) {
+            let what =
+                format!("retention.ms={kept_ms}: a reader that was away for longer misses records; a day is right");
+            self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("retention.ms={DAY_MS}")));
+        }
+    }
+
+    fn timestamps(&mut self, facts: &TopicFacts, needs: &Needs<'_>) {
+        if facts.setting("message.timestamp.type") == "LogAppendTime" {
+            return;
+        }
+        let bound = "message.timestamp.after.max.ms";
+        let fix = self.set(format_args!("{bound}={}", needs.future_max_ms));
+        let limit = Span(needs.future_max_ms);
+        let why = format!("a wrong clock can close every open session; session.future_max is {limit}");
+        match facts.number(bound).map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)) {
+            Some(ms) if ms <= needs.future_max_ms => {}
+            Some(ms) if ms > FOR_EVER_MS => {
+                let what = format!("CreateTime and {bound} without a bound: {why}");
+                self.push(Aspect::Timestamps, Level::Wrong, what, fix);
+            }
+            Some(ms) => {
+                let what = format!("CreateTime and {bound}={ms} ({}): {why}", Span(ms));
+                self.push(Aspect::Timestamps, Level::Wrong, what, fix);
+            }
+            None => {
+                let what = format!("CreateTime, and the broker is too old for {bound}: {why}");
+                let fix = self.set("message.timestamp.type=LogAppendTime");
+                self.push(Aspect::Timestamps, Level::Wrong, what, fix);
+            }
+        }
+    }
+
+    fn retention(&mut self, facts: &TopicFacts) {
+        let finite: Vec<String> = ["retention.ms", "retention.bytes"]
+            .into_iter()
+            .filter_map(|name| facts.number(name).filter(|value| *value >= 0).map(|value| (name, value)))
+            .map(|(name, value)| match u64::try_from(value) {
+                Ok(ms) if name == "retention.ms" => format!("{name}={value} ({})", Span(ms)),
+                Ok(_) | Err(_) => format!("{name}={value}"),
+            })
+            .collect();
+        if !finite.is_empty() {
+            let what = format!(
+                "{}: once its oldest records go, a restart is refused, since the state is rebuilt from them",
+                finite.join(", ")
+            );
+            self.push(Aspect::Retention, Level::Look, what, self.set("retention.ms=-1,retention.bytes=-1"));
+        }
+    }
+
+    fn message_size(&mut self, role: Role, facts: &TopicFacts, needs: &Needs<'_>) {
+        let Some(taken) = facts.number("max.message.bytes").filter(|taken| *taken < needs.record_bytes_max) else {
+            return;
+        };
+        let what = format!(
+            "max.message.bytes={taken}, but {} records of up to {} bytes are sent: a larger one stops the stream",
+            role.as_str(),
+            needs.record_bytes_max
+        );
+        // The broker counts what surrounds a record too.
+        let fix = self.set(format_args!("max.message.bytes={}", needs.record_bytes_max + 65_536));
+        self.push(Aspect::MessageSize, Level::Wrong, what, fix);
+    }
+}
+
+/// Longer than anybody means: Kafka's default is the largest number.
+const FOR_EVER_MS: u64 = 1_000 * 365 * DAY_MS;
+
+impl Role {
+    /// Its key in `[topics]`.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Clicks => "clickstream",
+            Self::Table => "embeddings",
+            Self::Live => "embeddings_live",
+            Self::Sessions => "sessions",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Milliseconds for people: the largest unit that divides them, as settings write them.
+#[derive(Debug, Clone, Copy)]
+pub struct Span(pub u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(DAY_MS, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.into_iter().find(|(ms, _)| self.0 >= *ms && self.0.is_multiple_of(*ms)) {
+            Some((ms, unit)) => write!(f, "{}{unit}", self.0 / ms),
+            None => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "conform_tests.rs"]
+mod tests;
