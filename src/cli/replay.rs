@@ -349,9 +349,10 @@ impl Shown {
     fn new(size: Size, clock: Clock) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (length, template) = match size {
-                Size::Bytes(bytes) => {
-                    (Some(bytes), "{bar:40} {percent:>3} % of {total_bytes}, {msg}, {elapsed} gone, {eta} to go")
-                }
+                Size::Bytes(bytes) => (
+                    Some(bytes),
+                    "{bar:40} {percent:>3} % of {decimal_total_bytes}, {msg}, {elapsed} gone, {eta} to go",
+                ),
                 Size::Records(records) => {
                     (Some(records), "{bar:40} {percent:>3} % of {len} records, {msg}, {elapsed} gone, {eta} to go")
                 }
@@ -367,10 +368,10 @@ impl Shown {
     fn show(&mut self, progress: &Progress) {
         let Progress { done, size, records } = *progress;
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{records} records"));
             if size != Size::Unknown {
                 bar.set_position(done);
             }
+            bar.set_message(format!("{records} records"));
             bar.tick();
             return;
         }
