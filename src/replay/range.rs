@@ -105,7 +105,9 @@ impl Range {
                         // Of what was deleted nobody can say when it was; some of it may lie after `since`.
                         gaps.push(found.gap(Asked::Time(since)));
                     }
-                    rest.push((found.partition, from, until.map(|_| end.max(from))));
+                    if !is_all_gone(&gaps, found, end.max(from)) {
+                        rest.push((found.partition, from, until.map(|_| end.max(from))));
+                    }
                     spans.push(span(found.partition, from, end.max(from)));
                 }
             }
@@ -124,7 +126,9 @@ impl Range {
                         gaps.push(found.gap(Asked::Offset(*from, end.min(found.low) - from)));
                     }
                     let left = (*from).max(found.low);
-                    rest.push((*partition, left, until.map(|until| until.max(left))));
+                    if !is_all_gone(&gaps, found, end) {
+                        rest.push((*partition, left, until.map(|until| until.max(left))));
+                    }
                     spans.push(span(*partition, *from, end));
                 }
             }
@@ -137,6 +141,11 @@ impl Found {
     fn gap(&self, asked: Asked) -> Gap {
         Gap { partition: self.partition, asked, low: self.low, oldest_ms: self.oldest_ms }
     }
+}
+
+/// Whether a gap in this partition has left nothing up to `end`.
+fn is_all_gone(gaps: &[Gap], found: &Found, end: i64) -> bool {
+    end <= found.low && gaps.last().is_some_and(|gap| gap.partition == found.partition)
 }
 
 fn span(partition: i32, from: i64, until: i64) -> Span {
@@ -163,6 +172,10 @@ fn gone_text(topic: &str, gaps: &[Gap], rest: &[(i32, i64, Option<i64>)]) -> Str
                 iso(ms)
             ),
         };
+    }
+    if rest.is_empty() {
+        _ = write!(text, " nothing of what was asked for is left; replay it from an archive of {topic}");
+        return text;
     }
     let rest: Vec<String> = rest
         .iter()
@@ -233,7 +246,16 @@ mod tests {
         );
         check(&range("0:4-20"), &there, Err("--offsets 0:10-20"));
         check(&range("0:4-8,1:3-"), &there, Err("the oldest is 10, 4 are missing"));
-        check(&range("0:4-8,1:3-"), &there, Err("--offsets 0:10-10,1:3-"));
+        // Of the one nothing is left, and of the other all.
+        check(&range("0:4-8,1:3-"), &there, Err("by --offsets 1:3-"));
+        check(
+            &range("0:4-8"),
+            &there,
+            Err("nothing of what was asked for is left; replay it from an archive of clicks"),
+        );
+        check(&range("0:4-10"), &there, Err("nothing of what was asked for is left"));
+        check(&range("0:4-11"), &there, Err("by --offsets 0:10-11"));
+        check(&range("0:4-"), &[found(0, 10, 10)], Err("nothing of what was asked for is left"));
     }
 
     #[test]
@@ -250,6 +272,8 @@ mod tests {
         check(&times(Some(500), None), &there(10, Some(10), None), Err("--offsets 0:10-"));
         let two = [there(10, Some(10), Some(40))[0], Found { partition: 1, since: Some(7), ..found(1, 0, 50) }];
         check(&times(Some(500), Some(900)), &two, Err("--offsets 0:10-40,1:7-50"));
+        let all_later = there(10, Some(10), Some(10));
+        check(&times(Some(500), Some(900)), &all_later, Err("nothing of what was asked for is left"));
         // Nothing is left, so nobody can say that nothing is missing.
         let emptied = Found { low: 100, oldest_ms: None, ..there(10, None, None)[0] };
         check(&times(Some(500), None), &[emptied], Err("100 before it were deleted"));
