@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use dce::config::Encoding;
@@ -15,11 +17,12 @@ use dce::wire::row::Row;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Bed, Click, Got};
 use crate::pipeline::{Outputs, dirty_clicks};
 
+const CLICK_EVENT: &str = include_str!("../schemas/ClickEvent.avsc");
 const PARTITIONS: usize = 2;
 
 /// A file of one test, removed with it.
@@ -146,9 +149,12 @@ fn a_replay_gives_the_live_topic_again_byte_for_byte() {
     summary(&bed, &[&into as &[&str], &["--append"]].concat());
     assert_eq!(bed.read_all(&copy).len(), 2 * want.len());
 
-    // Where the partitions differ, by the key, as Java's producers do.
+    // Partition numbers are kept, so there must be as many; a file's records go by their keys, as Java's producers do.
     let wide = bed.topic("wide", 5);
-    summary(&bed, &[&["--from", &from, "--to", &format!("kafka:{wide}")], &set as &[&str]].concat());
+    let into_wide = ["--to", &format!("kafka:{wide}")];
+    let counts = [format!("topic {input} has 2 partitions"), format!("{wide} has 5")];
+    refused(&bed, &[&["--from", &from], &into_wide as &[&str], &set].concat(), &[&counts[0], &counts[1]]);
+    summary(&bed, &[&["--from", lines.text()], &into_wide as &[&str], &set].concat());
     let placed = bed.read_all(&wide);
     assert_eq!(placed.len(), want.len());
     for got in placed {
@@ -196,7 +202,7 @@ fn dump(bed: &Bed, topic: &str, lines: &Scratch, parquet: &Scratch) {
     }
     rows.finish().expect("a whole file");
     let mut draft = Draft::create(&lines.0, false).expect("a new file");
-    std::io::Write::write_all(&mut draft, text.as_bytes()).expect("room");
+    draft.write_all(text.as_bytes()).expect("room");
     draft.publish().expect("a name");
 }
 
@@ -231,6 +237,69 @@ fn a_replay_in_avro_is_read_as_one() {
     let mut again = Vec::new();
     record.encode_into(Encoding::Avro, &mut again).expect("finite");
     assert_eq!(again, bytes);
+}
+
+/// A schema registry of a few lines: one id with the clicks' schema, 77 for whatever is registered. Of the first request it is
+/// away.
+fn registry(id: u32) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            let mut reader = BufReader::new(&stream);
+            let (mut line, mut length) = (String::new(), 0);
+            drop(reader.read_line(&mut line));
+            loop {
+                let mut header = String::new();
+                drop(reader.read_line(&mut header));
+                let Some((name, value)) = header.trim().split_once(':') else { break };
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().expect("a length");
+                }
+            }
+            drop(reader.read_exact(&mut vec![0; length]));
+            let words: Vec<&str> = line.split(' ').collect();
+            let known = format!("/schemas/ids/{id}");
+            let (status, body) = match words[..] {
+                _ if number == 0 => (503, json!({})),
+                ["POST", ..] => (200, json!({ "id": 77 })),
+                ["GET", path, _] if path == known => (200, json!({ "schema": CLICK_EVENT })),
+                ["GET", path, _] if path.starts_with("/subjects") => (200, json!([])),
+                _ => (404, json!({ "error_code": 40403, "message": "no such id" })),
+            };
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            drop((&stream).write_all((head + &body).as_bytes()));
+        }
+    });
+    url
+}
+
+#[test]
+fn framed_clicks_are_read_by_the_registry_and_results_are_framed() {
+    let bed = Bed::new("replay-framed");
+    let (input, output, sessions) = (bed.topic("clicks", 1), bed.topic("out", 1), bed.topic("sessions", 1));
+    let framed = |id: u32, event: &str, kind: &str, time: i64| {
+        let json = format!(r#"{{"event_id":"{event}","customer_id":"ana","event_time":{time},"kind":"{kind}"}}"#);
+        let schemas = Schemas::released();
+        let click = dce::wire::decode(json.as_bytes(), &schemas).expect("a click");
+        let mut bytes = Vec::new();
+        click.encode_by_id(id, &mut bytes).expect("finite");
+        bytes
+    };
+    let values = [framed(5, "a", "LOGIN", 1_000), framed(6, "b", "ACTION", 1_500), framed(5, "c", "LOGOUT", 2_000)];
+    bed.produce_bytes(&input, 0, "ana", &values);
+    let registry = format!("registry.url={}", registry(5));
+    let (from, to) = (format!("kafka:{input}"), format!("kafka:{output}"));
+    let sessions_to = format!("kafka:{sessions}");
+    let common = ["--from", &from, "--to", &to, "--sessions", &sessions_to, "--set", &registry];
+    let found = summary(&bed, &[&common as &[&str], &["--set", "encoding=confluent"]].concat());
+    assert_eq!((&found["embeddings"], &found["rejected_by_reason"]["decode"]), (&1.into(), &1.into()), "{found}");
+    assert_eq!((&found["first_event_time"], &found["last_event_time"]), (&1_000.into(), &2_000.into()));
+    for topic in [&output, &sessions] {
+        let [bytes] = bed.read_bytes(topic).try_into().expect("one record");
+        assert_eq!(bytes[..5], [0, 0, 0, 0, 77], "{topic}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! how to backfill with it.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,13 +14,15 @@ use serde_json::json;
 
 use super::run::load_model;
 use super::{Frame, Output, WrongUse, stop_on_signals};
-use crate::config::{Config, FlagSetting};
+use crate::config::{Config, Encoding, FlagSetting};
 use crate::files::clicks::{Reader, Size};
 use crate::files::table::{Target, Writer};
 use crate::files::{FileError, Format, Place};
 use crate::kafka::client::ClientSettings;
+use crate::registry::{Event, RegisteredTopics, Resolver};
 use crate::replay::range::Range;
 use crate::replay::{self, Input, Outputs, Progress, Settings, Sink, Summary, TopicInput, Wanted, Watch};
+use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::types::Uptime;
 use crate::wire::avro::Schemas;
@@ -87,10 +90,12 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let places = Places::parse(arguments, &config)?;
     frame.start_logs(&config)?;
     let (clock, stop) = (Clock::start(), stop_on_signals()?);
-    let mut schemas = Schemas::released();
+    let mut resolver = Resolver::new(config.registry.as_ref())?;
     // What takes no time to find out comes before the model is loaded.
-    let (input, input_partitions) = open_input(arguments, &places, &config, &mut schemas)?;
-    let outputs = open_outputs(arguments, &places, &config, input_partitions, frame)?;
+    let (input, input_partitions) = open_input(arguments, &places, &config, resolver.schemas_mut())?;
+    let mut outputs = open_outputs(arguments, &places, &config, input_partitions, frame)?;
+    let mut shown = Shown::new(input.size(), clock);
+    ask_registry(&places, &config, &resolver, &mut outputs, &stop, &shown)?;
     let mut model = load_model(frame, &config)?;
     let settings = Settings {
         rules: config.session.clone(),
@@ -98,9 +103,8 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         epoch_events: arguments.epoch_events as usize,
         close_open: arguments.close_open,
     };
-    let mut shown = Shown::new(input.size(), clock);
     let watch = Watch { clock, stop: &stop, progress: &mut |progress| shown.show(progress) };
-    let run = replay::run(&settings, &mut model, &schemas, input, outputs, watch);
+    let run = replay::run(&settings, &mut model, &mut resolver, input, outputs, watch);
     shown.end();
     let summary = run?;
     let text = if frame.json { json_of(&summary, arguments).to_string() } else { text_of(&summary, arguments) };
@@ -119,6 +123,37 @@ enum End {
     File(Place),
     Topic(String),
     Nowhere,
+}
+
+impl End {
+    /// Whether writing to `other` would replace this one, however the two are spelled.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nowhere, _) => false,
+            (Self::File(Place::File { path, .. }), Self::File(Place::File { path: other, .. })) => {
+                let entry = entry_of(other);
+                // Of a link both its own name and what it points to; whether names differ by case only the file system knows.
+                entry == entry_of(path)
+                    || path.canonicalize().is_ok_and(|target| target == entry)
+                    || inode_of(path).is_some_and(|inode| Some(inode) == inode_of(other))
+            }
+            (Self::File(_) | Self::Topic(_), _) => self == other,
+        }
+    }
+}
+
+/// Which file it is, however it is named.
+fn inode_of(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// A name in its folder, links on the way there followed.
+fn entry_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 #[derive(Debug)]
@@ -164,6 +199,16 @@ impl Places {
             return Err(WrongUse("--until lies before --since".to_owned()));
         }
         places.check_outputs()?;
+        if config.encoding == Encoding::Confluent
+            && matches!(places.sessions, End::Topic(_))
+            && !matches!(places.to, End::Topic(_))
+        {
+            return Err(WrongUse(
+                "--sessions kafka:TOPIC in the encoding confluent needs --to kafka:TOPIC too; give one, or another encoding \
+                 such as --set encoding=avro"
+                    .to_owned(),
+            ));
+        }
         Ok(places)
     }
 
@@ -184,8 +229,8 @@ impl Places {
         let all = [&self.from, &self.to, &self.sessions, &self.rejected];
         for (at, one) in all.iter().enumerate() {
             // From the standard input to the standard output is two streams.
-            let others = all[at + 1..].iter().filter(|_| at > 0 || **one != End::File(Place::Standard));
-            if **one != End::Nowhere && others.clone().any(|other| other == one) {
+            let mut others = all[at + 1..].iter().filter(|_| at > 0 || **one != End::File(Place::Standard));
+            if others.any(|other| one.is_same(other)) {
                 let name = match one {
                     End::File(place) => place.to_string(),
                     End::Topic(topic) => format!("kafka:{topic}"),
@@ -249,14 +294,12 @@ fn open_outputs(
                 })))
             }
             End::Topic(topic) => {
-                let mut inputs = vec![config.topics.clickstream.as_str()];
-                if let End::Topic(from) = &places.from {
-                    inputs.push(from);
-                }
+                let from = if let End::Topic(from) = &places.from { Some(from.as_str()) } else { None };
+                let inputs: Vec<&str> = from.into_iter().chain([config.topics.clickstream.as_str()]).collect();
                 let wanted = Wanted {
                     topic,
                     encoding: config.encoding,
-                    input_partitions,
+                    input: from.zip(input_partitions),
                     appends: arguments.append,
                     inputs: &inputs,
                     live: &pipeline.written(),
@@ -277,6 +320,35 @@ fn open_outputs(
         sessions: sink(&places.sessions, Kind::Sessions)?,
         rejected,
     })
+}
+
+/// What is asked of a registry at the start: whether it takes the login, and the ids that topics' records are framed by.
+fn ask_registry(
+    places: &Places,
+    config: &Config,
+    resolver: &Resolver,
+    outputs: &mut Outputs,
+    stop: &Stop,
+    shown: &Shown,
+) -> anyhow::Result<()> {
+    let Some(registry) = &config.registry else { return Ok(()) };
+    let mut on_event = |event: Event<'_>| {
+        if matches!(event, Event::Waiting(_)) {
+            shown.wait();
+        }
+        false
+    };
+    match &places.to {
+        End::Topic(embeddings) if config.encoding == Encoding::Confluent => {
+            let sessions = if let End::Topic(sessions) = &places.sessions { Some(sessions.as_str()) } else { None };
+            let topics = RegisteredTopics { embeddings, live: None, sessions };
+            outputs.frame_by(resolver.register_outputs(registry, &topics, stop, &mut on_event)??);
+        }
+        _ if matches!(places.from, End::Topic(_)) => resolver.greet(stop, &mut on_event)??,
+        // Files hold no ids.
+        _ => {}
+    }
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -327,9 +399,10 @@ impl Shown {
     fn new(size: Size, clock: Clock) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (length, template) = match size {
-                Size::Bytes(bytes) => {
-                    (Some(bytes), "{bar:40} {percent:>3} % of {total_bytes}, {msg}, {elapsed} gone, {eta} to go")
-                }
+                Size::Bytes(bytes) => (
+                    Some(bytes),
+                    "{bar:40} {percent:>3} % of {decimal_total_bytes}, {msg}, {elapsed} gone, {eta} to go",
+                ),
                 Size::Records(records) => {
                     (Some(records), "{bar:40} {percent:>3} % of {len} records, {msg}, {elapsed} gone, {eta} to go")
                 }
@@ -343,12 +416,16 @@ impl Shown {
     }
 
     fn show(&mut self, progress: &Progress) {
-        let Progress { done, size, records } = *progress;
+        let Progress { done, size, records, waits_for_registry } = *progress;
+        if waits_for_registry {
+            self.wait();
+            return;
+        }
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{records} records"));
             if size != Size::Unknown {
                 bar.set_position(done);
             }
+            bar.set_message(format!("{records} records"));
             bar.tick();
             return;
         }
@@ -363,6 +440,14 @@ impl Shown {
                 let percent = done.saturating_mul(100) / total;
                 tracing::info!(records, percent, "replaying");
             }
+        }
+    }
+
+    /// For the schema registry; the log says why, and how long.
+    fn wait(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_message("waiting for the schema registry");
+            bar.tick();
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use apache_avro::{Codec, DeflateSettings};
+use miniz_oxide::inflate::{self, TINFLStatus};
 use sha2::{Digest as _, Sha256};
 
 use crate::wire::avro::{Rows, Schemas};
@@ -23,10 +24,8 @@ type Sync = [u8; 16];
 const FRAME_BYTES: usize = 10;
 /// The limits of what is read, so that a damaged length asks for no memory.
 const HEADER_BYTES_MAX: u64 = 16 << 20;
-const BLOCK_BYTES_MAX: u64 = 256 << 20;
-const UNPACKED_BYTES_MAX: u64 = 1 << 30;
-/// Deflate is unpacked without a limit, and a byte of it can become a thousand.
-const DEFLATED_BYTES_MAX: u64 = 8 << 20;
+/// Of a block, packed or not: a few bytes can unpack to a thousand times as many.
+const BLOCK_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
@@ -138,7 +137,7 @@ impl Blocks {
             }
             Err(why) => {
                 let position = self.numbering.place_broken();
-                chunk.push(&Record::broken(position, &self.value, &why.to_string()));
+                chunk.push(&Record::broken(position, &self.value, &format!("record {}: {why}", self.records)));
             }
         }
         if self.left == 0 && self.cut < self.block.len() {
@@ -225,32 +224,11 @@ impl<R: Read> Head<R> {
 
     fn block(&mut self, packing: Packing, sync: &Sync) -> Result<(u64, Vec<u8>), String> {
         let count = u64::try_from(self.long()?).map_err(|_| "a negative number of records".to_owned())?;
-        let packed_max = if packing == Packing::Deflate { DEFLATED_BYTES_MAX } else { BLOCK_BYTES_MAX };
-        let packed = self.bytes(packed_max)?;
+        let packed = self.bytes(BLOCK_BYTES_MAX as u64)?;
         if self.array::<16>()? != *sync {
             return Err("the mark at the block's end is another one".to_owned());
         }
-        let too_large = || format!("more than {UNPACKED_BYTES_MAX} bytes, unpacked");
-        let unpacked = match packing {
-            Packing::Null => packed,
-            Packing::Deflate => {
-                let mut bytes = packed;
-                Codec::Deflate(DeflateSettings::default()).decompress(&mut bytes).map_err(|why| why.to_string())?;
-                if bytes.len() as u64 > UNPACKED_BYTES_MAX {
-                    return Err(too_large());
-                }
-                bytes
-            }
-            Packing::Zstandard => {
-                let mut bytes = Vec::new();
-                let decoder = zstd::Decoder::new(packed.as_slice()).map_err(|why| why.to_string())?;
-                decoder.take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|why| why.to_string())?;
-                if bytes.len() as u64 > UNPACKED_BYTES_MAX {
-                    return Err(too_large());
-                }
-                bytes
-            }
-        };
+        let unpacked = unpacked(packed, packing, BLOCK_BYTES_MAX)?;
         Ok((count, unpacked))
     }
 
@@ -280,6 +258,24 @@ impl<R: Read> Head<R> {
             }
         }
         Err("an integer of more than ten bytes".to_owned())
+    }
+}
+
+/// No more than `max` bytes of it are ever made.
+fn unpacked(packed: Vec<u8>, packing: Packing, max: usize) -> Result<Vec<u8>, String> {
+    let too_large = || format!("a block of more than {max} bytes, unpacked");
+    match packing {
+        Packing::Null => Ok(packed),
+        Packing::Deflate => inflate::decompress_to_vec_with_limit(&packed, max).map_err(|why| match why.status {
+            TINFLStatus::HasMoreOutput => too_large(),
+            _ => format!("no deflate: {why}"),
+        }),
+        Packing::Zstandard => {
+            let mut bytes = Vec::new();
+            let decoder = zstd::Decoder::new(packed.as_slice()).map_err(|why| why.to_string())?;
+            decoder.take(max as u64 + 1).read_to_end(&mut bytes).map_err(|why| why.to_string())?;
+            if bytes.len() > max { Err(too_large()) } else { Ok(bytes) }
+        }
     }
 }
 
@@ -362,4 +358,23 @@ fn put_long(number: i64, out: &mut Vec<u8>) {
 fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put_long(i64::try_from(bytes.len()).expect("no memory holds 2^63 bytes"), out);
     out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unpacking_ends_at_the_limit() {
+        let bytes = vec![7; 100_000];
+        let deflated = miniz_oxide::deflate::compress_to_vec(&bytes, 6);
+        let zstandard = zstd::encode_all(bytes.as_slice(), 3).unwrap();
+        for (packed, packing) in [(deflated, Packing::Deflate), (zstandard, Packing::Zstandard)] {
+            assert!(packed.len() < 1_000, "a bomb: {packing:?}");
+            assert_eq!(unpacked(packed.clone(), packing, bytes.len()), Ok(bytes.clone()), "{packing:?}");
+            let less = unpacked(packed.clone(), packing, bytes.len() - 1);
+            assert_eq!(less, Err("a block of more than 99999 bytes, unpacked".to_owned()), "{packing:?}");
+            assert!(unpacked(packed[..packed.len() / 2].to_vec(), packing, bytes.len()).is_err(), "cut: {packing:?}");
+        }
+    }
 }

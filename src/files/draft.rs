@@ -1,11 +1,15 @@
 //! A file that gets its name when it is whole: written beside it under another one, flushed to the disk, renamed. What is
 //! not published is removed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::FileError;
+
+/// Files of this process's number and name that are passed over.
+const LEFT_BEHIND_MAX: u32 = 1_000;
 
 /// A file in the making.
 #[derive(Debug)]
@@ -29,14 +33,24 @@ impl Draft {
             Ok(_) if !replaces => return Err(FileError::Exists { file: named() }),
             Ok(_) | Err(_) => {}
         }
-        let mut temporary_name = std::ffi::OsString::from(".");
-        temporary_name.push(name);
-        temporary_name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(temporary_name);
-        // A process of the same number may have left one behind.
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary);
-        let file = file.map_err(|error| write(error.to_string()))?;
+        let (temporary, file) = Self::temporary(path, name).map_err(|error| write(error.to_string()))?;
         Ok(Self { path: path.to_owned(), temporary, file, is_published: false, replaces })
+    }
+
+    /// A new file beside `path`, which nobody else has.
+    fn temporary(path: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
+        let mut number = 0;
+        loop {
+            let mut temporary_name = OsString::from(".");
+            temporary_name.push(name);
+            temporary_name.push(format!(".{}-{number}.part", std::process::id()));
+            let temporary = path.with_file_name(temporary_name);
+            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                // A process of the same number may have left one behind, or this one has it open.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < LEFT_BEHIND_MAX => number += 1,
+                opened => return opened.map(|file| (temporary, file)),
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -84,5 +98,27 @@ impl Drop for Draft {
             // Nobody is left to be told; the name says what it is.
             _ = fs::remove_file(&self.temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_drafts_of_one_name_do_not_mix() {
+        let folder = std::env::temp_dir().join(format!("dce-draft-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.ndjson");
+        let mut drafts = [true, true].map(|replaces| Draft::create(&path, replaces).unwrap());
+        drafts[0].write_all(b"first and long").unwrap();
+        drafts[1].write_all(b"second").unwrap();
+        let [first, second] = drafts;
+        second.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        first.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first and long");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

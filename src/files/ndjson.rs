@@ -92,7 +92,7 @@ impl Lines {
                 Ok(envelope) => envelope,
                 Err(why) => {
                     let position = self.numbering.place_broken();
-                    chunk.push(&Record::broken(position, value, &why));
+                    chunk.push(&Record::broken(position, value, &format!("line {}: {why}", self.row)));
                     continue;
                 }
             };

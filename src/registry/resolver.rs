@@ -92,6 +92,11 @@ impl Resolver {
         &self.schemas
     }
 
+    /// To add the schema of a file, which no id stands for.
+    pub fn schemas_mut(&mut self) -> &mut Schemas {
+        &mut self.schemas
+    }
+
     pub(super) fn client(&self) -> Option<&Arc<Client>> {
         self.client.as_ref()
     }

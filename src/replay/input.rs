@@ -16,6 +16,8 @@ use crate::wire::click::Input as Click;
 
 use super::range::{Found, Range, RangeError};
 
+/// The first byte of a value that is framed by a registry's id.
+const ID_MARKER: u8 = 0;
 /// Needed by the client and used for nothing: it neither joins nor commits.
 const GROUP: &str = "dce-replay";
 /// For the broker to answer.
@@ -98,7 +100,18 @@ pub fn spans(client: &ClientSettings, topic: &str, range: &Range) -> Result<(usi
         let oldest_ms = if low > 0 && low < high { oldest_ms(client, topic, partition, low, high)? } else { None };
         found.push(Found { partition, low, high, since, until, oldest_ms });
     }
-    Ok((partitions, range.spans(topic, &found)?))
+    let spans = range.spans(topic, &found)?;
+    if matches!(range, Range::Times { since: None, .. }) {
+        for Found { partition, low, .. } in found.iter().filter(|found| found.low > 0) {
+            tracing::warn!(
+                topic,
+                partition,
+                oldest = low,
+                "records before the oldest were deleted: the replay begins without their history"
+            );
+        }
+    }
+    Ok((partitions, spans))
 }
 
 /// The timestamp of a partition's oldest record.
@@ -121,7 +134,7 @@ pub struct TopicInput {
     reader: SpanReader,
     next: BTreeMap<i32, ResumeAt>,
     offsets_without: u64,
-    /// To look at the times of records, which are decoded once more in the pipeline.
+    /// To look at the times of records, which are decoded once more in the pipeline; knows no ids.
     schemas: Schemas,
 }
 
@@ -157,6 +170,12 @@ impl TopicInput {
         chunk.done = self.reader.progress().done;
         Ok((!chunk.is_empty()).then_some(chunk))
     }
+}
+
+/// The same of a record that is framed by a registry's id.
+pub(super) fn framed_event_time(record: &Record<'_>, schemas: &Schemas) -> Option<i64> {
+    let value = record.value.filter(|value| record.fault.is_none() && value.first() == Some(&ID_MARKER))?;
+    event_time(value, schemas)
 }
 
 fn event_time(value: &[u8], schemas: &Schemas) -> Option<i64> {

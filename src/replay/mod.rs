@@ -21,10 +21,10 @@ use crate::files::clicks::{Limits, Size};
 use crate::model::{Model, ModelError};
 use crate::pipeline::epoch::{self, Body, Epoch, Origin, Output, Partitions, Phase, Reject, Terms};
 use crate::pipeline::source;
+use crate::registry::{Event, RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::types::{Moment, Position, RejectReason};
-use crate::wire::avro::Schemas;
 
 pub mod range;
 mod input;
@@ -65,6 +65,8 @@ pub struct Progress {
     pub done: u64,
     pub size: Size,
     pub records: u64,
+    /// Nothing goes on until the schema registry answers.
+    pub waits_for_registry: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,8 @@ pub enum ReplayError {
     Output(#[from] OutputError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error("the input names more than {PARTITIONS_MAX} partitions; is its column partition one?")]
     Partitions,
     #[error("stopped after {records} records")]
@@ -90,7 +94,7 @@ pub struct Watch<'w> {
     pub clock: Clock,
     /// Ends it, without any output.
     pub stop: &'w Stop,
-    /// Called after each epoch.
+    /// Called after each epoch, and while the schema registry is waited for.
     pub progress: &'w mut dyn FnMut(&Progress),
 }
 
@@ -100,11 +104,12 @@ impl std::fmt::Debug for Watch<'_> {
     }
 }
 
-/// Runs the input to its end, and publishes the outputs.
+/// Runs the input to its end, and publishes the outputs. `resolver` has the schemas of files already, and gets those of ids
+/// as records need them.
 pub fn run(
     settings: &Settings,
     model: &mut dyn Model,
-    schemas: &Schemas,
+    resolver: &mut Resolver,
     input: Input,
     outputs: Outputs,
     watch: Watch<'_>,
@@ -119,18 +124,20 @@ pub fn run(
     let mut run = Run {
         settings,
         model,
-        schemas,
+        resolver,
         clock,
         partitions: Partitions::default(),
         last: BTreeMap::new(),
         summary: Summary::new(clock.uptime()),
     };
-    let computed = run.all(chunks, result_sender, stop, |done, records| progress(&Progress { done, size, records }));
+    let computed = run.all(chunks, result_sender, stop, |done, records, waits_for_registry| {
+        progress(&Progress { done, size, records, waits_for_registry });
+    });
     let written = joined("writer", writer);
     // A reader may wait for a pipe, so nobody waits for it then.
     computed?;
     let (outputs, busy_ms) = written??;
-    let read = joined("reader", reader)??;
+    let read = joined("reader", reader)?;
     run.summary.read(&read, size);
     run.summary.write_ms = busy_ms;
     run.summary.states(&run.partitions);
@@ -162,21 +169,26 @@ struct Read {
     busy_ms: u64,
 }
 
-fn read(mut input: Input, limits: Limits, chunks: &SyncSender<Chunk>, clock: Clock) -> Result<Read, InputError> {
+/// What the reader sends: a chunk, `None` at the end, or why there is no end. A closed queue alone says nothing.
+type Fed = Result<Option<Chunk>, InputError>;
+
+fn read(mut input: Input, limits: Limits, chunks: &SyncSender<Fed>, clock: Clock) -> Read {
     let mut read = Read::default();
     loop {
         let begun = clock.uptime();
         let next = input.next(limits);
         read.busy_ms += clock.uptime().0 - begun.0;
-        let Some(chunk) = next? else { break };
-        read.done = chunk.done;
-        read.bytes += chunk.bytes() as u64;
-        if chunks.send(chunk).is_err() {
+        if let Ok(Some(chunk)) = &next {
+            read.done = chunk.done;
+            read.bytes += chunk.bytes() as u64;
+        }
+        let is_last = !matches!(next, Ok(Some(_)));
+        if chunks.send(next).is_err() || is_last {
             break;
         }
     }
     read.offsets_without = input.offsets_without();
-    Ok(read)
+    read
 }
 
 /// Gives the outputs back, not yet published, and how long writing took.
@@ -195,7 +207,7 @@ fn write(mut outputs: Outputs, results: &Receiver<Vec<Output>>, clock: Clock) ->
 struct Run<'r> {
     settings: &'r Settings,
     model: &'r mut dyn Model,
-    schemas: &'r Schemas,
+    resolver: &'r mut Resolver,
     clock: Clock,
     partitions: Partitions,
     /// The last record of each partition.
@@ -207,27 +219,43 @@ impl Run<'_> {
     /// Owns the ends of both queues, so that they are closed when it returns.
     fn all(
         &mut self,
-        chunks: Receiver<Chunk>,
+        chunks: Receiver<Fed>,
         results: SyncSender<Vec<Output>>,
         stop: &Stop,
-        mut watch: impl FnMut(u64, u64),
+        mut watch: impl FnMut(u64, u64, bool),
     ) -> Result<(), ReplayError> {
         let stopped = |records| Err(ReplayError::Stopped { records });
+        let mut done = 0;
         loop {
             if stop.is_stopped() {
                 return stopped(self.summary.records);
             }
             let chunk = match chunks.recv_timeout(LOOK_EVERY) {
-                Ok(chunk) => chunk,
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => break,
+                // Before anything is closed: what lies behind the error might have gone on.
+                Ok(Err(error)) => return Err(error.into()),
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(ReplayError::Panicked("reader")),
             };
+            let records = self.summary.records;
+            let values = chunk.records().filter(|record| record.fault.is_none()).filter_map(|record| record.value);
+            let prepared = self.resolver.prepare(values, stop, &mut |event| {
+                if matches!(event, Event::Waiting(_)) {
+                    watch(done, records, true);
+                }
+                false
+            });
+            if prepared.is_err() {
+                return stopped(records);
+            }
+            done = chunk.done;
             let outputs = self.epoch(&chunk)?;
             if results.send(outputs).is_err() {
                 // The writer says why.
                 return Ok(());
             }
-            watch(chunk.done, self.summary.records);
+            watch(done, self.summary.records, false);
         }
         if self.settings.close_open {
             for position in self.last.values().copied().collect::<Vec<_>>() {
@@ -254,13 +282,15 @@ impl Run<'_> {
                 }
                 self.partitions.open(partition, &self.settings.rules);
             }
-            self.summary.record(&record, &self.settings.rules);
+            // The reader knows no ids.
+            let event_time = record.event_time.or_else(|| input::framed_event_time(&record, self.resolver.schemas()));
+            self.summary.record(&Record { event_time, ..record }, &self.settings.rules);
         }
         let terms = self.terms();
         let records = chunk.records().filter(|record| record.fault.is_none()).map(as_source);
         let (clock, times) = (self.clock, &mut self.summary.phases_ms);
         let mut since = clock.uptime();
-        let result = epoch::run(&mut self.partitions, self.model, self.schemas, &terms, records, |phase| {
+        let result = epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, records, |phase| {
             let now = clock.uptime();
             times[phase as usize] += now.0 - since.0;
             since = now;

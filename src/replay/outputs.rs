@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::files::FileError;
 use crate::files::table::{self, WriteError};
 use crate::pipeline::epoch::{Body, Output, Reject};
+use crate::registry::OutputIds;
 use crate::wire::error::EncodeError;
 
 use super::topic::{TopicOutput, TopicWriteError};
@@ -67,6 +68,16 @@ impl Outputs {
                 Sink::Nowhere | Sink::File(_) => Ok(()),
                 Sink::Topic(topic) => Ok(topic.tombstone(customer, output.cause, traceparent)?),
             },
+        }
+    }
+
+    /// Topics' records are framed by a schema registry's ids.
+    pub fn frame_by(&mut self, ids: OutputIds) {
+        if let Sink::Topic(topic) = &mut self.embeddings {
+            topic.frame_by(Some(ids.embedding));
+        }
+        if let Sink::Topic(topic) = &mut self.sessions {
+            topic.frame_by(ids.session);
         }
     }
 

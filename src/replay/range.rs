@@ -38,8 +38,13 @@ pub enum RangeError {
     NoPartition { topic: String, partition: i32, partitions: usize },
     #[error("{topic}/{partition}: asked for up to offset {until}, and it ends at {high}")]
     PastTheEnd { topic: String, partition: i32, until: i64, high: i64 },
-    #[error("{}", gone_text(topic, gaps))]
-    Gone { topic: String, gaps: Vec<Gap> },
+    #[error("{}", gone_text(topic, gaps, rest))]
+    Gone {
+        topic: String,
+        gaps: Vec<Gap>,
+        /// What is left of all that was asked for, by partition; an open end stays open.
+        rest: Vec<(i32, i64, Option<i64>)>,
+    },
 }
 
 /// Records that were asked for and are not there any more.
@@ -50,13 +55,12 @@ pub struct Gap {
     pub low: i64,
     /// Since when the rest is.
     pub oldest_ms: Option<i64>,
-    /// The offsets after it, to ask for what is left.
-    pub until: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    Offset(i64),
+    /// From there on, so many of which are missing.
+    Offset(i64, i64),
     Time(i64),
 }
 
@@ -87,7 +91,7 @@ impl Range {
     /// The spans to read, one a partition that is asked for.
     pub fn spans(&self, topic: &str, found: &[Found]) -> Result<Vec<Span>, RangeError> {
         let mut gaps = Vec::new();
-        let mut spans = Vec::new();
+        let (mut spans, mut rest) = (Vec::new(), Vec::new());
         match self {
             Self::Times { since, until } => {
                 for found in found {
@@ -96,10 +100,13 @@ impl Range {
                     if let Some(since) = *since
                         && found.low > 0
                         && from == found.low
-                        && found.oldest_ms.is_some_and(|oldest| oldest > since)
+                        && found.oldest_ms.is_none_or(|oldest| oldest > since)
                     {
                         // Of what was deleted nobody can say when it was; some of it may lie after `since`.
-                        gaps.push(found.gap(Asked::Time(since), until.map(|_| end)));
+                        gaps.push(found.gap(Asked::Time(since)));
+                    }
+                    if !is_all_gone(&gaps, found, end.max(from)) {
+                        rest.push((found.partition, from, until.map(|_| end.max(from))));
                     }
                     spans.push(span(found.partition, from, end.max(from)));
                 }
@@ -116,36 +123,43 @@ impl Range {
                         return Err(RangeError::PastTheEnd { topic, partition, until: end, high });
                     }
                     if *from < found.low && *from < end {
-                        gaps.push(found.gap(Asked::Offset(*from), *until));
+                        gaps.push(found.gap(Asked::Offset(*from, end.min(found.low) - from)));
+                    }
+                    let left = (*from).max(found.low);
+                    if !is_all_gone(&gaps, found, end) {
+                        rest.push((*partition, left, until.map(|until| until.max(left))));
                     }
                     spans.push(span(*partition, *from, end));
                 }
             }
         }
-        if gaps.is_empty() { Ok(spans) } else { Err(RangeError::Gone { topic: topic.to_owned(), gaps }) }
+        if gaps.is_empty() { Ok(spans) } else { Err(RangeError::Gone { topic: topic.to_owned(), gaps, rest }) }
     }
 }
 
 impl Found {
-    fn gap(&self, asked: Asked, until: Option<i64>) -> Gap {
-        Gap { partition: self.partition, asked, low: self.low, oldest_ms: self.oldest_ms, until }
+    fn gap(&self, asked: Asked) -> Gap {
+        Gap { partition: self.partition, asked, low: self.low, oldest_ms: self.oldest_ms }
     }
+}
+
+/// Whether a gap in this partition has left nothing up to `end`.
+fn is_all_gone(gaps: &[Gap], found: &Found, end: i64) -> bool {
+    end <= found.low && gaps.last().is_some_and(|gap| gap.partition == found.partition)
 }
 
 fn span(partition: i32, from: i64, until: i64) -> Span {
     Span { partition, from: ResumeAt(from), until: ResumeAt(until) }
 }
 
-fn gone_text(topic: &str, gaps: &[Gap]) -> String {
+fn gone_text(topic: &str, gaps: &[Gap], rest: &[(i32, i64, Option<i64>)]) -> String {
     let mut text = format!("{topic}: records that were asked for are gone (retention or deletion):");
-    let mut rest = Vec::new();
     for gap in gaps {
-        let Gap { partition, low, oldest_ms, until, .. } = gap;
+        let Gap { partition, low, oldest_ms, .. } = gap;
         let since = oldest_ms
             .map_or("the rest holds no record".to_owned(), |ms| format!("the rest begins at {} ({ms} ms)", iso(ms)));
         _ = match gap.asked {
-            Asked::Offset(from) => {
-                let missing = low - from;
+            Asked::Offset(from, missing) => {
                 write!(
                     text,
                     " partition {partition}: asked from offset {from}, the oldest is {low}, {missing} are missing, {since};"
@@ -158,14 +172,20 @@ fn gone_text(topic: &str, gaps: &[Gap]) -> String {
                 iso(ms)
             ),
         };
-        rest.push(format!(
-            "{partition}:{low}-{}",
-            until.filter(|until| until > low).map_or(String::new(), |until| until.to_string())
-        ));
     }
+    if rest.is_empty() {
+        _ = write!(text, " nothing of what was asked for is left; replay it from an archive of {topic}");
+        return text;
+    }
+    let rest: Vec<String> = rest
+        .iter()
+        .map(|(partition, from, until)| {
+            format!("{partition}:{from}-{}", until.map_or(String::new(), |until| until.to_string()))
+        })
+        .collect();
     _ = write!(
         text,
-        " replay them from an archive of {topic}, or what is left of these partitions by --offsets {}",
+        " replay them from an archive of {topic}, or what is left of all that was asked for by --offsets {}",
         rest.join(",")
     );
     text
@@ -225,6 +245,17 @@ mod tests {
             ),
         );
         check(&range("0:4-20"), &there, Err("--offsets 0:10-20"));
+        check(&range("0:4-8,1:3-"), &there, Err("the oldest is 10, 4 are missing"));
+        // Of the one nothing is left, and of the other all.
+        check(&range("0:4-8,1:3-"), &there, Err("by --offsets 1:3-"));
+        check(
+            &range("0:4-8"),
+            &there,
+            Err("nothing of what was asked for is left; replay it from an archive of clicks"),
+        );
+        check(&range("0:4-10"), &there, Err("nothing of what was asked for is left"));
+        check(&range("0:4-11"), &there, Err("by --offsets 0:10-11"));
+        check(&range("0:4-"), &[found(0, 10, 10)], Err("nothing of what was asked for is left"));
     }
 
     #[test]
@@ -239,6 +270,15 @@ mod tests {
         check(&times(Some(1_000), None), &there(10, Some(10), None), Ok(&[(0, 10, 100)]));
         check(&times(Some(500), None), &there(10, Some(10), None), Err("10 before it were deleted"));
         check(&times(Some(500), None), &there(10, Some(10), None), Err("--offsets 0:10-"));
+        let two = [there(10, Some(10), Some(40))[0], Found { partition: 1, since: Some(7), ..found(1, 0, 50) }];
+        check(&times(Some(500), Some(900)), &two, Err("--offsets 0:10-40,1:7-50"));
+        let all_later = there(10, Some(10), Some(10));
+        check(&times(Some(500), Some(900)), &all_later, Err("nothing of what was asked for is left"));
+        // Nothing is left, so nobody can say that nothing is missing.
+        let emptied = Found { low: 100, oldest_ms: None, ..there(10, None, None)[0] };
+        check(&times(Some(500), None), &[emptied], Err("100 before it were deleted"));
+        check(&times(Some(500), None), &[emptied], Err("the rest holds no record"));
+        check(&times(None, None), &[emptied], Ok(&[(0, 100, 100)]));
         // An end before the beginning is nothing.
         check(&times(Some(5_000), Some(4_000)), &there(0, Some(40), Some(30)), Ok(&[(0, 40, 40)]));
     }

@@ -1,5 +1,6 @@
-//! Results into a topic: every record in order, by an idempotent producer outside of transactions. A record goes to its
-//! input's partition number where both topics have as many, else to that of its key, as Java's producers choose it.
+//! Results into a topic: every record in order, by an idempotent producer outside of transactions. A record of a
+//! topic goes to its input's partition number, of which both topics have as many; one of a file to that of its key, as
+//! Java's producers choose it.
 
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct TopicOutput {
     /// Records go to their input's partition number.
     keeps_partitions: bool,
     encoding: Encoding,
+    /// The id that values are framed by, for [`Encoding::Confluent`].
+    id: Option<u32>,
     buffer: Vec<u8>,
     bytes: u64,
 }
@@ -60,8 +63,8 @@ pub struct TopicOutput {
 pub struct Wanted<'a> {
     pub topic: &'a str,
     pub encoding: Encoding,
-    /// Partitions of the topic that is replayed; `None` for a file.
-    pub input_partitions: Option<usize>,
+    /// The topic that is replayed and its number of partitions; `None` for a file.
+    pub input: Option<(&'a str, usize)>,
     /// May hold records already.
     pub appends: bool,
     /// Topics that are never written: clickstream and input.
@@ -80,8 +83,14 @@ pub fn open(client: &ClientSettings, wanted: &Wanted<'_>) -> Result<TopicOutput,
     let partitions = inspector.describe(&topic, WAIT)?.ok_or_else(|| TopicError::Missing {
         bootstrap: client.bootstrap.clone(),
         topics: vec![topic.clone()],
-        partitions: wanted.input_partitions,
+        partitions: wanted.input.map(|(_, partitions)| partitions),
     })?;
+    if let Some((input, input_partitions)) = wanted.input
+        && input_partitions != partitions
+    {
+        let (input, others) = (input.to_owned(), vec![(topic, partitions)]);
+        return Err(TopicError::PartitionCounts { input, partitions: input_partitions, others }.into());
+    }
     let mut records = 0;
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         let (low, high) = inspector.watermarks(&topic, partition, WAIT)?;
@@ -96,22 +105,39 @@ pub fn open(client: &ClientSettings, wanted: &Wanted<'_>) -> Result<TopicOutput,
     let config = client.plain_producer();
     let producer =
         Producer::from_config_and_context(&config, ProducerEvents::default()).map_err(TopicWriteError::Client)?;
-    let keeps_partitions = wanted.input_partitions == Some(partitions);
+    let keeps_partitions = wanted.input.is_some();
     if !keeps_partitions {
         tracing::info!(topic, partitions, "records go to the partition of their key (murmur2)");
     }
-    Ok(TopicOutput { producer, topic, keeps_partitions, encoding: wanted.encoding, buffer: Vec::new(), bytes: 0 })
+    Ok(TopicOutput {
+        producer,
+        topic,
+        keeps_partitions,
+        encoding: wanted.encoding,
+        id: None,
+        buffer: Vec::new(),
+        bytes: 0,
+    })
 }
 
 impl TopicOutput {
+    pub(super) fn frame_by(&mut self, id: Option<u32>) {
+        self.id = id;
+    }
+
     pub(super) fn embedding(
         &mut self,
         embedding: &CustomerEmbedding,
         traceparent: Option<&[u8]>,
     ) -> Result<(), TopicWriteError> {
         self.buffer.clear();
-        embedding.encode_into(self.encoding, &mut self.buffer).map_err(|why| self.unwritable(why))?;
-        self.send(&embedding.customer_id, embedding.source, true, traceparent).map_err(|error| self.failed(&error))
+        let encoded = match self.id {
+            Some(id) => embedding.encode_by_id(id, &mut self.buffer),
+            None => embedding.encode_into(self.encoding, &mut self.buffer),
+        };
+        encoded.map_err(|why| self.unwritable(why))?;
+        let sent = self.send(&embedding.customer_id, embedding.source, true, traceparent, None)?;
+        sent.map_err(|error| self.failed(&error))
     }
 
     pub(super) fn session(
@@ -120,16 +146,26 @@ impl TopicOutput {
         cause: Position,
         traceparent: Option<&[u8]>,
     ) -> Result<(), TopicWriteError> {
-        self.buffer.clear();
-        session.encode_into(self.encoding, &mut self.buffer).map_err(|why| self.unwritable(why))?;
-        match self.send(&session.customer_id, cause, true, traceparent) {
+        self.encode_session(session)?;
+        let sent = match self.send(&session.customer_id, cause, true, traceparent, None)? {
             // As the pipeline does: without its events' ids rather than not at all.
             Err(error) if is_too_large(&error) && !session.event_ids.is_empty() => {
                 let short = SessionSummary { event_ids: Vec::new(), ..session.clone() };
-                self.session(&short, cause, traceparent)
+                self.encode_session(&short)?;
+                self.send(&session.customer_id, cause, true, traceparent, Some(session.event_ids.len()))?
             }
-            sent => sent.map_err(|error| self.failed(&error)),
-        }
+            sent => sent,
+        };
+        sent.map_err(|error| self.failed(&error))
+    }
+
+    fn encode_session(&mut self, session: &SessionSummary) -> Result<(), TopicWriteError> {
+        self.buffer.clear();
+        let encoded = match self.id {
+            Some(id) => session.encode_by_id(id, &mut self.buffer),
+            None => session.encode_into(self.encoding, &mut self.buffer),
+        };
+        encoded.map_err(|why| self.unwritable(why))
     }
 
     pub(super) fn tombstone(
@@ -138,7 +174,7 @@ impl TopicOutput {
         cause: Position,
         traceparent: Option<&[u8]>,
     ) -> Result<(), TopicWriteError> {
-        self.send(customer, cause, false, traceparent).map_err(|error| self.failed(&error))
+        self.send(customer, cause, false, traceparent, None)?.map_err(|error| self.failed(&error))
     }
 
     /// Waits until all is stored. Gives the bytes of keys and values.
@@ -149,33 +185,36 @@ impl TopicOutput {
         Ok(self.bytes)
     }
 
-    /// Sends the buffer, or a null value.
+    /// Sends the buffer, or a null value; the inner error is this record's. One before that was not delivered ends it too, and
+    /// now: at the end there may be a night's work behind it.
     fn send(
         &mut self,
         customer: &CustomerId,
         cause: Position,
         has_value: bool,
         traceparent: Option<&[u8]>,
-    ) -> Result<(), KafkaError> {
+        ids_left_out: Option<usize>,
+    ) -> Result<Result<(), KafkaError>, TopicWriteError> {
+        self.check_delivered()?;
         let key = customer.as_str().as_bytes();
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic).key(key);
         record.payload = has_value.then_some(self.buffer.as_slice());
         record.partition = self.keeps_partitions.then_some(cause.partition);
-        record.headers = traceparent
-            .map(|value| OwnedHeaders::new_with_capacity(1).insert(Header { key: "traceparent", value: Some(value) }));
+        record.headers = headers(traceparent, ids_left_out);
         let deadline = Deadline::after(FLUSH_MAX);
         loop {
             match self.producer.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) if !deadline.passed() => {
                     record = unsent;
+                    self.check_delivered()?;
                     std::thread::sleep(FULL_BUFFER_WAIT);
                 }
-                Err((error, _)) => return Err(error),
+                Err((error, _)) => return Ok(Err(error)),
             }
         }
         self.bytes += (key.len() + if has_value { self.buffer.len() } else { 0 }) as u64;
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn check_delivered(&self) -> Result<(), TopicWriteError> {
@@ -196,6 +235,18 @@ impl TopicOutput {
     }
 }
 
+/// As the pipeline's.
+fn headers(traceparent: Option<&[u8]>, ids_left_out: Option<usize>) -> Option<OwnedHeaders> {
+    let mut headers = traceparent
+        .map(|value| OwnedHeaders::new_with_capacity(2).insert(Header { key: "traceparent", value: Some(value) }));
+    if let Some(count) = ids_left_out {
+        let value = count.to_string();
+        let header = Header { key: "dce-event-ids-left-out", value: Some(value.as_bytes()) };
+        headers = Some(headers.unwrap_or_default().insert(header));
+    }
+    headers
+}
+
 fn is_too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
@@ -203,5 +254,56 @@ fn is_too_large(error: &KafkaError) -> bool {
 impl std::fmt::Debug for TopicOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TopicOutput").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What cannot be delivered is said by the next record, not at the end.
+    #[test]
+    fn a_failed_delivery_ends_it_at_the_next_record() {
+        let mut config = rdkafka::ClientConfig::new();
+        // Nobody listens there.
+        config.set("bootstrap.servers", "127.0.0.1:1").set("message.timeout.ms", "20");
+        let producer = Producer::from_config_and_context(&config, ProducerEvents::default()).unwrap();
+        let mut output = TopicOutput {
+            producer,
+            topic: "t".to_owned(),
+            keeps_partitions: false,
+            encoding: Encoding::Json,
+            id: None,
+            buffer: Vec::new(),
+            bytes: 0,
+        };
+        let ana = CustomerId::parse("ana").unwrap();
+        let deadline = Deadline::after(WAIT);
+        let error = loop {
+            assert!(!deadline.passed(), "no failure was seen");
+            match output.tombstone(&ana, Position { partition: 0, offset: 0 }, None) {
+                Ok(()) => std::thread::sleep(Duration::from_millis(5)),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.starts_with("t: a record was not delivered: t/"), "{error}");
+    }
+
+    #[test]
+    fn headers_are_the_pipelines() {
+        use rdkafka::message::Headers as _;
+        let found = |traceparent, count| {
+            let headers = headers(traceparent, count)?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let parts =
+                headers.iter().map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default()));
+            Some(parts.collect::<Vec<_>>())
+        };
+        let header = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(found(None, None), None);
+        assert_eq!(found(Some(b"00-a"), None), Some(vec![header("traceparent", "00-a")]));
+        assert_eq!(found(None, Some(7)), Some(vec![header("dce-event-ids-left-out", "7")]));
+        let both = vec![header("traceparent", "00-a"), header("dce-event-ids-left-out", "7")];
+        assert_eq!(found(Some(b"00-a"), Some(7)), Some(both));
     }
 }

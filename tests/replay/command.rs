@@ -35,6 +35,25 @@ fn wrong_use_is_refused_with_the_way_out() {
     check_refused(&["--from", clicks, "--to", "-", "--sessions", "-"], 2, "- is named twice");
     check_refused(&["--from", clicks, "--to", clicks], 2, "is named twice");
     check_refused(&["--from", clicks, "--to", clicks, "--force"], 2, "is named twice");
+    // However it is spelled.
+    let again = folder.path(".").join("c.ndjson");
+    check_refused(&["--from", clicks, "--to", again.to_str().unwrap(), "--force"], 2, "is named twice");
+    let link = folder.path("link.ndjson");
+    std::os::unix::fs::symlink(clicks, &link).unwrap();
+    check_refused(&["--from", link.to_str().unwrap(), "--to", clicks, "--force"], 2, "is named twice");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::hard_link(clicks, &link).unwrap();
+    check_refused(&["--from", link.to_str().unwrap(), "--to", clicks, "--force"], 2, "is named twice");
+    std::fs::remove_file(&link).unwrap();
+    // Two outputs that are not there yet.
+    let (out, out_again) = (folder.path("o.ndjson"), folder.path(".").join("o.ndjson"));
+    check_refused(
+        &["--from", clicks, "--to", out.to_str().unwrap(), "--sessions", out_again.to_str().unwrap()],
+        2,
+        "is named twice",
+    );
+    let sessions = ["--sessions", "kafka:s", "--set", "encoding=confluent", "--set", "registry.url=http://127.0.0.1:1"];
+    check_refused(&[&["--from", clicks, "--to", "none"], &sessions[..]].concat(), 2, "needs --to kafka:TOPIC too");
     check_refused(&["--from", "gone.ndjson", "--to", "none"], 1, "gone.ndjson: cannot be read");
     let taken = folder.write("e.parquet", "mine");
     check_refused(
@@ -90,6 +109,8 @@ fn a_signal_stops_it_and_leaves_no_file() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // Open to the end, for an end of the input ends it too.
+    let stdin = child.stdin.take().unwrap();
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("model loaded") {
@@ -99,6 +120,7 @@ fn a_signal_stops_it_and_leaves_no_file() {
     let kill = format!("kill -INT {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(1));
+    drop(stdin);
     std::io::Read::read_to_string(&mut stderr, &mut line).unwrap();
     assert!(line.contains("dce: stopped after 0 records"), "{line}");
     assert_eq!(folder.names(), Vec::<String>::new());

@@ -42,6 +42,58 @@ fn clicks_give_the_same_whatever_the_format() {
     }
 }
 
+/// A row that is no click stands where its line would, so that the rows after it have the same offsets.
+#[test]
+fn a_refused_row_takes_the_same_place_in_parquet() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let rows = [("a", "LOGIN", 1), ("b", "DANCE", 1), ("c", "LOGOUT", 1), ("d", "LOGIN", 0), ("", "ACTION", 1)];
+    let folder = Folder::new();
+    let message = "message m { required binary event_id (STRING); required binary customer_id (STRING);
+        required int64 event_time; required binary kind (STRING); required int32 partition; }";
+    let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let file = std::fs::File::create(folder.path("clicks.parquet")).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, std::sync::Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let texts = |text: fn(&(&'static str, &'static str, i32)) -> &'static str| -> Vec<ByteArray> {
+        rows.iter().map(|row| ByteArray::from(text(row))).collect()
+    };
+    for column in 0..5 {
+        let mut writer = group.next_column().unwrap().unwrap();
+        match column {
+            0 => writer.typed::<ByteArrayType>().write_batch(&texts(|row| row.0), None, None),
+            1 => writer.typed::<ByteArrayType>().write_batch(&texts(|_| "ana"), None, None),
+            2 => writer.typed::<Int64Type>().write_batch(&[1, 2, 3, 4, 5], None, None),
+            3 => writer.typed::<ByteArrayType>().write_batch(&texts(|row| row.1), None, None),
+            _ => writer.typed::<Int32Type>().write_batch(&rows.map(|row| row.2), None, None),
+        }
+        .unwrap();
+        writer.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let lines: Vec<String> = (1..)
+        .zip(rows)
+        .map(|(time, (id, kind, partition))| {
+            format!(
+                r#"{{"event_id":"{id}","customer_id":"ana","event_time":{time},"kind":"{kind}","partition":{partition}}}"#
+            )
+        })
+        .collect();
+    folder.write("clicks.ndjson", lines.join("\n"));
+    let places = ["ndjson", "parquet"].map(|format| {
+        let input = folder.path(&format!("clicks.{format}"));
+        replay(&folder, &input, format, "ndjson", &settings(&wide_rules())).unwrap();
+        let found = results(&folder, format);
+        let place = |value: &Value| (value["source_partition"].as_i64(), value["source_offset"].as_i64());
+        let refused: Vec<_> = found.rejected.iter().map(|line| (place(line), line["reason"].clone())).collect();
+        (found.embeddings.iter().map(place).collect::<Vec<_>>(), refused)
+    });
+    assert_eq!(places[0].0, [(Some(1), Some(2))]);
+    assert_eq!(places[0].1.len(), 2);
+    assert_eq!(places[1], places[0]);
+}
+
 /// Numbers as JSON writes those of the wire: a float by its own shortest digits.
 fn json_of(field: &Field) -> Value {
     match field {

@@ -1,5 +1,7 @@
 //! Files that are broken, cut, empty, or something else: an error with the place, or a reject, and never a panic.
 
+use std::sync::{Arc, Mutex};
+
 use rand::RngExt;
 
 use super::*;
@@ -103,6 +105,46 @@ fn what_ends_in_its_middle_is_an_error_with_the_place() {
     }
 }
 
+/// All that reaches an output that is not taken back, such as a topic or the standard output.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error is no end: nobody knows that what is open there would not have gone on.
+#[test]
+fn a_read_error_closes_no_session() {
+    let (bytes, _) = good("ndjson.zst");
+    let folder = Folder::new();
+    let whole = folder.write("whole.ndjson.zst", &bytes);
+    let cut = folder.write("cut.ndjson.zst", &bytes[..bytes.len() - 1]);
+    let closed = |path: &Path, close_open: bool| {
+        let mut resolver = Resolver::new(None).unwrap();
+        let input = Input::File(Reader::open(&place(path), resolver.schemas_mut()).unwrap());
+        let shared = Shared::default();
+        let stream = table::Writer::create::<CustomerEmbedding>(Target::Stream(Box::new(shared.clone()))).unwrap();
+        let outputs = Outputs { embeddings: Sink::File(Box::new(stream)), sessions: Sink::Nowhere, rejected: None };
+        let stop = Stop::new();
+        let watch = Watch { clock: Clock::start(), stop: &stop, progress: &mut |_| () };
+        let settings = Settings { close_open, epoch_events: 20, ..settings(&wide_rules()) };
+        let run = replay::run(&settings, &mut FakeModel::small(), &mut resolver, input, outputs, watch);
+        let lines = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap().lines().count();
+        (run.is_ok(), lines)
+    };
+    let (whole_open, whole_closed) = (closed(&whole, false), closed(&whole, true));
+    assert!(whole_open.0 && whole_closed.0 && whole_open.1 < whole_closed.1, "{whole_open:?} {whole_closed:?}");
+    assert!(!closed(&cut, true).0);
+    assert_eq!(closed(&cut, true), closed(&cut, false));
+}
+
 /// Whichever bytes are another, the answer is an error or a result: no panic, no endless loop, no memory without end.
 #[test]
 fn flipped_bytes_never_end_the_process() {
@@ -169,9 +211,9 @@ fn avro_by_other_schemas() {
 fn parquet_by_other_schemas() {
     let columns = |message: &str| {
         use parquet::file::writer::SerializedFileWriter;
-        let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+        let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
         let mut bytes = Vec::new();
-        SerializedFileWriter::new(&mut bytes, schema, std::sync::Arc::default()).unwrap().close().unwrap();
+        SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap().close().unwrap();
         bytes
     };
     let base = "required binary event_id (STRING); required binary kind (STRING);";
@@ -190,6 +232,79 @@ fn parquet_by_other_schemas() {
     let map = "required int64 event_time; optional group context (MAP) { repeated group key_value { required binary key; \
                optional binary value; } }";
     refused("a.parquet", &message(map), &["column context is a map of BYTE_ARRAY to BYTE_ARRAY"]);
+    // Numbers that are not what they say when they are read as they stand, named by the column.
+    let time = "required int64 event_time;";
+    for (column, part) in [
+        ("required int32 event_time (DATE);", "column event_time is DATE, must be a whole number or a timestamp"),
+        ("required int64 event_time (DECIMAL(18,2));", "column event_time is DECIMAL"),
+        ("required int64 event_time (TIME_MICROS);", "column event_time is TIME"),
+        ("required int64 event_time; optional binary name (DECIMAL(9,2));", "column name is DECIMAL, must be text"),
+    ] {
+        refused("a.parquet", &message(column), &[part]);
+    }
+    for (member, found) in [
+        ("int32 x (DATE)", "DATE"),
+        ("int32 x (TIME_MILLIS)", "TIME"),
+        ("int64 x (DECIMAL(18,2))", "DECIMAL"),
+        ("int64 x (TIME(NANOS,true))", "TIME"),
+        ("binary x (DECIMAL(18,2))", "DECIMAL"),
+        ("fixed_len_byte_array(9) x (DECIMAL(18,2))", "DECIMAL"),
+        ("fixed_len_byte_array(2) x (FLOAT16)", "FLOAT16"),
+        ("int96 x", "INT96"),
+    ] {
+        for of in ["context", "attributes"] {
+            let columns = message(&format!("{time} optional group {of} {{ optional {member}; }}"));
+            refused("a.parquet", &columns, &[&format!("column {of}.x is {found}, must be")]);
+        }
+    }
+    let decimals = "optional group context (MAP) { repeated group key_value { required binary key (STRING); optional int64 \
+                    value (DECIMAL(18,2)); } }";
+    refused("a.parquet", &message(&format!("{time} {decimals}")), &["column context (its values) is DECIMAL"]);
     let nested = "required int64 event_time; optional group attributes (LIST) { repeated group list { optional binary element; } }";
     refused("a.parquet", &message(nested), &["column attributes is nested otherwise"]);
+}
+
+/// Files of before the logical types say by the converted type alone what a number is.
+#[test]
+fn parquet_times_and_unsigned_numbers_of_old_files() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let message = "message m { required binary event_id (UTF8); required binary kind (UTF8); required int64 event_time \
+                   (TIMESTAMP_MICROS); required int32 partition (UINT_16); required int64 record_time (TIMESTAMP_MILLIS); \
+                   required group context { required int32 x (UINT_32); } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut text = |text: &str| {
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[ByteArray::from(text)], None, None).unwrap();
+        column.close().unwrap();
+    };
+    text("a");
+    text("LOGIN");
+    for number in [1_767_225_600_123_456, 3, 1_767_225_600_124, i64::from(u32::MAX)] {
+        let mut column = group.next_column().unwrap().unwrap();
+        match i32::try_from(number) {
+            Ok(narrow) => column.typed::<Int32Type>().write_batch(&[narrow], None, None),
+            Err(_) if number == i64::from(u32::MAX) => column.typed::<Int32Type>().write_batch(&[-1], None, None),
+            Err(_) => column.typed::<Int64Type>().write_batch(&[number], None, None),
+        }
+        .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let folder = Folder::new();
+    let path = folder.write("a.parquet", bytes);
+    let mut schemas = Schemas::released();
+    let mut reader = Reader::open(&place(&path), &mut schemas).unwrap();
+    let limits = dce::files::clicks::Limits { records_max: 10, bytes_max: 1 << 20 };
+    let chunk = reader.next(limits).unwrap().unwrap();
+    let record = chunk.records().next().unwrap();
+    assert_eq!(record.fault, None);
+    assert_eq!((record.event_time, record.timestamp_ms), (Some(1_767_225_600_123), Some(1_767_225_600_124)));
+    assert_eq!(record.position.partition, 3);
+    let click::Input::Click(click) = dce::wire::decode(record.value.unwrap(), &schemas).unwrap() else { panic!() };
+    assert_eq!(click.context, [("x".into(), f64::from(u32::MAX))]);
 }

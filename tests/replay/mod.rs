@@ -10,6 +10,7 @@ use dce::files::clicks::{Reader, Writer};
 use dce::files::table::{self, Target};
 use dce::files::{FileError, Format, Place};
 use dce::model::fake::FakeModel;
+use dce::registry::Resolver;
 use dce::replay::{self, Input, Outputs, ReplayError, Settings, Sink, Summary, Watch};
 use dce::stop::Stop;
 use dce::telemetry::Clock;
@@ -86,8 +87,8 @@ fn replay(
     format: &str,
     settings: &Settings,
 ) -> Result<Summary, ReplayError> {
-    let mut schemas = Schemas::released();
-    let input = Input::File(Reader::open(&place(input), &mut schemas).map_err(replay::InputError::from)?);
+    let mut resolver = Resolver::new(None).unwrap();
+    let input = Input::File(Reader::open(&place(input), resolver.schemas_mut()).map_err(replay::InputError::from)?);
     let file = |kind: &str| folder.path(&format!("{name}-{kind}"));
     let embeddings =
         target(&file(&format!("embeddings.{format}"))).and_then(table::Writer::create::<CustomerEmbedding>);
@@ -100,7 +101,7 @@ fn replay(
     };
     let stop = Stop::new();
     let watch = Watch { clock: Clock::start(), stop: &stop, progress: &mut |_| () };
-    replay::run(settings, &mut FakeModel::small(), &schemas, input, outputs, watch)
+    replay::run(settings, &mut FakeModel::small(), &mut resolver, input, outputs, watch)
 }
 
 /// All that a replay gives, in its order, without `emitted_at`.

@@ -205,8 +205,8 @@ fn a_wish_to_stop_leaves_nothing_behind() {
     let folder = Folder::new();
     let (_, rows) = dirty_rows(1, 50);
     let input = write_rows(&folder, "clicks.ndjson", &rows);
-    let mut schemas = Schemas::released();
-    let reader = Reader::open(&place(&input), &mut schemas).unwrap();
+    let mut resolver = Resolver::new(None).unwrap();
+    let reader = Reader::open(&place(&input), resolver.schemas_mut()).unwrap();
     let file = table::Writer::create::<CustomerEmbedding>(target(&folder.path("e.parquet")).unwrap()).unwrap();
     let outputs = Outputs { embeddings: Sink::File(Box::new(file)), sessions: Sink::Nowhere, rejected: None };
     let stop = Stop::new();
@@ -220,7 +220,8 @@ fn a_wish_to_stop_leaves_nothing_behind() {
         },
     };
     let settings = Settings { epoch_events: 10, ..settings(&wide_rules()) };
-    let run = replay::run(&settings, &mut FakeModel::small(), &schemas, replay::Input::File(reader), outputs, watch);
+    let run =
+        replay::run(&settings, &mut FakeModel::small(), &mut resolver, replay::Input::File(reader), outputs, watch);
     assert_eq!(run.unwrap_err().to_string(), "stopped after 10 records");
     assert_eq!((epochs, folder.names()), (1, vec!["clicks.ndjson".to_owned()]));
 }

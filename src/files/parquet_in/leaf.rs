@@ -1,6 +1,5 @@
 //! One column of a row group, read in batches and taken row by row.
 
-use parquet::basic::{LogicalType, TimeUnit};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, DataType};
 
@@ -15,19 +14,8 @@ pub(super) struct LeafPlan {
     pub(super) item_level: i16,
     /// What an integer of a timestamp is divided by to be milliseconds.
     pub(super) per_ms: i64,
-}
-
-impl LeafPlan {
-    pub(super) fn per_ms(kind: Option<&LogicalType>) -> i64 {
-        match kind {
-            Some(LogicalType::Timestamp(kind)) => match kind.unit {
-                TimeUnit::MILLIS => 1,
-                TimeUnit::MICROS => 1_000,
-                TimeUnit::NANOS => 1_000_000,
-            },
-            _ => 1,
-        }
-    }
+    /// A whole number without a sign, in as many bits as it has.
+    pub(super) is_unsigned: bool,
 }
 
 /// One value of a column.
@@ -79,7 +67,7 @@ impl Leaf {
         self.definition.clear();
         self.repetition.clear();
         let levels = (&mut self.definition, &mut self.repetition);
-        let per_ms = self.plan.per_ms;
+        let (per_ms, is_unsigned) = (self.plan.per_ms, self.plan.is_unsigned);
         let read = match (&mut self.reader, &mut self.values) {
             (ColumnReader::BoolColumnReader(reader), Values::Boolean(values)) => read(reader, rows, levels, values),
             (ColumnReader::ByteArrayColumnReader(reader), Values::Bytes(values)) => read(reader, rows, levels, values),
@@ -93,7 +81,8 @@ impl Leaf {
             (ColumnReader::Int32ColumnReader(reader), Values::Integer(values)) => {
                 let mut narrow = Vec::new();
                 let read = read(reader, rows, levels, &mut narrow);
-                *values = narrow.into_iter().map(i64::from).collect();
+                let wide = |value: i32| if is_unsigned { value.cast_unsigned().into() } else { value.into() };
+                *values = narrow.into_iter().map(wide).collect();
                 read
             }
             (ColumnReader::Int64ColumnReader(reader), Values::Integer(values)) => {

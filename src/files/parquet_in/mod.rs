@@ -135,17 +135,19 @@ impl Rows {
     fn next_row(&mut self, chunk: &mut Chunk) -> Result<(), FileError> {
         let row = self.plan.row(&mut self.leaves);
         self.value.clear();
-        let taken = row.encode_into(&mut self.value).and_then(|()| row.envelope());
-        match taken {
+        let encoded = row.encode_into(&mut self.value).map_err(|why| format!("row {}: {why}", self.row));
+        match row.envelope() {
             Ok(envelope) => {
                 let position = self.numbering.place(envelope.partition, envelope.offset).map_err(|why| {
                     FileError::Order { file: self.file.clone(), row: format!("row {}", self.row), why }
                 })?;
-                chunk.push(&Record::of(position, &envelope, &self.value));
+                let record = Record::of(position, &envelope, &self.value);
+                // As a line that is no click, it stands where it says.
+                chunk.push(&Record { fault: encoded.as_ref().err().map(String::as_str), ..record });
             }
             Err(why) => {
                 let position = self.numbering.place_broken();
-                chunk.push(&Record::broken(position, b"", &why.to_string()));
+                chunk.push(&Record::broken(position, b"", &format!("row {}: {why}", self.row)));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use parquet::basic::{Repetition, Type as Physical};
+use parquet::basic::{ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
 use super::leaf::{Leaf, LeafPlan};
@@ -101,6 +101,7 @@ impl Plan {
                 if column.max_rep_level() > 0 { "a list".to_owned() } else { column.physical_type().to_string() };
             return Err(wrong(field.name(), &found, must));
         }
+        check_meaning(field.name(), column, must)?;
         self.has_key |= field == Field::Key;
         self.push(*index, column, Role::Field(field));
         Ok(())
@@ -111,6 +112,7 @@ impl Plan {
         let is_single = |column: &ColumnDescriptor| column.max_rep_level() == 0;
         match columns {
             [(index, column)] if root.is_primitive() && column.physical_type() == Physical::BYTE_ARRAY => {
+                check_meaning(of.name(), column, MUST)?;
                 self.push(*index, column, Role::Json(of));
             }
             [(key_index, keys), (value_index, values)] if keys.max_rep_level() == 1 && values.max_rep_level() == 1 => {
@@ -118,10 +120,16 @@ impl Plan {
                 if key_type != Physical::BYTE_ARRAY || !of.takes(value_type) {
                     return Err(wrong(of.name(), &format!("a map of {key_type} to {value_type}"), of.must()));
                 }
+                check_meaning(&format!("{} (its keys)", of.name()), keys, of.must())?;
+                check_meaning(&format!("{} (its values)", of.name()), values, of.must())?;
                 self.push(*key_index, keys, Role::Keys(of));
                 self.push(*value_index, values, Role::Values(of));
             }
             columns if root.is_group() && columns.iter().all(|(_, column)| is_single(column)) => {
+                // One that would be a number or text if it were read is not left out in silence.
+                for (_, column) in columns {
+                    check_meaning(&column.path().string(), column, of.member_must())?;
+                }
                 // A member that is no number says nothing of a context, as in JSON.
                 for (index, column) in columns.iter().filter(|(_, column)| of.takes(column.physical_type())) {
                     let name = column.path().parts()[1..].join(".");
@@ -134,13 +142,15 @@ impl Plan {
     }
 
     fn push(&mut self, index: usize, column: &ColumnDescriptor, role: Role) {
+        let meaning = Meaning::of(column);
         let is_optional = column.self_type().get_basic_info().repetition() == Repetition::OPTIONAL;
         self.leaves.push(LeafPlan {
             index,
             path: column.path().string(),
             definition_max: column.max_def_level(),
             item_level: column.max_def_level() - i16::from(is_optional),
-            per_ms: LeafPlan::per_ms(column.logical_type_ref()),
+            per_ms: if let Meaning::Timestamp { per_ms } = meaning { per_ms } else { 1 },
+            is_unsigned: meaning == Meaning::Unsigned,
         });
         self.roles.push(role);
     }
@@ -161,6 +171,13 @@ impl MapField {
         }
     }
 
+    fn member_must(self) -> &'static str {
+        match self {
+            Self::Context => "a whole number, a FLOAT or a DOUBLE; cast it where the file is written",
+            Self::Attributes => "text, a number or a boolean; cast it where the file is written",
+        }
+    }
+
     fn takes(self, value: Physical) -> bool {
         match value {
             Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE => true,
@@ -168,6 +185,57 @@ impl MapField {
             Physical::INT96 | Physical::FIXED_LEN_BYTE_ARRAY => false,
         }
     }
+}
+
+/// What the numbers or bytes of a column stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Themselves.
+    Plain,
+    Unsigned,
+    Timestamp {
+        /// Its units in a millisecond.
+        per_ms: i64,
+    },
+    /// Something that they are not when they are read as they stand.
+    Other(&'static str),
+}
+
+impl Meaning {
+    /// By the logical type, and where a file is too old for one by the converted type.
+    fn of(column: &ColumnDescriptor) -> Self {
+        match column.logical_type_ref() {
+            Some(LogicalType::Timestamp(kind)) => Self::Timestamp {
+                per_ms: match kind.unit {
+                    TimeUnit::MILLIS => 1,
+                    TimeUnit::MICROS => 1_000,
+                    TimeUnit::NANOS => 1_000_000,
+                },
+            },
+            Some(LogicalType::Date) => Self::Other("DATE"),
+            Some(LogicalType::Time(_)) => Self::Other("TIME"),
+            Some(LogicalType::Decimal(_)) => Self::Other("DECIMAL"),
+            Some(LogicalType::Float16) => Self::Other("FLOAT16"),
+            Some(LogicalType::Integer(kind)) if !kind.is_signed => Self::Unsigned,
+            _ if column.physical_type() == Physical::INT96 => Self::Other("INT96"),
+            _ => match column.converted_type() {
+                ConvertedType::TIMESTAMP_MILLIS => Self::Timestamp { per_ms: 1 },
+                ConvertedType::TIMESTAMP_MICROS => Self::Timestamp { per_ms: 1_000 },
+                ConvertedType::DATE => Self::Other("DATE"),
+                ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS => Self::Other("TIME"),
+                ConvertedType::DECIMAL => Self::Other("DECIMAL"),
+                ConvertedType::INTERVAL => Self::Other("INTERVAL"),
+                ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64 => {
+                    Self::Unsigned
+                }
+                _ => Self::Plain,
+            },
+        }
+    }
+}
+
+fn check_meaning(name: &str, column: &ColumnDescriptor, must: &str) -> Result<(), String> {
+    if let Meaning::Other(found) = Meaning::of(column) { Err(wrong(name, found, must)) } else { Ok(()) }
 }
 
 fn wrong(column: &str, found: &str, must: &str) -> String {
