@@ -5,14 +5,32 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::WrongUse;
+use crate::telemetry::Clock;
 
-/// A point in time, in milliseconds since the epoch: RFC 3339, a date or a date and a time (UTC), a span before now
-/// (`90s`, `10m`, `2h`, `7d`), or milliseconds since the epoch.
+const MUST: &str = "must be a time such as 2026-03-01T08:00:00Z or 2026-03-01, a span before now such as 90s, 10m, 2h or \
+                    7d, or milliseconds since 1970";
+
+/// A point in time, in milliseconds since the epoch: as [`point`], or a span before now (`90s`, `10m`, `2h`, `7d`).
 pub(super) fn parse(flag: &str, text: &str, now_ms: i64) -> Result<i64, WrongUse> {
     let text = text.trim();
-    let found = if let Some(ms) = span_ms(text) {
-        now_ms.checked_sub(ms)
-    } else if let Ok(timestamp) = text.parse::<Timestamp>() {
+    read(text, now_ms).ok_or_else(|| WrongUse(format!("{flag} {text}: {MUST}")))
+}
+
+/// The same for clap, which names the flag itself.
+pub(super) fn argument(text: &str) -> Result<i64, String> {
+    read(text.trim(), Clock::start().wall_ms()).ok_or_else(|| MUST.to_owned())
+}
+
+fn read(text: &str, now_ms: i64) -> Option<i64> {
+    match span_ms(text) {
+        Some(ms) => now_ms.checked_sub(ms).filter(|ms| *ms >= 0),
+        None => point(text),
+    }
+}
+
+/// RFC 3339, a date or a date and a time (UTC), or milliseconds since the epoch; none before it.
+pub(super) fn point(text: &str) -> Option<i64> {
+    let found = if let Ok(timestamp) = text.parse::<Timestamp>() {
         Some(timestamp.as_millisecond())
     } else if let Ok(date) = text.parse::<DateTime>() {
         // A date alone is its midnight.
@@ -20,12 +38,7 @@ pub(super) fn parse(flag: &str, text: &str, now_ms: i64) -> Result<i64, WrongUse
     } else {
         text.parse::<i64>().ok()
     };
-    found.filter(|ms| *ms >= 0).ok_or_else(|| {
-        WrongUse(format!(
-            "{flag} {text}: must be a time such as 2026-03-01T08:00:00Z or 2026-03-01, a span before now such as 90s, 10m, \
-             2h or 7d, or milliseconds since 1970"
-        ))
-    })
+    found.filter(|ms| *ms >= 0)
 }
 
 pub(super) fn span_ms(text: &str) -> Option<i64> {
@@ -74,6 +87,8 @@ mod tests {
         for same in ["2027-01-15T08:00:00Z", "2027-01-15T09:00:00+01:00", "2027-01-15T08:00", "0s", "1800000000000"] {
             assert_eq!(read(same), Ok(now), "{same}");
         }
+        assert_eq!(point("2027-01-15T08:00:00Z"), Some(now));
+        assert_eq!(point("90s"), None, "not without a now");
         assert_eq!(read("2027-01-15"), Ok(now - 8 * 3_600_000));
         assert_eq!(read("90s"), Ok(now - 90_000));
         assert_eq!(read("7d"), Ok(now - 7 * 86_400_000));

@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::run::load_model;
-use super::{Frame, Output, WrongUse, stop_on_signals};
+use super::{Frame, Output, WrongUse, moments, stop_on_signals};
 use crate::config::{Config, Encoding, FlagSetting};
 use crate::files::clicks::{Reader, Size};
 use crate::files::table::{Target, Writer};
@@ -47,10 +44,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE|-")]
     rejected: Option<String>,
     /// Of a topic: from the first record stamped so or later. ISO 8601 (UTC unless it says otherwise) or milliseconds.
-    #[arg(long, value_name = "ISO|MS", value_parser = moment, conflicts_with = "offsets")]
+    #[arg(long, value_name = "TIME", value_parser = moments::argument, conflicts_with = "offsets")]
     since: Option<i64>,
     /// Of a topic: up to the first record stamped so or later, that one left out.
-    #[arg(long, value_name = "ISO|MS", value_parser = moment, conflicts_with = "offsets")]
+    #[arg(long, value_name = "TIME", value_parser = moments::argument, conflicts_with = "offsets")]
     until: Option<i64>,
     /// Of a topic: these offsets of these partitions, ends left out: 0:100-2000,1:50- (an open end is the present one).
     #[arg(long, value_name = "P:FROM-UNTIL,…", value_parser = Range::parse_offsets)]
@@ -500,7 +497,7 @@ fn text_of(summary: &Summary, arguments: &Arguments) -> String {
         bytes(summary.bytes_in)
     )];
     if let (Some(first), Some(last)) = (summary.first_event_time, summary.last_event_time) {
-        lines.push(format!("events from {} to {}", iso(first), iso(last)));
+        lines.push(format!("events from {} to {}", moments::text(first), moments::text(last)));
     }
     let mut sessions = format!("{}{}", plural(summary.sessions_closed(), "session"), by_reason(&summary.sessions));
     for (count, word) in [(summary.revised, "revised"), (summary.provisional, "provisional")] {
@@ -562,21 +559,4 @@ fn bytes(count: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
         _ => format!("{:.1} GB", count as f64 / 1e9),
     }
-}
-
-fn iso(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
-}
-
-fn moment(text: &str) -> Result<i64, String> {
-    let ms = if let Ok(ms) = text.parse::<i64>() {
-        Some(ms)
-    } else if let Ok(time) = text.parse::<Timestamp>() {
-        Some(time.as_millisecond())
-    } else {
-        let midnight = text.parse::<Date>().ok().map(|date| date.at(0, 0, 0, 0));
-        midnight.and_then(|time| TimeZone::UTC.to_timestamp(time).ok()).map(Timestamp::as_millisecond)
-    };
-    ms.filter(|ms| *ms >= 0)
-        .ok_or_else(|| "not a time like 2026-01-01T08:00:00Z, 2026-01-01 or 1767225600000".to_owned())
 }

@@ -9,7 +9,7 @@ use super::{Frame, stop_on_signals};
 use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Shown};
-use crate::kafka::client::ClientSettings;
+use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
 use crate::kafka::topics::{self, Inspector, TopicSpec};
 use crate::model::device;
 use crate::model::onnx::OnnxModel;
@@ -21,8 +21,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long the broker may take to answer at the start.
 const BROKER_WAIT: Duration = Duration::from_secs(15);
-/// Below the source's session timeout of 10 s, so that a dead worker's transaction ends before its partitions move.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// Of records fetched ahead.
 const PREFETCH_KBYTES: u32 = 32 * 1024;
 /// Of records not yet acknowledged.

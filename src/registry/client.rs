@@ -10,6 +10,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 
 use super::RegistryError;
 use crate::config::Registry;
+use crate::types::base64;
 
 /// Of one answer.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -314,20 +315,6 @@ fn escaped(segment: &str) -> String {
         }
         escaped
     })
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let group = [chunk[0], *chunk.get(1).unwrap_or(&0), *chunk.get(2).unwrap_or(&0)];
-        let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
-        for place in 0..4 {
-            let digit = usize::try_from((bits >> (18 - 6 * place)) & 63).expect("six bits");
-            out.push(if place <= chunk.len() { char::from(DIGITS[digit]) } else { '=' });
-        }
-    }
-    out
 }
 
 fn certificates(path: &std::path::Path) -> Result<Vec<Certificate<'static>>, RegistryError> {

@@ -27,7 +27,7 @@ fn wrong_use_is_refused_with_the_way_out() {
     check_refused(&["--from", clicks, "--to", "kafka:"], 2, "--to kafka: names no topic");
     check_refused(&["--from", "none", "--to", "none"], 2, "--from none");
     check_refused(&["--from", clicks, "--to", "none", "--since", "2026-01-01"], 2, "are of topics");
-    check_refused(&["--from", "kafka:", "--to", "none", "--since", "soon"], 2, "not a time like");
+    check_refused(&["--from", "kafka:", "--to", "none", "--since", "soon"], 2, "must be a time such as");
     check_refused(&["--from", "kafka:", "--to", "none", "--since", "9", "--until", "8"], 2, "before --since");
     check_refused(&["--from", "kafka:", "--to", "none", "--offsets", "0:9-8"], 2, "ends before it begins");
     check_refused(&["--from", "kafka:", "--to", "none", "--offsets", "0:9-", "--since", "1"], 2, "cannot be used with");

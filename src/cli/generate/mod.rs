@@ -6,11 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
-use super::{Frame, WrongUse};
+use super::{Frame, WrongUse, moments};
 use crate::generate::{Bank, Change, Dirt, Label, LiveParams, Params, Record, Scenario, partition_of, write_json};
 
 mod feed;
@@ -159,8 +156,8 @@ fn to_files(args: &Args, json: bool, out: &mut dyn Write) -> anyhow::Result<()> 
             summary.events,
             summary.sessions,
             summary.sessions_stolen,
-            iso(summary.first_record_time),
-            iso(summary.last_record_time),
+            moments::text(summary.first_record_time),
+            moments::text(summary.last_record_time),
         )?;
     }
     Ok(())
@@ -322,21 +319,10 @@ fn ms(seconds: f64) -> i64 {
     (seconds * 1000.0).round() as i64
 }
 
-fn iso(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
-}
-
 fn moment(text: &str) -> Result<i64, String> {
-    let ms = if let Ok(ms) = text.parse::<i64>() {
-        Some(ms)
-    } else if let Ok(time) = text.parse::<Timestamp>() {
-        Some(time.as_millisecond())
-    } else {
-        let midnight = text.parse::<Date>().ok().map(|date| date.at(0, 0, 0, 0));
-        midnight.and_then(|time| TimeZone::UTC.to_timestamp(time).ok()).map(Timestamp::as_millisecond)
-    };
     // Up to the year 5000, so that the days after it are times too.
-    ms.filter(|ms| (0..95_617_584_000_000).contains(ms))
+    moments::point(text)
+        .filter(|ms| (0..95_617_584_000_000).contains(ms))
         .ok_or_else(|| "not a time like 2026-01-01T08:00:00Z, 2026-01-01 or 1767225600000".to_owned())
 }
 
