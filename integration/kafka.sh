@@ -15,7 +15,9 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=../deploy/setup/common.sh
 . "$root/deploy/setup/common.sh"
-speaker=kafka
+# The words that server.sh puts into its own.
+# shellcheck disable=SC2034
+speaker=kafka thing=broker address=bootstrap variable=DCE_TEST_BOOTSTRAP variable_dir=DCE_TEST_KAFKA_DIR
 
 wait_s="${DCE_TEST_KAFKA_WAIT_S:-60}"
 read -ra java_opts <<<"${DCE_TEST_KAFKA_JAVA_OPTS:--Xms96m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
@@ -23,7 +25,7 @@ java_opts+=(-XX:-UsePerfData "-Dlog4j2.configurationFile=file:$root/integration/
 
 kafka_tool() { java "${java_opts[@]}" -Ddce.level=warn -cp "$jars/*" "$@"; }
 
-find_jars() {
+find_program() {
   need java "run deploy/setup/packages.sh test"
   jars="$("$root/deploy/setup/kafka.sh" | tail -n 1)"
 }
@@ -42,24 +44,10 @@ answers() {
   [[ "${reply:8}" == 000000070000 ]]
 }
 
-# The broker's pid, if it runs. Its command line names DIR, so a pid that was given to another process is not taken for it.
-running() {
-  local pid
-  pid="$(cat "$1/pid" 2>/dev/null)" || return 1
-  [[ -n "$pid" && -r "/proc/$pid/cmdline" ]] && tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF "$1/server.properties" && echo "$pid"
-}
+mark() { echo "$1/server.properties"; }
 
-# A port that nobody listens on, below those that the kernel gives to outgoing connections. Someone may still be faster: see start.
-free_port() {
-  local port
-  while true; do
-    port=$((10000 + RANDOM % 22000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      echo "$port"
-      return
-    fi
-  done
-}
+# shellcheck source=server.sh
+. "$root/integration/server.sh"
 
 settings() { # settings DIR BROKER-PORT CONTROLLER-PORT
   cat <<PROPERTIES
@@ -100,9 +88,8 @@ PROPERTIES
 }
 
 # boot DIR LAUNCHER…: starts the broker that DIR describes and waits for it. 0: it answers. 1: it does not. 2: a port was taken.
-born=""
 boot() {
-  local dir="$1" pid port deadline
+  local dir="$1" port
   shift
   port="$(sed 's/.*://' "$dir/bootstrap")"
   : >"$dir/broker.log"
@@ -111,51 +98,11 @@ boot() {
     exec setsid "$@" java "${java_opts[@]}" "-Djava.io.tmpdir=$dir/tmp" -XX:+ExitOnOutOfMemoryError "-XX:ErrorFile=$dir/jvm-error.log" \
       -cp "$jars/*" kafka.Kafka "$dir/server.properties"
   ) </dev/null >"$dir/broker.log" 2>&1 &
-  pid=$!
-  born=$pid
-  echo "$pid" >"$dir/pid"
-  deadline=$((SECONDS + wait_s))
   # The log line comes when the broker is unfenced and its listeners are open; the answer shows that they are.
-  until grep -q 'Kafka Server started' "$dir/broker.log" && answers 127.0.0.1 "$port"; do
-    if ! kill -0 "$pid" 2>/dev/null; then
-      grep -qE 'Address already in use|BindException' "$dir/broker.log" && return 2
-      return 1
-    fi
-    if ((SECONDS >= deadline)); then
-      halt "$dir"
-      return 1
-    fi
-    sleep 0.1
-  done
+  wait_for "$dir" "$!" "$dir/broker.log" is_open "$dir" "$port"
 }
 
-halt() { # halt DIR: ends the broker of DIR, if it runs, and waits until it has ended
-  local pid tries
-  if ! pid="$(running "$1")"; then
-    # A child of ours that is not java yet.
-    if [[ -n "$born" ]]; then kill -KILL "$born" 2>/dev/null || true; fi
-    rm -f "$1/pid"
-    return 0
-  fi
-  kill -TERM "$pid" 2>/dev/null || true
-  kill -CONT "$pid" 2>/dev/null || true # a test may have frozen it
-  for ((tries = 0; tries < 200; tries++)); do
-    running "$1" >/dev/null || break
-    sleep 0.05
-  done
-  if running "$1" >/dev/null; then
-    say "the broker did not end within 10 s of SIGTERM: killed"
-    kill -KILL "$pid" 2>/dev/null || true
-    while running "$1" >/dev/null; do sleep 0.05; done
-  fi
-  rm -f "$1/pid"
-}
-
-give_up() { # give_up DIR WHY
-  tail -n 30 "$1/broker.log" >&2
-  say "the last lines of the broker's log stand above"
-  die "$2"
-}
+is_open() { grep -q 'Kafka Server started' "$1/broker.log" && answers 127.0.0.1 "$2"; }
 
 # up DIR LAUNCHER…: start for both commands; the launcher stands before java.
 up() {
@@ -196,48 +143,6 @@ remove() { # remove DIR, if it is a broker's
   if [[ -f "$1/server.properties" && -f "$1/bootstrap" ]]; then rm -rf "$1"; fi
 }
 
-absolute() { realpath -m -- "${1:-$root/target/kafka}"; }
-
-start() {
-  local dir
-  dir="$(absolute "${1:-}")"
-  if ! running "$dir" >/dev/null; then
-    find_jars
-    trap 'halt "$dir"; exit 130' INT
-    trap 'halt "$dir"; exit 143' TERM HUP
-    up "$dir"
-    say "broker $(cat "$dir/bootstrap") started, pid $(cat "$dir/pid"), in $dir"
-  fi
-  echo "DCE_TEST_BOOTSTRAP=$(cat "$dir/bootstrap")"
-}
-
-stop() {
-  local dir keep=false
-  if [[ "${1:-}" == --keep ]]; then
-    keep=true
-    shift
-  fi
-  dir="$(absolute "${1:-}")"
-  halt "$dir"
-  if $keep; then
-    say "no broker runs in $dir; its data and ports are kept"
-  else
-    remove "$dir"
-    say "no broker runs in $dir, and it is removed"
-  fi
-}
-
-status() {
-  local dir
-  dir="$(absolute "${1:-}")"
-  if running "$dir" >/dev/null; then
-    echo "DCE_TEST_BOOTSTRAP=$(cat "$dir/bootstrap")"
-  else
-    say "no broker runs in $dir"
-    exit 3
-  fi
-}
-
 # Uses the Kafka that DCE_TEST_BOOTSTRAP names. Never returns.
 run_on_given() {
   local server host servers
@@ -253,59 +158,17 @@ run_on_given() {
   die "no Kafka answers at DCE_TEST_BOOTSTRAP=$DCE_TEST_BOOTSTRAP: start it, or unset the variable to have one started"
 }
 
-run() {
-  local status=0 watched=()
-  [[ $# -gt 0 ]] || die "usage: kafka.sh run -- COMMAND…"
-  if [[ -n "${DCE_TEST_BOOTSTRAP:-}" ]]; then run_on_given "$@"; fi
-  find_jars
-  dir="$(mktemp -d "${TMPDIR:-/tmp}/dce-kafka.XXXXXXXX")"
-  command=""
-  trap finish EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
-  # Should this script be killed outright, the kernel ends the broker.
-  if setpriv --pdeathsig KILL true 2>/dev/null; then watched=(setpriv --pdeathsig KILL); fi
-  up "$dir" "${watched[@]+"${watched[@]}"}"
-  DCE_TEST_BOOTSTRAP="$(cat "$dir/bootstrap")"
-  DCE_TEST_KAFKA_DIR="$dir"
-  export DCE_TEST_BOOTSTRAP DCE_TEST_KAFKA_DIR
-  say "broker $DCE_TEST_BOOTSTRAP started; running: $*"
-  # A process group of its own, so that all of it can be ended. It would be stopped if it read from the terminal.
-  set -m
-  if [[ -t 0 ]]; then "$@" </dev/null & else "$@" <&0 & fi
-  command=$!
-  set +m
-  wait "$command" || status=$?
-  exit "$status"
-}
-
-finish() {
-  local status=$? tries
-  trap '' INT TERM HUP
-  if [[ -n "$command" ]] && kill -TERM -- "-$command" 2>/dev/null; then
-    for ((tries = 0; tries < 100; tries++)); do
-      kill -0 -- "-$command" 2>/dev/null || break
-      sleep 0.05
-    done
-    kill -KILL -- "-$command" 2>/dev/null || true
-  fi
-  halt "$dir"
-  remove "$dir"
-  rm -rf "$dir"
-  say "broker ended"
-  exit "$status"
-}
-
 what="${1:-}"
 [[ $# -eq 0 ]] || shift
 case "$what" in
   start | stop | status) "$what" "$@" ;;
   run)
     [[ "${1:-}" != -- ]] || shift
+    if [[ $# -gt 0 && -n "${DCE_TEST_BOOTSTRAP:-}" ]]; then run_on_given "$@"; fi
     run "$@"
     ;;
   tool)
-    find_jars
+    find_program
     kafka_tool "$@"
     ;;
   *)

@@ -14,7 +14,9 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=../deploy/setup/common.sh
 . "$root/deploy/setup/common.sh"
-speaker=registry
+# The words that server.sh puts into its own.
+# shellcheck disable=SC2034
+speaker=registry thing=registry address=url variable=DCE_TEST_REGISTRY variable_dir=DCE_TEST_REGISTRY_DIR
 
 wait_s="${DCE_TEST_REGISTRY_WAIT_S:-90}"
 read -ra java_opts <<<"${DCE_TEST_REGISTRY_JAVA_OPTS:--Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}"
@@ -22,13 +24,6 @@ read -ra java_opts <<<"${DCE_TEST_REGISTRY_JAVA_OPTS:--Xms64m -Xmx256m -XX:+UseS
 find_program() {
   need java "run deploy/setup/packages.sh test"
   program="$("$root/deploy/setup/apicurio.sh" | tail -n 1)"
-}
-
-# The registry's pid, if it runs. Its command line names DIR, so a pid that was given to another process is not taken for it.
-running() {
-  local pid
-  pid="$(cat "$1/pid" 2>/dev/null)" || return 1
-  [[ -n "$pid" && -r "/proc/$pid/cmdline" ]] && tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "-Ddce.dir=$1" && echo "$pid"
 }
 
 # answers URL: a list of subjects?
@@ -45,22 +40,14 @@ answers() {
   [[ "$reply" == "HTTP/1."*" 200 "* ]]
 }
 
-# A port that nobody listens on, below those that the kernel gives to outgoing connections. Someone may still be faster: see up.
-free_port() {
-  local port
-  while true; do
-    port=$((10000 + RANDOM % 22000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      echo "$port"
-      return
-    fi
-  done
-}
+mark() { echo "-Ddce.dir=$1"; }
+
+# shellcheck source=server.sh
+. "$root/integration/server.sh"
 
 # boot DIR LAUNCHER…: 0: it answers. 1: it does not. 2: its port was taken.
-born=""
 boot() {
-  local dir="$1" url port deadline
+  local dir="$1" url port
   shift
   url="$(cat "$dir/url")"
   port="${url#http://127.0.0.1:}"
@@ -70,48 +57,7 @@ boot() {
       -Dquarkus.http.host=127.0.0.1 "-Dquarkus.http.port=${port%%/*}" -Dapicurio.storage.sql.kind=h2 \
       "-Dapicurio.datasource.url=jdbc:h2:file:$dir/data" -jar "$program"/*-runner.jar
   ) </dev/null >"$dir/registry.log" 2>&1 &
-  born=$!
-  echo "$born" >"$dir/pid"
-  deadline=$((SECONDS + wait_s))
-  until answers "$url"; do
-    if ! kill -0 "$born" 2>/dev/null; then
-      grep -qE 'already in use|BindException' "$dir/registry.log" && return 2
-      return 1
-    fi
-    if ((SECONDS >= deadline)); then
-      halt "$dir"
-      return 1
-    fi
-    sleep 0.1
-  done
-}
-
-halt() { # halt DIR: ends the registry of DIR, if it runs, and waits until it has ended
-  local pid tries
-  if ! pid="$(running "$1")"; then
-    # A child of ours that is not java yet.
-    if [[ -n "$born" ]]; then kill -KILL "$born" 2>/dev/null || true; fi
-    rm -f "$1/pid"
-    return 0
-  fi
-  kill -TERM "$pid" 2>/dev/null || true
-  kill -CONT "$pid" 2>/dev/null || true # a test may have frozen it
-  for ((tries = 0; tries < 200; tries++)); do
-    running "$1" >/dev/null || break
-    sleep 0.05
-  done
-  if running "$1" >/dev/null; then
-    say "the registry did not end within 10 s of SIGTERM: killed"
-    kill -KILL "$pid" 2>/dev/null || true
-    while running "$1" >/dev/null; do sleep 0.05; done
-  fi
-  rm -f "$1/pid"
-}
-
-give_up() { # give_up DIR WHY
-  tail -n 30 "$1/registry.log" >&2
-  say "the last lines of the registry's log stand above"
-  die "$2"
+  wait_for "$dir" "$!" "$dir/registry.log" answers "$url"
 }
 
 # up DIR LAUNCHER…: start for both commands; the launcher stands before java.
@@ -145,77 +91,6 @@ up() {
 
 remove() { # remove DIR, if it is a registry's
   if [[ -f "$1/url" && -f "$1/registry.log" ]]; then rm -rf "$1"; fi
-}
-
-absolute() { realpath -m -- "${1:-$root/target/registry}"; }
-
-start() {
-  local dir
-  dir="$(absolute "${1:-}")"
-  if ! running "$dir" >/dev/null; then
-    find_program
-    trap 'halt "$dir"; exit 130' INT
-    trap 'halt "$dir"; exit 143' TERM HUP
-    up "$dir"
-    say "registry $(cat "$dir/url") started, pid $(cat "$dir/pid"), in $dir"
-  fi
-  echo "DCE_TEST_REGISTRY=$(cat "$dir/url")"
-}
-
-stop() {
-  local dir keep=false
-  if [[ "${1:-}" == --keep ]]; then
-    keep=true
-    shift
-  fi
-  dir="$(absolute "${1:-}")"
-  halt "$dir"
-  if $keep; then
-    say "no registry runs in $dir; its data and port are kept"
-  else
-    remove "$dir"
-    say "no registry runs in $dir, and it is removed"
-  fi
-}
-
-status() {
-  local dir
-  dir="$(absolute "${1:-}")"
-  if running "$dir" >/dev/null; then
-    echo "DCE_TEST_REGISTRY=$(cat "$dir/url")"
-  else
-    say "no registry runs in $dir"
-    exit 3
-  fi
-}
-
-run() {
-  local status=0 watched=()
-  [[ $# -gt 0 ]] || die "usage: registry.sh run -- COMMAND…"
-  find_program
-  dir="$(mktemp -d "${TMPDIR:-/tmp}/dce-registry.XXXXXXXX")"
-  trap finish EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
-  # Should this script be killed outright, the kernel ends the registry.
-  if setpriv --pdeathsig KILL true 2>/dev/null; then watched=(setpriv --pdeathsig KILL); fi
-  up "$dir" "${watched[@]+"${watched[@]}"}"
-  DCE_TEST_REGISTRY="$(cat "$dir/url")"
-  DCE_TEST_REGISTRY_DIR="$dir"
-  export DCE_TEST_REGISTRY DCE_TEST_REGISTRY_DIR
-  say "registry $DCE_TEST_REGISTRY started; running: $*"
-  "$@" || status=$?
-  exit "$status"
-}
-
-finish() {
-  local status=$?
-  trap '' INT TERM HUP
-  halt "$dir"
-  remove "$dir"
-  rm -rf "$dir"
-  say "registry ended"
-  exit "$status"
 }
 
 what="${1:-}"

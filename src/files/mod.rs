@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub mod chunk;
-mod draft;
+pub mod draft;
 mod ndjson;
 mod avro;
 mod columns;

@@ -11,7 +11,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::types::ClickKind;
+use crate::types::{ClickKind, EventTime};
+use crate::wire::click::ClickEvent;
 
 mod random;
 mod calendar;
@@ -100,6 +101,28 @@ pub struct Click {
     /// On a LOGIN alone.
     pub context: Vec<(&'static str, f64)>,
     pub attributes: Vec<(&'static str, Cow<'static, str>)>,
+}
+
+impl Click {
+    /// As `wire` writes it. `None` for a time before 1970, which no bank of [`Params`] that begins after has.
+    pub fn event(&self) -> Option<ClickEvent<'_>> {
+        Some(ClickEvent {
+            event_id: Cow::Borrowed(&self.event_id),
+            customer_id: Some(Cow::Borrowed(&self.customer_id)),
+            event_time: EventTime::parse(self.event_time)?,
+            kind: self.kind,
+            name: Cow::Borrowed(self.name),
+            channel: Some(Cow::Borrowed(self.channel)),
+            session_id: self.session_id.as_deref().map(Cow::Borrowed),
+            device_id: Some(Cow::Borrowed(&self.device_id)),
+            context: self.context.iter().map(|(name, value)| (Cow::Borrowed(*name), *value)).collect(),
+            attributes: self
+                .attributes
+                .iter()
+                .map(|(name, text)| (Cow::Borrowed(*name), Cow::Borrowed(text.as_ref())))
+                .collect(),
+        })
+    }
 }
 
 /// A click and when it arrives at the topic.

@@ -96,6 +96,36 @@ fn the_shipped_bundle_turns_a_file_into_another() {
     assert_eq!(folder.names(), ["c.ndjson", "e.parquet"]);
 }
 
+/// Whatever form the bank's clicks were written in, they are the same clicks.
+#[test]
+fn what_the_bank_writes_in_any_format_replays_the_same() {
+    let folder = Folder::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/bank-small");
+    let mut results = Vec::new();
+    for name in ["c.ndjson", "c.ndjson.zst", "c.avro", "c.parquet"] {
+        let clicks = folder.path(name).to_str().unwrap().to_owned();
+        let dirt = ["--shuffle", "20", "--duplicate", "0.05", "--partitions", "3"];
+        let bank = ["generate", "--customers", "30", "--events", "900", "--out", &clicks];
+        let (code, _, stderr) = dce(&[&bank as &[&str], &dirt].concat());
+        assert_eq!(code, 0, "{name}: {stderr}");
+        let (code, stdout, stderr) = dce(&["replay", "--from", &clicks, "--to", "-", "--model", model, "--close-open"]);
+        assert_eq!(code, 0, "{name}: {stderr}");
+        let rows: Vec<Value> = stdout
+            .lines()
+            .map(|line| {
+                let mut row: Value = serde_json::from_str(line).unwrap();
+                row.as_object_mut().unwrap().remove("emitted_at");
+                row
+            })
+            .collect();
+        assert!(rows.len() > 50, "{name}: {}", rows.len());
+        results.push(rows);
+    }
+    for other in &results[1..] {
+        assert_eq!(other, &results[0]);
+    }
+}
+
 #[test]
 fn a_signal_stops_it_and_leaves_no_file() {
     let folder = Folder::new();

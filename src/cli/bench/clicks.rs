@@ -1,12 +1,10 @@
 //! The bench's input: a generated bank's clicks, as records of a topic in both encodings.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::Encoding;
-use crate::generate::{Bank, Click, Dirt, Params, Record, partition_of};
-use crate::types::EventTime;
-use crate::wire::click::{ClickEvent, Input};
+use crate::generate::{Bank, Dirt, Params, Record, partition_of};
+use crate::wire::click::Input;
 
 /// Customers of the bank: enough that most sessions are of somebody who was not there just before.
 const CUSTOMERS: u32 = 20_000;
@@ -36,7 +34,7 @@ pub(super) fn encoded(clicks: &[Record], encoding: Encoding, partitions: usize) 
     let partitions = u32::try_from(partitions).expect("few partitions");
     let raw = |Record { click, record_time }: &Record| {
         let mut value = Vec::new();
-        let written = Input::Click(event(click)).encode_into(encoding, &mut value);
+        let written = Input::Click(click.event().expect("after 1970")).encode_into(encoding, &mut value);
         written.expect("the bank's numbers are finite");
         let partition = partition_of(click.customer_id.as_bytes(), partitions);
         Raw {
@@ -47,19 +45,4 @@ pub(super) fn encoded(clicks: &[Record], encoding: Encoding, partitions: usize) 
         }
     };
     clicks.iter().map(raw).collect()
-}
-
-fn event(click: &Click) -> ClickEvent<'_> {
-    ClickEvent {
-        event_id: Cow::Borrowed(&click.event_id),
-        customer_id: Some(Cow::Borrowed(&click.customer_id)),
-        event_time: EventTime::parse(click.event_time).expect("after 1970"),
-        kind: click.kind,
-        name: Cow::Borrowed(click.name),
-        channel: Some(Cow::Borrowed(click.channel)),
-        session_id: click.session_id.as_deref().map(Cow::Borrowed),
-        device_id: Some(Cow::Borrowed(&click.device_id)),
-        context: click.context.iter().map(|(name, value)| (Cow::Borrowed(*name), *value)).collect(),
-        attributes: click.attributes.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone())).collect(),
-    }
 }

@@ -1,17 +1,14 @@
 //! The bank as records of a topic: key, bytes and times. Takes the arguments, gives one record at a time; no clock and no
 //! client here.
 
-use std::borrow::Cow;
-
 use anyhow::Context as _;
 
 use super::Format;
 use crate::config::Encoding;
 use crate::generate::{Bank, Click, Label, Live, LiveParams, Params, write_json};
-use crate::types::EventTime;
 use crate::wire;
 use crate::wire::avro::Schemas;
-use crate::wire::click::{ClickEvent, Input};
+use crate::wire::click::Input;
 
 /// The record that comes next. Its bytes are in the buffer that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,22 +128,7 @@ fn due_after(n: u64, rate: f64) -> i64 {
 }
 
 fn avro(click: &Click, out: &mut Vec<u8>) -> anyhow::Result<()> {
-    let event = ClickEvent {
-        event_id: Cow::Borrowed(&click.event_id),
-        customer_id: Some(Cow::Borrowed(&click.customer_id)),
-        event_time: EventTime::parse(click.event_time).context("an event time before 1970")?,
-        kind: click.kind,
-        name: Cow::Borrowed(click.name),
-        channel: Some(Cow::Borrowed(click.channel)),
-        session_id: click.session_id.as_deref().map(Cow::Borrowed),
-        device_id: Some(Cow::Borrowed(&click.device_id)),
-        context: click.context.iter().map(|(name, value)| (Cow::Borrowed(*name), *value)).collect(),
-        attributes: click
-            .attributes
-            .iter()
-            .map(|(name, text)| (Cow::Borrowed(*name), Cow::Borrowed(text.as_ref())))
-            .collect(),
-    };
+    let event = click.event().context("an event time before 1970")?;
     Input::Click(event).encode_into(Encoding::Avro, out).context("a click of the bank cannot be written")
 }
 

@@ -1,14 +1,20 @@
 //! `dce generate`: the synthetic bank to the standard output, to files or to Kafka. A folder holds `clicks.ndjson` and
 //! `labels.csv`, a data set as the trainers read it. Files get their names when they are whole.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::{Frame, WrongUse, moments};
+use crate::files::clicks::Writer;
+use crate::files::{self, draft};
 use crate::generate::{Bank, Change, Dirt, Label, LiveParams, Params, Record, Scenario, partition_of, write_json};
+use crate::types::Position;
+use crate::wire::click::Input;
+use crate::wire::row::Row;
 
 mod feed;
 mod kafka;
@@ -16,8 +22,8 @@ mod kafka;
 /// Write the clickstream of a synthetic bank in order of arrival: one JSON object a line, or records of a topic.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
-    /// A folder (clicks.ndjson and labels.csv), or a file that ends in .ndjson, .jsonl or .json; without it the clicks go
-    /// to the standard output
+    /// A folder (clicks.ndjson and labels.csv), or a file that ends in .ndjson, .jsonl, .json (each also with .zst after
+    /// it), .avro or .parquet; without it the clicks go to the standard output
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) out: Option<PathBuf>,
     /// Where the labels go, if not into the folder
@@ -111,7 +117,8 @@ pub(super) fn run(args: &Args, frame: &Frame) -> anyhow::Result<()> {
 /// Clicks go to `out` if the arguments name no file for them, else a summary does.
 fn to_files(args: &Args, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     if args.format == Format::Avro {
-        return Err(WrongUse("--format avro writes records to a topic: add --to-kafka".to_owned()).into());
+        let text = "--format avro is of records to a topic: add --to-kafka, or --out with a name that ends in .avro";
+        return Err(WrongUse(text.to_owned()).into());
     }
     let params = params(args)?;
     let (clicks_path, labels_path) = places(args);
@@ -124,17 +131,25 @@ fn to_files(args: &Args, json: bool, out: &mut dyn Write) -> anyhow::Result<()> 
         draft.head()?;
     }
     let summary = match clicks_path {
-        None => match write(params, args.partitions, out, &mut labels) {
+        None => match write(params, args.partitions, &mut Clicks::lines(out), &mut labels) {
             // Whoever reads the stream has enough of it, as `head` does.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) if is_broken_pipe(&error) => return Ok(()),
             written => written?,
         },
-        Some(path) => {
-            let mut clicks = Draft::create(path)?;
-            let summary = write(params, args.partitions, &mut clicks.writer, &mut labels)?;
-            clicks.publish()?;
-            summary
-        }
+        Some(path) => match files::Format::of(&path) {
+            None | Some(files::Format::Ndjson) => {
+                let mut clicks = Draft::create(path)?;
+                let summary = write(params, args.partitions, &mut Clicks::lines(&mut clicks.writer), &mut labels)?;
+                clicks.publish()?;
+                summary
+            }
+            Some(format) => {
+                let mut clicks = Clicks::Rows { file: Writer::create(&path, format, true)?, offsets: BTreeMap::new() };
+                let summary = write(params, args.partitions, &mut clicks, &mut labels)?;
+                clicks.finish()?;
+                summary
+            }
+        },
     };
     if let Some(draft) = labels {
         draft.publish()?;
@@ -225,41 +240,99 @@ fn live_params(args: &Args, rate: f64, start: i64) -> LiveParams {
 
 fn places(args: &Args) -> (Option<PathBuf>, Option<PathBuf>) {
     let Some(out) = &args.out else { return (None, args.labels.clone()) };
-    let is_file = out.extension().is_some_and(|end| ["ndjson", "jsonl", "json"].iter().any(|name| end == *name));
-    if is_file {
+    if files::Format::of(out).is_some() {
         return (Some(out.clone()), args.labels.clone());
     }
     (Some(out.join("clicks.ndjson")), Some(args.labels.clone().unwrap_or_else(|| out.join("labels.csv"))))
 }
 
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+const BLOCK: usize = 1 << 16;
+
+/// Where clicks go that do not go to a topic.
+enum Clicks<'a> {
+    /// Lines of JSON, gathered to blocks.
+    Lines { out: &'a mut dyn Write, block: Vec<u8> },
+    /// A file of another form; the offsets of its partitions so far.
+    Rows { file: Writer, offsets: BTreeMap<i32, i64> },
+}
+
+impl<'a> Clicks<'a> {
+    fn lines(out: &'a mut dyn Write) -> Self {
+        Self::Lines { out, block: Vec::with_capacity(2 * BLOCK) }
+    }
+
+    fn put(&mut self, record: &Record, partition: Option<u32>) -> anyhow::Result<()> {
+        match self {
+            Self::Lines { out, block } => {
+                write_json(&mut *block, &record.click, Some(record.record_time), partition)?;
+                block.push(b'\n');
+                if block.len() >= BLOCK {
+                    out.write_all(block)?;
+                    block.clear();
+                }
+            }
+            Self::Rows { file, offsets } => {
+                let event = record.click.event().context("an event time before 1970")?;
+                let position = partition.map(i32::try_from).transpose()?.map(|partition| {
+                    let next = offsets.entry(partition).or_default();
+                    *next += 1;
+                    Position { partition, offset: *next - 1 }
+                });
+                let key = event.customer_id.clone();
+                let record_time = Some(record.record_time);
+                file.write(&Row { input: Some(Input::Click(event)), position, record_time, key })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Lines { out, block } => {
+                out.write_all(block)?;
+                block.clear();
+                out.flush()
+            }
+            Self::Rows { .. } => Ok(()),
+        }
+    }
+
+    /// Gives a file its name.
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Lines { .. } => Ok(()),
+            Self::Rows { file, .. } => Ok(file.finish().map(drop)?),
+        }
+    }
+}
+
 fn write(
     params: Params,
     partitions: Option<u32>,
-    out: &mut dyn Write,
+    clicks: &mut Clicks<'_>,
     labels: &mut Option<Draft>,
-) -> io::Result<Summary> {
-    const BLOCK: usize = 1 << 16;
+) -> anyhow::Result<Summary> {
+    const LABELS_EVERY: u64 = 256;
     let mut summary = Summary::default();
     let mut bank = Bank::new(params);
-    let mut block = Vec::with_capacity(2 * BLOCK);
-    while let Some(Record { click, record_time }) = bank.next() {
-        let partition = partitions.map(|count| partition_of(click.customer_id.as_bytes(), count));
-        write_json(&mut block, &click, Some(record_time), partition)?;
-        block.push(b'\n');
+    while let Some(record) = bank.next() {
+        let partition = partitions.map(|count| partition_of(record.click.customer_id.as_bytes(), count));
+        clicks.put(&record, partition)?;
         if summary.events == 0 {
-            summary.first_record_time = record_time;
+            summary.first_record_time = record.record_time;
         }
         summary.events += 1;
-        summary.last_record_time = record_time;
-        if block.len() >= BLOCK {
-            out.write_all(&block)?;
-            block.clear();
+        summary.last_record_time = record.record_time;
+        if summary.events.is_multiple_of(LABELS_EVERY) {
             write_labels(&mut bank, labels, &mut summary)?;
         }
     }
-    out.write_all(&block)?;
+    clicks.flush()?;
     write_labels(&mut bank, labels, &mut summary)?;
-    out.flush()?;
     summary.sessions = bank.sessions();
     Ok(summary)
 }
@@ -274,21 +347,15 @@ fn write_labels(bank: &mut Bank, labels: &mut Option<Draft>, summary: &mut Summa
     Ok(())
 }
 
-/// A file under another name until it is whole; dropped before, it leaves nothing.
+/// A file that gets its name when it is whole, written in blocks; replaces one of its name.
 #[derive(Debug)]
 struct Draft {
-    path: PathBuf,
-    partial: PathBuf,
-    writer: BufWriter<File>,
+    writer: BufWriter<draft::Draft>,
 }
 
 impl Draft {
     fn create(path: PathBuf) -> anyhow::Result<Self> {
-        let mut name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_owned();
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        let file = File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-        Ok(Self { path, partial, writer: BufWriter::with_capacity(1 << 18, file) })
+        Ok(Self { writer: BufWriter::with_capacity(1 << 18, draft::Draft::create(&path, true)?) })
     }
 
     fn head(&mut self) -> io::Result<()> {
@@ -301,16 +368,9 @@ impl Draft {
         writeln!(self.writer, "{task},{customer_id},{session_id},{event_time},{label},{split}")
     }
 
-    fn publish(mut self) -> anyhow::Result<()> {
-        self.writer.flush().with_context(|| format!("cannot write {}", self.partial.display()))?;
-        fs::rename(&self.partial, &self.path).with_context(|| format!("cannot name {}", self.path.display()))
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After `publish` there is nothing of that name.
-        fs::remove_file(&self.partial).ok();
+    fn publish(self) -> anyhow::Result<()> {
+        let draft = self.writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(draft.publish()?)
     }
 }
 
