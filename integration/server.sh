@@ -14,7 +14,7 @@
 running() {
   local pid
   pid="$(cat "$1/pid" 2>/dev/null)" || return 1
-  [[ -n "$pid" && -r "/proc/$pid/cmdline" ]] && tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$(mark "$1")" && echo "$pid"
+  [[ -n "$pid" && -r "/proc/$pid/cmdline" ]] && tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$(mark "$1")" && echo "$pid"
 }
 
 # A port that nobody listens on, below those that the kernel gives to outgoing connections. Someone may still be faster: see up.
