@@ -55,6 +55,7 @@ impl Copier {
                 live: None,
                 sessions: Some(to.to_owned()),
                 rejected: to.to_owned(),
+                state: to.to_owned(),
             },
         }
     }

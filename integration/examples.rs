@@ -65,12 +65,13 @@ fn both_readers_flag_the_same_sessions_and_thieves_above_all() {
     let (labels, clicks) = (scratch(&bed, "csv"), scratch(&bed, "ndjson"));
     let [labels_text, clicks_text] = [&labels, &clicks].map(|path| path.to_str().expect("UTF-8"));
     let bank = ["--customers=200", "--days=40", "--takeovers=0.5", "--shuffle=3", "--duplicate=0.02"];
-    let topics = ["clicks", "embeddings", "live", "rejected"].map(|what| bed.topic(what, PARTITIONS));
+    let topics = ["clicks", "embeddings", "live", "rejected", "state"].map(|what| bed.topic(what, PARTITIONS));
     let settings = [
         format!("topics.clickstream={}", topics[0]),
         format!("topics.embeddings={}", topics[1]),
         format!("topics.embeddings_live={}", topics[2]),
         format!("topics.rejected={}", topics[3]),
+        format!("topics.state={}", topics[4]),
         format!("app.id={}", bed.name("app")),
         "provisional.every_events=5".to_owned(),
         "http.listen=off".to_owned(),

@@ -68,6 +68,7 @@ pub(crate) struct Outputs {
     pub(crate) live: String,
     pub(crate) sessions: String,
     pub(crate) rejected: String,
+    pub(crate) state: String,
 }
 
 impl Outputs {
@@ -79,6 +80,7 @@ impl Outputs {
             live: topic("live"),
             sessions: topic("sessions"),
             rejected: topic("rejected"),
+            state: topic("state"),
         }
     }
 
@@ -91,6 +93,7 @@ impl Outputs {
             format!("topics.embeddings_live={}", self.live),
             format!("topics.sessions={}", self.sessions),
             format!("topics.rejected={}", self.rejected),
+            format!("topics.state={}", self.state),
         ];
         let mut arguments = vec!["run"];
         for setting in settings.iter().map(String::as_str).chain(more.iter().copied()) {
@@ -356,9 +359,12 @@ fn what_cannot_work_is_refused_at_the_start_with_its_fix() {
     let bed = Bed::new("refused");
     let missing = format!("topics.clickstream={}", bed.name("nowhere"));
     let compacted = format!("topics.clickstream={}", bed.topic_of("compacted", 1, &[("cleanup.policy", "compact")]));
-    let outputs = ["embeddings", "rejected"].map(|what| format!("topics.{what}={}", bed.topic(what, 1)));
+    let outputs = ["embeddings", "rejected", "state"].map(|what| format!("topics.{what}={}", bed.topic(what, 1)));
     let cases = [
-        (vec!["run", "--set", &compacted, "--set", &outputs[0], "--set", &outputs[1]], "is compacted"),
+        (
+            vec!["run", "--set", &compacted, "--set", &outputs[0], "--set", &outputs[1], "--set", &outputs[2]],
+            "is compacted",
+        ),
         (vec!["run", "--set", &missing], "--create-topics"),
         (vec!["run", "--create-topics", "--set", &missing, "--set", "model.path=models/none"], "models/none"),
     ];

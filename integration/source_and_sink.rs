@@ -239,7 +239,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
     let end = copier.source_end(&bed, &to, 0);
     assert!(end > 10, "markers take offsets: {end}");
     let span = Span { partition: 0, from: ResumeAt(1), until: ResumeAt(end) };
-    let mut rebuild = Rebuild::start(&settings, &[span], WAIT).unwrap();
+    let mut rebuild = Rebuild::start(&settings, &settings.topic, &[span], WAIT).unwrap();
     let mut got = Vec::new();
     while let Some(batch) = rebuild.next(3).unwrap() {
         got.extend(batch.records().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
@@ -251,7 +251,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
     // In the middle: up to the offset, and not including it.
     settings.topic = from.clone();
     let spans = [0, 1].map(|partition| Span { partition, from: ResumeAt(2), until: ResumeAt(5) });
-    let mut rebuild = Rebuild::start(&settings, &spans, WAIT).unwrap();
+    let mut rebuild = Rebuild::start(&settings, &settings.topic, &spans, WAIT).unwrap();
     let mut got = Vec::new();
     while let Some(batch) = rebuild.next(100).unwrap() {
         got.extend(batch.records().map(|record| (record.position.partition, record.position.offset)));
@@ -261,7 +261,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
 
     // Beyond the end: says so.
     let span = Span { partition: 0, from: ResumeAt(8), until: ResumeAt(99) };
-    let mut rebuild = Rebuild::start(&settings, &[span], Duration::from_secs(2)).unwrap();
+    let mut rebuild = Rebuild::start(&settings, &settings.topic, &[span], Duration::from_secs(2)).unwrap();
     let error = loop {
         match rebuild.next(100) {
             Ok(batch) => assert!(batch.is_some(), "it cannot be done"),

@@ -16,6 +16,7 @@ fn the_pipeline_s_topics_are_made_with_their_policies() {
         embeddings_live: Some(bed.name("live")),
         sessions: Some(bed.name("sessions")),
         rejected: bed.name("rejected"),
+        state: bed.name("state"),
     };
     let inspector = Inspector::new(&bed.settings).unwrap();
     let error = inspector.check(&topics.clickstream, &topics.written(), WAIT).expect_err("nothing is there");

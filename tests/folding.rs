@@ -7,7 +7,8 @@ use dce::config::SessionRules;
 use dce::model::fake::FakeModel;
 use dce::model::{Head, HeadInputs, Model, ModelError, Shape, features};
 use dce::pipeline::encode::SessionInput;
-use dce::pipeline::epoch::{Body, Epoch, Origin, Partitions, Terms};
+use dce::pipeline::epoch::{Body, Epoch, EpochError, Origin, Terms};
+use dce::pipeline::partitions::Partitions;
 use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
 use dce::types::{ClickKind, CustomerId, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
@@ -38,7 +39,7 @@ fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedd
     while !rest.is_empty() {
         let (epoch_clicks, later) = rest.split_at(rng.random_range(1..=rest.len().min(40)));
         rest = later;
-        let mut epoch = Epoch::begin(&mut partitions, model.features().clone(), &terms);
+        let mut epoch = Epoch::begin(&mut partitions, &model, &terms);
         for click in epoch_clicks {
             let customer = CustomerId::parse(&click.customer).unwrap();
             _ = epoch.click(origin(offset), customer, &click.event());
@@ -50,9 +51,7 @@ fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedd
             }
         }
     }
-    let state = |slot| partitions.customers()[&0].state(slot).map(<[f32]>::to_vec);
-    let states = partitions.sessions()[&0].iter();
-    (records, states.filter_map(|(id, slot, _)| Some((id.to_string(), state(slot)?))).collect())
+    (records, partitions.states(0, model.shape().state))
 }
 
 /// A session and its content.
@@ -407,7 +406,7 @@ fn what_is_not_finite_reaches_neither_the_topic_nor_the_state() {
         let mut records = Vec::new();
         for n in 0..2 {
             let terms = terms(&rules);
-            let mut epoch = Epoch::begin(&mut partitions, model.features().clone(), &terms);
+            let mut epoch = Epoch::begin(&mut partitions, model, &terms);
             for click in session(n) {
                 epoch.click(origin(0), CustomerId::parse("ana").unwrap(), &click.event()).unwrap();
             }
@@ -417,7 +416,7 @@ fn what_is_not_finite_reaches_neither_the_topic_nor_the_state() {
                 }
             }
         }
-        Ok::<_, ModelError>(records)
+        Ok::<_, EpochError>(records)
     };
     let broken = |bad_steps, bad_reads_from| Broken { model: FakeModel::small(), bad_steps, bad_reads_from, reads: 0 };
 

@@ -13,6 +13,7 @@ mod streams;
 mod wire;
 mod sessions;
 mod folding;
+mod restore;
 mod replay;
 mod tidy;
 mod cli;

@@ -104,6 +104,7 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
                 live: topics.embeddings_live.clone(),
                 sessions: topics.sessions.clone(),
                 rejected: topics.rejected.clone(),
+                state: topics.state.clone(),
             },
         },
         encoding: config.encoding,

@@ -121,9 +121,10 @@ fn topics(read: &Reader<'_>, live: bool) -> Result<Topics, ConfigError> {
             _ => Some(read.topic("topics.sessions")?),
         },
         rejected: read.topic("topics.rejected")?,
+        state: read.topic("topics.state")?,
     };
-    let keys =
-        ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected"].map(|name| format!("topics.{name}"));
+    let keys = ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected", "state"]
+        .map(|name| format!("topics.{name}"));
     for (i, key) in keys.iter().enumerate() {
         let name = read.text(key)?;
         if let Some(other) =

@@ -98,6 +98,8 @@ pub struct Topics {
     pub embeddings_live: Option<String>,
     pub sessions: Option<String>,
     pub rejected: String,
+    /// The log of the state.
+    pub state: String,
 }
 
 impl Topics {
@@ -106,7 +108,7 @@ impl Topics {
         let mut names = vec![self.embeddings.as_str()];
         names.extend(self.embeddings_live.as_deref());
         names.extend(self.sessions.as_deref());
-        names.push(&self.rejected);
+        names.extend([self.rejected.as_str(), &self.state]);
         names
     }
 }

@@ -470,6 +470,7 @@ fn the_defaults_are_those_of_the_design() {
                 embeddings_live: None,
                 sessions: None,
                 rejected: "clickstream-rejected",
+                state: "dce-state",
             },
             encoding: Json,
             delivery: ExactlyOnce,

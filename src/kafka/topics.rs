@@ -196,6 +196,7 @@ impl TopicSpec {
             spec(&topics.clickstream, Purpose::Clicks { future_max_ms }),
             spec(&topics.embeddings, Purpose::Table),
             spec(&topics.rejected, Purpose::Log),
+            spec(&topics.state, Purpose::State),
         ];
         specs.extend(topics.embeddings_live.iter().map(|name| spec(name, Purpose::Live)));
         specs.extend(topics.sessions.iter().map(|name| spec(name, Purpose::Log)));

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
 use crate::config::SessionRules;
 use crate::model::features::FeatureSpec;
@@ -13,6 +12,8 @@ use crate::model::{Model, ModelError};
 use crate::pipeline::customer::{self, Customers, Settled, Work};
 use crate::pipeline::decode::{self, Decoded, Refusal};
 use crate::pipeline::encode::{self, OpenInput, SessionInput};
+use crate::pipeline::log::{LogError, StateRecord};
+use crate::pipeline::partitions::{Partitions, Standing};
 use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
 use crate::pipeline::source::Record;
 use crate::types::{CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
@@ -31,6 +32,8 @@ pub struct EpochResult {
     pub duplicates: u64,
     /// All records of the epoch.
     pub records: u64,
+    /// For the log of the state, each partition's in order.
+    pub state: Vec<StateRecord>,
 }
 
 #[derive(Debug)]
@@ -67,36 +70,6 @@ pub struct Reject {
     pub timestamp_ms: Option<i64>,
 }
 
-/// What one worker holds of its partitions: the sessionizers and the customers.
-#[derive(Debug, Default)]
-pub struct Partitions {
-    sessions: BTreeMap<i32, Partition>,
-    customers: BTreeMap<i32, Customers>,
-    /// Saves work and decides nothing.
-    tags: TagsSeen,
-}
-
-impl Partitions {
-    /// Begins a partition from nothing; one that is there already is dropped.
-    pub fn open(&mut self, partition: i32, rules: &SessionRules) {
-        self.sessions.insert(partition, Partition::new(rules.clone()));
-        self.customers.insert(partition, Customers::default());
-    }
-
-    pub fn close(&mut self, partition: i32) {
-        self.sessions.remove(&partition);
-        self.customers.remove(&partition);
-    }
-
-    pub fn sessions(&self) -> &BTreeMap<i32, Partition> {
-        &self.sessions
-    }
-
-    pub fn customers(&self) -> &BTreeMap<i32, Customers> {
-        &self.customers
-    }
-}
-
 /// What an epoch needs to know beside the records.
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -117,6 +90,19 @@ pub enum Phase {
     Fold,
 }
 
+/// What ends an epoch: its partitions are unusable then.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A customer's own record.
+    #[error("the state of a customer cannot be read: {0}")]
+    Log(#[from] LogError),
+}
+
+/// Records that are read together, before their customers are looked for.
+const CHUNK_RECORDS: usize = 512;
+
 /// Runs one epoch over records of opened partitions. An error leaves the partitions unusable: drop them.
 pub fn run<'a>(
     partitions: &mut Partitions,
@@ -125,34 +111,25 @@ pub fn run<'a>(
     terms: &Terms,
     records: impl IntoIterator<Item = Record<'a>>,
     mut done: impl FnMut(Phase),
-) -> Result<EpochResult, ModelError> {
-    let records: Vec<Record<'a>> = records.into_iter().collect();
+) -> Result<EpochResult, EpochError> {
     let features = model.features().clone();
-    let mut reader = Reader { schemas, terms, features: features.clone(), tags: std::mem::take(&mut partitions.tags) };
-    let mut epoch = Epoch::begin(partitions, features, terms);
-    let mut resume: BTreeMap<i32, ResumeAt> = BTreeMap::new();
-    for record in &records {
-        resume.insert(record.position.partition, record.position.resume_after());
-    }
-    if records.len() < READ_AHEAD_MIN {
-        for record in &records {
-            epoch.take(record, reader.read(record));
+    let mut reader = Reader { schemas, terms, features, tags: std::mem::take(&mut partitions.tags) };
+    let mut epoch = Epoch::begin(partitions, model, terms);
+    let mut records = records.into_iter();
+    let mut chunk: Vec<(Record<'a>, Read)> = Vec::with_capacity(CHUNK_RECORDS);
+    loop {
+        chunk.extend(records.by_ref().take(CHUNK_RECORDS).map(|record| (record, reader.read(&record))));
+        if chunk.is_empty() {
+            break;
         }
-    } else {
-        read_ahead(&records, &mut reader, |record, read| epoch.take(record, read));
+        for (record, read) in chunk.drain(..) {
+            epoch.take(&record, read);
+        }
     }
     epoch.partitions.tags = reader.tags;
     done(Phase::Sessionize);
-    let mut result = epoch.finish(model, done)?;
-    result.resume = resume.into_iter().collect();
-    Ok(result)
+    epoch.finish(model, done)
 }
-
-/// With fewer records a second thread costs more than it saves.
-const READ_AHEAD_MIN: usize = 2_000;
-/// Records that are handed over together, and how often that may be ahead.
-const READ_AHEAD_CHUNK: usize = 512;
-const READ_AHEAD_CHUNKS: usize = 4;
 
 /// What a record asks for, ready for its session.
 enum Read {
@@ -184,28 +161,6 @@ impl Reader<'_> {
     }
 }
 
-/// Reads on a second thread, a few chunks ahead, while the first one takes what is read: in order.
-fn read_ahead(records: &[Record<'_>], reader: &mut Reader<'_>, mut take: impl FnMut(&Record<'_>, Read)) {
-    let (sender, chunks) = sync_channel::<Vec<Read>>(READ_AHEAD_CHUNKS);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for chunk in records.chunks(READ_AHEAD_CHUNK) {
-                let read = chunk.iter().map(|record| reader.read(record)).collect();
-                if sender.send(read).is_err() {
-                    return;
-                }
-            }
-        });
-        for chunk in records.chunks(READ_AHEAD_CHUNK) {
-            // A reader that panicked ends the scope with its panic.
-            let Ok(read) = chunks.recv() else { return };
-            for (record, read) in chunk.iter().zip(read) {
-                take(record, read);
-            }
-        }
-    });
-}
-
 /// The record that an input came from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
@@ -219,7 +174,11 @@ pub struct Origin<'a> {
 pub struct Epoch<'e> {
     partitions: &'e mut Partitions,
     features: FeatureSpec,
+    state_len: usize,
     terms: &'e Terms,
+    /// Of each partition of which there was an input.
+    resume: BTreeMap<i32, ResumeAt>,
+    failed: Option<LogError>,
     work: Vec<Work>,
     /// The outputs that need no model, with their place in the order.
     plain: Vec<(usize, Output)>,
@@ -233,11 +192,14 @@ pub struct Epoch<'e> {
 }
 
 impl<'e> Epoch<'e> {
-    pub fn begin(partitions: &'e mut Partitions, features: FeatureSpec, terms: &'e Terms) -> Self {
+    pub fn begin(partitions: &'e mut Partitions, model: &dyn Model, terms: &'e Terms) -> Self {
         Self {
             partitions,
-            features,
+            features: model.features().clone(),
+            state_len: model.shape().state,
             terms,
+            resume: BTreeMap::new(),
+            failed: None,
             work: Vec::new(),
             plain: Vec::new(),
             traces: BTreeMap::new(),
@@ -252,6 +214,7 @@ impl<'e> Epoch<'e> {
         self.records += 1;
         let Record { position, timestamp_ms, traceparent, .. } = *record;
         let origin = Origin { position, timestamp_ms, traceparent };
+        self.comes(origin);
         let refusal = match read {
             Read::Click(arrival) => match self.arrive(origin, arrival) {
                 Ok(()) => return,
@@ -304,10 +267,15 @@ impl<'e> Epoch<'e> {
     ) -> Result<(), RejectReason> {
         let (features, labels) = (&self.features, &self.terms.labels);
         let arrival = Arrival::sharing(customer, click, features, labels, &mut self.partitions.tags);
+        self.comes(origin);
         self.arrive(origin, arrival)
     }
 
     fn arrive(&mut self, origin: Origin<'_>, arrival: Arrival) -> Result<(), RejectReason> {
+        if self.stand(origin, &arrival.customer) == Standing::Past {
+            self.tick(origin, arrival.event.time.into());
+            return Ok(());
+        }
         let customer = arrival.customer.clone();
         let mut steps = std::mem::take(&mut self.steps);
         let outcome = self.sessions(origin).push(arrival, &mut steps);
@@ -317,21 +285,44 @@ impl<'e> Epoch<'e> {
 
     /// Stream time moves alone.
     pub fn tick(&mut self, origin: Origin<'_>, time: Moment) {
+        self.comes(origin);
         let mut steps = std::mem::take(&mut self.steps);
         self.sessions(origin).tick(time, &mut steps);
         self.queue(origin, steps, None);
     }
 
     pub fn erase(&mut self, origin: Origin<'_>, customer: CustomerId) {
+        self.comes(origin);
+        if self.stand(origin, &customer) == Standing::Past {
+            return;
+        }
         let mut steps = std::mem::take(&mut self.steps);
         self.sessions(origin).erase(&customer, &mut steps);
         self.queue(origin, steps, None);
         self.emit(origin, Body::Erased(customer));
     }
 
+    /// An input, whatever becomes of it.
+    fn comes(&mut self, origin: Origin<'_>) {
+        let Position { partition, offset } = origin.position;
+        self.resume.insert(partition, origin.position.resume_after());
+        if let Some(sessions) = self.partitions.sessions.get_mut(&partition) {
+            sessions.arrives(offset, self.terms.emitted_at);
+        }
+    }
+
+    /// Has the customer's state in its place, unless the record is in it already.
+    fn stand(&mut self, origin: Origin<'_>, customer: &CustomerId) -> Standing {
+        let Position { partition, offset } = origin.position;
+        self.partitions.stand(partition, customer, offset, self.state_len).unwrap_or_else(|error| {
+            self.failed.get_or_insert(error);
+            Standing::Past
+        })
+    }
+
     fn sessions(&mut self, origin: Origin<'_>) -> &mut Partition {
-        let partition = origin.position.partition;
-        self.partitions.sessions.get_mut(&partition).expect("the source gives records of opened partitions only")
+        let sessions = self.partitions.sessions.get_mut(&origin.position.partition);
+        sessions.expect("the source gives records of opened partitions only")
     }
 
     fn next_order(&mut self, origin: Origin<'_>) -> usize {
@@ -362,7 +353,10 @@ impl<'e> Epoch<'e> {
     }
 
     /// Encodes and folds what the inputs caused.
-    pub fn finish(mut self, model: &mut dyn Model, done: impl FnMut(Phase)) -> Result<EpochResult, ModelError> {
+    pub fn finish(mut self, model: &mut dyn Model, done: impl FnMut(Phase)) -> Result<EpochResult, EpochError> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
         let emitted_at = self.terms.emitted_at;
         let settled = settle(model, &mut self.partitions.customers, self.work, emitted_at, done)?;
         let mut outputs = Vec::with_capacity(self.plain.len() + 2 * settled.len());
@@ -382,7 +376,12 @@ impl<'e> Epoch<'e> {
             }
         }
         outputs.extend(plain.map(|(_, output)| output));
-        Ok(EpochResult { outputs, resume: Vec::new(), duplicates: self.duplicates, records: self.records })
+        let mut state = Vec::new();
+        for (partition, resume) in &self.resume {
+            state.append(&mut self.partitions.settle(*partition, resume.0, emitted_at, false));
+        }
+        let resume = self.resume.into_iter().collect();
+        Ok(EpochResult { outputs, resume, duplicates: self.duplicates, records: self.records, state })
     }
 }
 
@@ -447,54 +446,4 @@ fn encode_work(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::generate::{Bank, Dirt, Params, write_json};
-    use crate::model::fake::FakeModel;
-
-    /// Large epochs are read ahead on a second thread, small ones are not.
-    #[test]
-    fn reading_ahead_changes_nothing() {
-        let dirt = Dirt { shuffle_ms: 20_000, duplicate: 0.05, ..Dirt::CLEAN };
-        let params = Params { customers: 40, events_max: Some(5_000), open_end: true, dirt, ..Params::new(3) };
-        let mut clicks: Vec<(Vec<u8>, String, i64)> = Bank::new(params)
-            .map(|record| {
-                let mut value = Vec::new();
-                write_json(&mut value, &record.click, None, None).unwrap();
-                (value, record.click.customer_id.to_string(), record.record_time)
-            })
-            .collect();
-        clicks[17].0.truncate(9);
-        clicks[4_000].1 = "nobody".to_owned();
-        let records: Vec<Record<'_>> = (0..)
-            .zip(&clicks)
-            .map(|(offset, (value, key, time))| Record {
-                position: Position { partition: 0, offset },
-                timestamp_ms: Some(*time),
-                key: Some(key.as_bytes()),
-                value: (offset != 3_000).then_some(value),
-                traceparent: None,
-            })
-            .collect();
-        let run_in = |size: usize| {
-            let rules = crate::config::Config::load(&crate::config::Layers::default()).unwrap().session;
-            let terms = Terms { rules, labels: vec!["segment".into()], emitted_at: 0 };
-            let (mut partitions, mut model) = (Partitions::default(), FakeModel::small());
-            partitions.open(0, &terms.rules);
-            let mut said = Vec::new();
-            for chunk in records.chunks(size) {
-                let chunk = chunk.iter().copied();
-                let result = run(&mut partitions, &mut model, &Schemas::released(), &terms, chunk, |_| ()).unwrap();
-                said.extend(result.outputs.iter().map(|output| format!("{output:?}")));
-            }
-            said
-        };
-        let small = run_in(READ_AHEAD_MIN - 1);
-        assert!(small.len() > 500, "{}", small.len());
-        assert_eq!(run_in(5_000), small);
-        assert_eq!(run_in(2_500), small);
-    }
 }

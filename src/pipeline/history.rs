@@ -16,6 +16,8 @@ pub struct History {
     pub begun: ResumeAt,
     /// Of the session rules and the model.
     pub fingerprint: u64,
+    /// The last epoch that wrote to the state's log; 0: none has.
+    pub state_epoch: u64,
     pub unknown: UnknownIds,
 }
 
@@ -51,6 +53,9 @@ impl UnknownIds {
 impl History {
     pub fn to_metadata(&self) -> String {
         let mut text = format!("dce from={} terms={:016x}", self.begun.0, self.fingerprint);
+        if self.state_epoch > 0 {
+            _ = write!(text, " state={}", self.state_epoch);
+        }
         let UnknownIds { before, forgotten } = &self.unknown;
         if !before.is_empty() {
             let ids: Vec<String> = before.iter().map(|(id, before)| format!("{id}<{before}")).collect();
@@ -62,6 +67,7 @@ impl History {
     pub fn parse(metadata: &str) -> Option<Self> {
         let (begun, rest) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
         let (terms, ids) = rest.split_once(" unknown=").unwrap_or((rest, ""));
+        let (terms, state_epoch) = terms.split_once(" state=").unwrap_or((terms, "0"));
         let mut unknown = UnknownIds::default();
         for part in ids.split(',').filter(|part| !part.is_empty()) {
             if part == "more" {
@@ -72,7 +78,8 @@ impl History {
             }
         }
         let fingerprint = u64::from_str_radix(terms, 16).ok()?;
-        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint, unknown })
+        let state_epoch = state_epoch.parse().ok()?;
+        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint, state_epoch, unknown })
     }
 }
 
@@ -81,7 +88,7 @@ mod tests {
     use super::*;
 
     fn history(unknown: UnknownIds) -> History {
-        History { begun: ResumeAt(41), fingerprint: 0xfe, unknown }
+        History { begun: ResumeAt(41), fingerprint: 0xfe, state_epoch: 0, unknown }
     }
 
     #[test]
@@ -89,7 +96,7 @@ mod tests {
         let mut unknown = UnknownIds::default();
         assert_eq!(history(unknown.clone()).to_metadata(), "dce from=41 terms=00000000000000fe");
         for round in 0..3 {
-            let it = history(unknown.clone());
+            let it = History { state_epoch: u64::from(round) * 9, ..history(unknown.clone()) };
             assert_eq!(History::parse(&it.to_metadata()), Some(it));
             unknown.reject(round * 7, i64::from(round));
         }

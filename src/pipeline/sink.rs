@@ -67,6 +67,8 @@ pub struct OutputTopics {
     pub live: Option<String>,
     pub sessions: Option<String>,
     pub rejected: String,
+    /// The log of the state.
+    pub state: String,
 }
 
 /// What is committed together, and who does it.
@@ -105,7 +107,7 @@ pub enum Outcome {
 /// Of a committed epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// Written to the table, live, sessions and rejected topics together.
+    /// Written to the table, live, sessions, rejected and state topics together.
     pub records: u64,
     /// Of their keys and values.
     pub bytes: u64,
@@ -229,7 +231,8 @@ impl Sink {
 
     fn run(mut self, epochs: &Receiver<Epoch>, outcomes: &SyncSender<Outcome>) {
         while let Ok(epoch) = epochs.recv() {
-            let (outcome, doubtful) = if epoch.result.outputs.is_empty() && epoch.result.resume.is_empty() {
+            let EpochResult { outputs, resume, state, .. } = &epoch.result;
+            let (outcome, doubtful) = if outputs.is_empty() && resume.is_empty() && state.is_empty() {
                 (Outcome::Committed(Receipt::default()), false)
             } else if epoch.group.generation() < 0 {
                 // Brokers do not check a generation of −1: a member that was thrown out would commit unfenced.
@@ -279,6 +282,7 @@ impl Sink {
         for output in &result.outputs {
             self.produce(output, &deadline, &mut receipt)?;
         }
+        self.produce_state(result, &deadline, &mut receipt)?;
         receipt.produce = deadline.elapsed();
         if !result.resume.is_empty() {
             let offsets = self.offsets(epoch)?;
@@ -298,7 +302,12 @@ impl Sink {
             self.produce(output, deadline, &mut receipt)?;
         }
         receipt.produce = deadline.elapsed();
-        let flushed = raw::flush(self.producer.client(), deadline.remaining());
+        let mut flushed = raw::flush(self.producer.client(), deadline.remaining());
+        if flushed && !result.state.is_empty() {
+            // What the state says was published is acknowledged by then.
+            self.produce_state(result, deadline, &mut receipt)?;
+            flushed = raw::flush(self.producer.client(), deadline.remaining());
+        }
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
         let failure = self.events().take_last_failure();
         let (code, text) = match (flushed, failure) {
@@ -380,6 +389,18 @@ impl Sink {
         };
         self.buffer = buffer;
         sent
+    }
+
+    fn produce_state(
+        &self,
+        result: &EpochResult,
+        deadline: &Deadline,
+        receipt: &mut Receipt,
+    ) -> Result<(), TransactionError> {
+        result.state.iter().try_for_each(|record| {
+            let (key, value) = (Some(&*record.key), record.value.as_deref());
+            self.send(&self.settings.topics.state, record.partition, key, value, None, deadline, receipt)
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "one record's parts, and what is common to all")]

@@ -24,7 +24,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let cluster = MockCluster::new(1).expect("a mock cluster");
-        for topic in ["clicks", "embeddings", "live", "sessions", "rejected"] {
+        for topic in ["clicks", "embeddings", "live", "sessions", "rejected", "state"] {
             cluster.create_topic(topic, 2, 1).expect("a topic");
         }
         let settings = SinkSettings {
@@ -39,6 +39,7 @@ impl Bed {
                 live: Some("live".to_owned()),
                 sessions: Some("sessions".to_owned()),
                 rejected: "rejected".to_owned(),
+                state: "state".to_owned(),
             },
         };
         Self { cluster, settings }

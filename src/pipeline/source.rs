@@ -415,7 +415,7 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// Reads spans of the input again, to rebuild what was in memory; outside of the group.
+/// Reads spans of a topic, to restore what was in memory; outside of the group.
 #[derive(Debug)]
 pub struct Rebuild {
     reader: SpanReader,
@@ -423,11 +423,16 @@ pub struct Rebuild {
 
 impl Rebuild {
     /// `stall_max`: without a step forward for so long it is an error, which says why.
-    pub fn start(settings: &SourceSettings, spans: &[Span], stall_max: Duration) -> Result<Self, SourceError> {
+    pub fn start(
+        settings: &SourceSettings,
+        topic: &str,
+        spans: &[Span],
+        stall_max: Duration,
+    ) -> Result<Self, SourceError> {
         let reader = SpanReader::start(
             &settings.client,
             &settings.application,
-            &settings.topic,
+            topic,
             spans,
             settings.prefetch_kbytes,
             stall_max,

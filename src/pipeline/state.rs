@@ -1,23 +1,28 @@
-//! What a partition's state is after a restart: rebuilt in memory from the input itself, since all that `dce` publishes is
-//! a function of the input records. Assigned partitions → their states and where to go on.
+//! What a partition's state is after a restart, a rebalance or an aborted epoch: read from its log, and what the log does
+//! not hold yet is done again from the input. Assigned partitions → their states and where to go on.
 //!
-//! Committed offsets are read first, and read committed, so that a predecessor's pending epoch is decided. Then the
-//! records from the first that ever went into the state up to the committed offset are run again, and what they give is
-//! dropped: it was published by the transactions that committed those offsets. The first offset and a fingerprint of the
-//! rules and the model are kept with each committed offset, so that a history that retention has eaten, or one that was
-//! made by other terms, is noticed and never carried on from; so are the ids that nobody had a schema of.
-//!
-//! Deliberately absent: anything on disk. The input must be kept as long as its state is wanted.
+//! ```text
+//!   committed offset ▸ log, up to its high watermark ▸ input, from `redo_from` to the committed offset ▸ go on
+//! ```
+//! Committed offsets are read first, and read committed, so that a predecessor's pending epoch is decided. The log is read
+//! up to the high watermark, not the last stable offset: the markers of the epoch that committed those offsets may still
+//! be on their way. What is done again from the input publishes nothing: it was published by the transactions that
+//! committed those offsets. With each committed offset stand the number of the epoch that wrote to the log last, so that
+//! one without the other is noticed and never carried on from, a fingerprint of the rules and the model, and the ids that
+//! nobody had a schema of.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::epoch::{self, Partitions, Terms};
+use super::epoch::{self, EpochError, Terms};
 use super::history::{History, UnknownIds};
+use super::log::LogError;
+use super::partitions::{Logged, Partitions};
 use super::source::{Committed, Rebuild, Record, Source, SourceError, SourceSettings};
-use crate::config::SessionRules;
-use crate::kafka::reader::Span;
-use crate::model::{Model, ModelError};
+use crate::config::{Delivery, SessionRules};
+use crate::kafka::reader::{Progress, Span};
+use crate::kafka::topics::{Inspector, TopicError};
+use crate::model::Model;
 use crate::registry::{self, Interrupted, Resolver};
 use crate::stop::Stop;
 use crate::types::{Position, ResumeAt, fnv1a64};
@@ -31,6 +36,8 @@ const ASKS_MAX: u32 = 4;
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Records of one rebuilding epoch.
 const EPOCH_RECORDS: usize = 10_000;
+/// Records of the log between two looks at other duties.
+const LOG_RECORDS: usize = 10_000;
 
 /// Why a state could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +45,24 @@ pub enum StateError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Epoch(#[from] EpochError),
+    #[error(transparent)]
+    Topics(#[from] TopicError),
     #[error(
-        "{topic}/{partition}: the state cannot be rebuilt: it began at offset {begun}, and the oldest record is now \
-         {oldest}; give {topic} a longer retention, or begin anew under another app.id with new output topics"
+        "{topic}/{partition}: the state cannot be completed: its log lacks what the records from offset {begun} on did, and \
+         the oldest record is now {oldest}; give {topic} a longer retention, or begin anew under another app.id with new \
+         output topics"
     )]
     HistoryGone { topic: String, partition: i32, begun: i64, oldest: i64 },
+    #[error(
+        "{topic}/{partition}: {error}; if nobody else writes to it, begin anew under another app.id with new topics"
+    )]
+    Log { topic: String, partition: i32, error: LogError },
+    #[error(
+        "{topic}/{partition}: the state and the committed offset do not go together: {why}; a transaction was torn, or \
+         somebody deleted records or offsets; restore both, or begin anew under another app.id with new topics"
+    )]
+    Torn { topic: String, partition: i32, why: String },
     #[error(
         "{topic}/{partition}: what is committed was made with other session rules, provisional.every_events or another \
          model, so the past cannot be rebuilt as it was: restore them, or begin anew under another app.id with new \
@@ -94,62 +113,196 @@ pub fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
 /// What a rebuild is at.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Records done, and all of them.
+    /// Of the log: records done, and all of them, in offsets.
+    Log(u64, u64),
+    /// Of the input that is run again.
     Records(u64, u64),
     Registry(registry::Event<'a>),
 }
 
-/// Rebuilds the partitions' states. `step` is told now and then, and says whether to stop.
-#[expect(clippy::too_many_arguments, reason = "all that a worker has, for one call")]
+/// What a restore goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    pub input: &'a SourceSettings,
+    /// The topic of the log.
+    pub log: &'a str,
+    pub delivery: Delivery,
+    pub stop: &'a Stop,
+}
+
+/// What a worker computes with.
+pub struct Onto<'a> {
+    pub states: &'a mut Partitions,
+    pub model: &'a mut dyn Model,
+    pub resolver: &'a mut Resolver,
+    pub terms: &'a Terms,
+}
+
+impl std::fmt::Debug for Onto<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Onto").field("terms", self.terms).finish_non_exhaustive()
+    }
+}
+
+/// Restores the partitions' states. `step` is told now and then, and says whether to stop.
 pub fn restore(
+    plan: &Plan<'_>,
     source: &mut Source,
-    settings: &SourceSettings,
     partitions: &[i32],
-    states: &mut Partitions,
-    model: &mut dyn Model,
-    resolver: &mut Resolver,
-    terms: &Terms,
-    stop: &Stop,
+    Onto { states, model, resolver, terms }: Onto<'_>,
     mut step: impl FnMut(Step<'_>) -> bool,
 ) -> Result<Vec<Restored>, StateError> {
     let mut restored = BTreeMap::new();
+    let mut oldest = BTreeMap::new();
     let terms_now = fingerprint(&terms.rules, model);
     for (partition, committed) in patiently(&mut step, || source.committed(partitions, ANSWER_MAX))? {
-        let (oldest, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
-        states.open(partition, &terms.rules);
-        restored.insert(partition, start(&settings.topic, partition, committed, oldest, terms_now)?);
+        let (low, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
+        oldest.insert(partition, low);
+        restored.insert(partition, start(&plan.input.topic, partition, committed, low, terms_now)?);
     }
-    let spans: Vec<Span> = restored
-        .values()
-        .filter(|r| r.history.begun < r.resume)
-        .map(|r| Span { partition: r.partition, from: r.history.begun, until: r.resume })
-        .collect();
-    if !spans.is_empty() {
-        let mut rebuild = Rebuild::start(settings, &spans, STALL_MAX)?;
-        while let Some(batch) = rebuild.next(EPOCH_RECORDS)? {
-            // Rejected records went into nothing.
-            let records = || batch.records().filter(|record| rejected_for_its_id(&restored, record) != Some(true));
-            let mut stayed = Ok(());
-            let prepared = resolver.prepare(records().filter_map(|record| record.value), stop, &mut |event| {
-                stayed = source.stay();
-                step(Step::Registry(event)) || stayed.is_err()
-            });
-            stayed?;
-            if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
-                return Err(StateError::Stopped);
+    let logs = read_logs(plan, source, &restored, &mut step)?;
+    let mut spans = Vec::new();
+    for (partition, logged) in logs {
+        let Some(restored) = restored.get_mut(&partition) else { continue };
+        goes_together(plan, restored, &logged)?;
+        let head = logged.head();
+        let (topic, from) = (plan.input.topic.clone(), ResumeAt(head.redo_from));
+        if from < restored.resume {
+            let oldest = oldest.get(&partition).copied().unwrap_or(0);
+            if from.0 < oldest {
+                return Err(StateError::HistoryGone { topic, partition, begun: from.0, oldest });
             }
-            for record in records() {
-                check_schema(&settings.topic, &restored, resolver.schemas(), &record)?;
+            spans.push(Span { partition, from, until: restored.resume });
+        }
+        states.restore(partition, &terms.rules, model.shape().state, logged).map_err(|error| StateError::Log {
+            topic: plan.log.to_owned(),
+            partition,
+            error,
+        })?;
+    }
+    redo(plan, source, &spans, &restored, Onto { states, model, resolver, terms }, &mut step)?;
+    restored.keys().for_each(|partition| states.redone(*partition));
+    Ok(restored.into_values().collect())
+}
+
+/// Reads the logs of the partitions, from their beginning up to their high watermark.
+fn read_logs(
+    plan: &Plan<'_>,
+    source: &mut Source,
+    restored: &BTreeMap<i32, Restored>,
+    step: &mut impl FnMut(Step<'_>) -> bool,
+) -> Result<BTreeMap<i32, Logged>, StateError> {
+    let mut logs = BTreeMap::new();
+    let mut spans = Vec::new();
+    let inspector = Inspector::new(&plan.input.client)?;
+    for (partition, restored) in restored {
+        logs.insert(*partition, Logged::new(restored.history.begun.0));
+        let (from, until) = patiently(step, || {
+            inspector.watermarks(plan.log, *partition, ANSWER_MAX).map_err(|error| SourceError::Broker {
+                doing: "reading the end of the state's log",
+                why: error.to_string(),
+            })
+        })?;
+        if from < until {
+            spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });
+        }
+    }
+    if spans.is_empty() {
+        return Ok(logs);
+    }
+    let mut reader = Rebuild::start(plan.input, plan.log, &spans, STALL_MAX)?;
+    while let Some(batch) = reader.next(LOG_RECORDS)? {
+        for record in batch.records() {
+            let partition = record.position.partition;
+            let (Some(logged), Some(key)) = (logs.get_mut(&partition), record.key) else { continue };
+            logged.take(key, record.value).map_err(|error| StateError::Log {
+                topic: plan.log.to_owned(),
+                partition,
+                error,
+            })?;
+        }
+        source.stay()?;
+        let Progress { done, total } = reader.progress();
+        if step(Step::Log(done, total)) {
+            return Err(StateError::Stopped);
+        }
+    }
+    Ok(logs)
+}
+
+/// Whether the log and the committed offset are of the same epoch. At least once the log may be ahead: its records were
+/// acknowledged before the offset was committed, and what it holds was published.
+fn goes_together(plan: &Plan<'_>, restored: &mut Restored, logged: &Logged) -> Result<(), StateError> {
+    let head = logged.head();
+    let Restored { partition, history, resume } = restored;
+    let torn = |why| Err(StateError::Torn { topic: plan.input.topic.clone(), partition: *partition, why });
+    match plan.delivery {
+        Delivery::AtLeastOnce => {
+            if head.epoch < history.state_epoch {
+                let said = history.state_epoch;
+                return torn(format!(
+                    "the offset was committed with epoch {said}, and the log ends with {}",
+                    head.epoch
+                ));
             }
-            epoch::run(states, model, resolver.schemas(), terms, records(), |_| ())?;
-            source.stay()?;
-            let progress = rebuild.progress();
-            if step(Step::Records(progress.done, progress.total)) {
-                return Err(StateError::Stopped);
+            history.state_epoch = head.epoch;
+            *resume = (*resume).max(ResumeAt(head.resume));
+        }
+        Delivery::ExactlyOnce => {
+            if head.epoch != history.state_epoch {
+                let said = history.state_epoch;
+                return torn(format!(
+                    "the offset was committed with epoch {said}, and the log ends with {}",
+                    head.epoch
+                ));
+            }
+            if head.resume > resume.0 {
+                return torn(format!("the log reaches offset {}, and {} is committed", head.resume, resume.0));
+            }
+            if let Some(why) = logged.contradiction() {
+                return torn(why);
             }
         }
     }
-    Ok(restored.into_values().collect())
+    Ok(())
+}
+
+/// Runs again what the logs do not hold.
+fn redo(
+    plan: &Plan<'_>,
+    source: &mut Source,
+    spans: &[Span],
+    restored: &BTreeMap<i32, Restored>,
+    Onto { states, model, resolver, terms }: Onto<'_>,
+    step: &mut impl FnMut(Step<'_>) -> bool,
+) -> Result<(), StateError> {
+    if spans.is_empty() {
+        return Ok(());
+    }
+    let mut rebuild = Rebuild::start(plan.input, &plan.input.topic, spans, STALL_MAX)?;
+    while let Some(batch) = rebuild.next(EPOCH_RECORDS)? {
+        // Rejected records went into nothing.
+        let records = || batch.records().filter(|record| rejected_for_its_id(restored, record) != Some(true));
+        let mut stayed = Ok(());
+        let prepared = resolver.prepare(records().filter_map(|record| record.value), plan.stop, &mut |event| {
+            stayed = source.stay();
+            step(Step::Registry(event)) || stayed.is_err()
+        });
+        stayed?;
+        if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
+            return Err(StateError::Stopped);
+        }
+        for record in records() {
+            check_schema(&plan.input.topic, restored, resolver.schemas(), &record)?;
+        }
+        epoch::run(states, model, resolver.schemas(), terms, records(), |_| ())?;
+        source.stay()?;
+        let Progress { done, total } = rebuild.progress();
+        if step(Step::Records(done, total)) {
+            return Err(StateError::Stopped);
+        }
+    }
+    Ok(())
 }
 
 /// Whether the record was rejected when it was first read, since nobody had a schema of its id; `None` where it is framed by
@@ -210,16 +363,13 @@ fn start(
         let begun = ResumeAt(oldest);
         return Ok(Restored {
             partition,
-            history: History { begun, fingerprint, unknown: UnknownIds::default() },
+            history: History { begun, fingerprint, state_epoch: 0, unknown: UnknownIds::default() },
             resume: begun,
         });
     };
     let Some(history) = history else {
         return Err(StateError::Foreign { topic: topic(), partition, committed: resume.0 });
     };
-    if history.begun.0 < oldest {
-        return Err(StateError::HistoryGone { topic: topic(), partition, begun: history.begun.0, oldest });
-    }
     if history.fingerprint != fingerprint {
         return Err(StateError::OtherTerms { topic: topic(), partition });
     }
@@ -232,7 +382,8 @@ mod tests {
 
     #[test]
     fn a_state_goes_on_only_from_a_whole_history_under_the_same_terms() {
-        let history = |begun| History { begun: ResumeAt(begun), fingerprint: 7, unknown: UnknownIds::default() };
+        let history =
+            |begun| History { begun: ResumeAt(begun), fingerprint: 7, state_epoch: 0, unknown: UnknownIds::default() };
         let committed = |history| Some(Committed { resume: ResumeAt(90), history });
         let start =
             |committed, oldest, terms| start("clicks", 3, committed, oldest, terms).map_err(|error| error.to_string());
@@ -240,8 +391,6 @@ mod tests {
         assert_eq!(start(None, 0, 7), at(0, 0));
         assert_eq!(start(None, 40, 7), at(40, 40), "a first start begins with the oldest record");
         assert_eq!(start(committed(Some(history(40))), 40, 7), at(40, 90));
-        let gone = start(committed(Some(history(40))), 41, 7).unwrap_err();
-        assert!(gone.contains("began at offset 40, and the oldest record is now 41"), "{gone}");
         assert!(start(committed(Some(history(40))), 40, 8).unwrap_err().contains("other session rules"));
         assert!(start(committed(None), 0, 7).unwrap_err().contains("that dce did not commit"));
     }
@@ -250,7 +399,7 @@ mod tests {
     fn a_record_that_was_read_must_be_readable_and_one_that_was_rejected_stays_so() {
         let mut unknown = UnknownIds::default();
         unknown.reject(9, 4);
-        let history = History { begun: ResumeAt(0), fingerprint: 7, unknown };
+        let history = History { begun: ResumeAt(0), fingerprint: 7, state_epoch: 0, unknown };
         let restored = BTreeMap::from([(3, Restored { partition: 3, history, resume: ResumeAt(90) })]);
         let value = [0, 0, 0, 0, 9, 1];
         let at = |offset| Record {

@@ -18,8 +18,9 @@ use std::time::Duration;
 use crate::config::SessionRules;
 use crate::files::chunk::{Chunk, Record};
 use crate::files::clicks::{Limits, Size};
-use crate::model::{Model, ModelError};
-use crate::pipeline::epoch::{self, Body, Epoch, Origin, Output, Partitions, Phase, Reject, Terms};
+use crate::model::Model;
+use crate::pipeline::epoch::{self, Body, Epoch, EpochError, Origin, Output, Phase, Reject, Terms};
+use crate::pipeline::partitions::Partitions;
 use crate::pipeline::source;
 use crate::registry::{Event, RegistryError, Resolver};
 use crate::stop::Stop;
@@ -76,7 +77,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Epoch(#[from] EpochError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error("the input names more than {PARTITIONS_MAX} partitions; is its column partition one?")]
@@ -304,7 +305,7 @@ impl Run<'_> {
     /// A TICK at infinity for the partition of this record, its last one.
     fn close_open(&mut self, position: Position) -> Result<Vec<Output>, ReplayError> {
         let terms = self.terms();
-        let mut epoch = Epoch::begin(&mut self.partitions, self.model.features().clone(), &terms);
+        let mut epoch = Epoch::begin(&mut self.partitions, self.model, &terms);
         epoch.tick(Origin { position, timestamp_ms: None, traceparent: None }, Moment::INFINITY);
         let outputs = epoch.finish(self.model, |_| ())?.outputs;
         self.summary.outputs(&outputs);

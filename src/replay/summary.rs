@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::config::SessionRules;
 use crate::files::chunk::Record;
 use crate::files::clicks::Size;
-use crate::pipeline::epoch::{Body, Output, Partitions};
+use crate::pipeline::epoch::{Body, Output};
+use crate::pipeline::partitions::Partitions;
 use crate::types::{CloseReason, RejectReason, Uptime};
 use crate::wire::embedding::EmbeddingKind;
 
@@ -129,7 +130,8 @@ impl Summary {
 
     pub(super) fn states(&mut self, partitions: &Partitions) {
         self.partitions = partitions.sessions().len();
-        self.customers = partitions.sessions().values().map(|partition| partition.customers()).sum();
+        let customers = partitions.sessions().values().map(|partition| partition.customers()).sum::<u64>();
+        self.customers = usize::try_from(customers).unwrap_or(usize::MAX);
         self.open_sessions = partitions.sessions().values().map(|partition| partition.open_sessions()).sum();
     }
 

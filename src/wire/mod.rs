@@ -10,6 +10,7 @@ pub mod avro;
 pub mod click;
 pub mod embedding;
 pub mod outputs;
+pub mod packed;
 pub mod row;
 pub mod write;
 

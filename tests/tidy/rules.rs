@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 28] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -20,6 +20,9 @@ pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
     ("pipeline::session", &["types", "config", "wire", "model"]),
     ("pipeline::encode", &["types", "config", "wire", "model"]),
     ("pipeline::customer", &["types", "config", "wire", "model"]),
+    ("pipeline::rest", &["types"]),
+    ("pipeline::log", &["types", "wire"]),
+    ("pipeline::partitions", &["types", "config", "wire", "model"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
     ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
@@ -59,7 +62,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 12] = [
+pub(super) const PURE: [&str; 15] = [
     "types",
     "wire",
     "generate",
@@ -71,6 +74,9 @@ pub(super) const PURE: [&str; 12] = [
     "pipeline::session",
     "pipeline::encode",
     "pipeline::customer",
+    "pipeline::rest",
+    "pipeline::log",
+    "pipeline::partitions",
     "pipeline::epoch",
 ];
 

@@ -66,6 +66,7 @@ impl<'a> Field<'a> {
         config.topics.clickstream = input.to_owned();
         config.topics.embeddings = self.topic("embeddings")?;
         config.topics.rejected = self.topic("rejected")?;
+        config.topics.state = self.topic("state")?;
         if let Some(live) = &mut config.topics.embeddings_live {
             *live = self.topic("live")?;
         }

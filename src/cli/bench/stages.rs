@@ -11,7 +11,8 @@ use crate::config::{Encoding, SessionRules};
 use crate::model::{Model, ModelError};
 use crate::pipeline::decode::{self, Decoded};
 use crate::pipeline::encode::{SessionInput, encode};
-use crate::pipeline::epoch::{self, Body, Output, Partitions, Terms};
+use crate::pipeline::epoch::{self, Body, EpochError, Output, Terms};
+use crate::pipeline::partitions::Partitions;
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
 use crate::pipeline::source::Record;
 use crate::types::{Moment, Position};
@@ -88,7 +89,7 @@ pub(super) fn epochs(
     terms: &Terms,
     epoch_events: usize,
     partitions: usize,
-) -> Result<(f64, Vec<Output>), ModelError> {
+) -> Result<(f64, Vec<Output>), EpochError> {
     let schemas = Schemas::released();
     let mut states = Partitions::default();
     for partition in 0..partitions {
@@ -176,7 +177,7 @@ fn shape_alone(model: &mut dyn Model, rows: usize, events: usize) -> Result<f64,
 
 /// Bytes of memory of a customer at rest: one session long ago, all frozen. With what the design allows:
 /// 4 (H + E) + the id + 24 for the one remembered key.
-pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u32) -> Result<(f64, f64), ModelError> {
+pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u32) -> Result<(f64, f64), EpochError> {
     use crate::types::{ClickKind, CustomerId, EventTime, ResumeAt};
     use crate::wire::click::ClickEvent;
     let mut states = Partitions::default();
@@ -185,7 +186,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
     let mut id_bytes = 0;
     let mut n = 0;
     while n < customers {
-        let mut epoch = epoch::Epoch::begin(&mut states, model.features().clone(), terms);
+        let mut epoch = epoch::Epoch::begin(&mut states, model, terms);
         for _ in 0..1_000 {
             let id = format!("customer-{n:08}");
             id_bytes = id.len();
@@ -212,7 +213,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
         }
         epoch.finish(model, |_| ())?;
     }
-    let mut epoch = epoch::Epoch::begin(&mut states, model.features().clone(), terms);
+    let mut epoch = epoch::Epoch::begin(&mut states, model, terms);
     let position = Position { partition: 0, offset: ResumeAt(i64::from(n)).0 };
     epoch.tick(
         epoch::Origin { position, timestamp_ms: None, traceparent: None },

@@ -22,6 +22,7 @@ use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64}
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 
 mod graphs;
+mod saved;
 
 use graphs::{Answer, Request, answer};
 

@@ -24,10 +24,14 @@ use crate::types::{CloseReason, CustomerId, EventTime, Moment, OpenedBy, RejectR
 use crate::wire::embedding::Cause;
 
 mod event;
+mod ledger;
 mod place;
+mod saved;
 mod time;
 
 pub use event::{Arrival, Event, Tags, TagsSeen, session_key};
+use ledger::Ledger;
+pub use ledger::{Erased, Written};
 use time::{Alarm, AlarmKind};
 
 /// Where a customer's vectors stand: dense, given anew after an erasure.
@@ -175,11 +179,36 @@ struct Customer {
     floor: Moment,
     /// When the alarm set for its next freeze rings; NEVER if none is.
     freeze_armed: Moment,
+    log: Logged,
+}
+
+/// Where an input record stands, and when that was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// Of the record.
+    pub offset: i64,
+    /// Before it.
+    pub stream_time: Moment,
+    /// In milliseconds, by a clock that decides nothing but how often things are written.
+    pub clock: i64,
+}
+
+/// What the log of the state has of a customer.
+#[derive(Debug, Clone, Copy)]
+struct Logged {
+    /// There is a record of it, which holds what the input records below this offset did.
+    through: Option<i64>,
+    /// That record is one of an active customer, with so many parts; 0: none is there.
+    active_parts: u16,
+    /// The first record that did something which is not in the log.
+    dirty: Option<Arrived>,
+    active_since: Arrived,
 }
 
 impl Customer {
-    fn new(slot: Slot) -> Self {
+    fn new(slot: Slot, now: Arrived) -> Self {
         Self {
+            log: Logged { through: None, active_parts: 0, dirty: None, active_since: now },
             slot,
             sequence: 0,
             open: Vec::new(),
@@ -196,7 +225,10 @@ impl Customer {
     }
 
     fn last_end(&self, key: &str) -> Option<End> {
-        let key_hash = fnv1a64(key.as_bytes());
+        self.end_of(fnv1a64(key.as_bytes()))
+    }
+
+    fn end_of(&self, key_hash: u64) -> Option<End> {
         self.ends.iter().find(|e| e.key_hash == key_hash).copied()
     }
 
@@ -204,12 +236,23 @@ impl Customer {
         self.floor.max(self.last_end(key).map_or(Moment::NEVER, |e| e.end.into()))
     }
 
+    /// Nothing is open, can be revised or be continued: only its own next event changes anything.
+    fn is_at_rest(&self, stream_time: Moment, gap_ms: u64) -> bool {
+        let is_over = |end: &End| !end.reason.is_limit() || Moment::from(end.end).plus_ms(gap_ms) <= stream_time;
+        self.open.is_empty() && self.folded.is_empty() && self.ends.iter().all(is_over)
+    }
+
+    fn continues(&self, key_hash: u64) -> bool {
+        let mut open = self.open.iter();
+        open.any(|s| s.opened_by == OpenedBy::Continued && fnv1a64(s.key.as_bytes()) == key_hash)
+    }
+
     /// Whether the alarm still means something; most outlive the session that they were set for.
     fn awaits(&self, alarm: &Alarm) -> bool {
         match alarm.what {
             AlarmKind::Silence => self.open_on(&alarm.key).is_some_and(|at| self.open[at].armed == alarm.when),
             AlarmKind::Freeze => self.freeze_armed == alarm.when,
-            AlarmKind::Forget => self.last_end(&alarm.key).is_some_and(|end| end.reason.is_limit()),
+            AlarmKind::Forget(key_hash) => self.end_of(key_hash).is_some_and(|end| end.reason.is_limit()),
         }
     }
 
@@ -240,10 +283,15 @@ struct Machine {
     alarms_max: usize,
     next_serial: u64,
     free_slots: Vec<Slot>,
+    /// Free as soon as the epoch's work is done: it names slots.
+    freed_slots: Vec<Slot>,
     next_slot: u32,
     open_sessions: usize,
     no_key: Arc<str>,
     steps: Vec<Step>,
+    /// The record that is being taken.
+    now: Arrived,
+    ledger: Ledger,
 }
 
 impl Partition {
@@ -255,10 +303,13 @@ impl Partition {
             alarms_max: ALARMS_MIN,
             next_serial: 0,
             free_slots: Vec::new(),
+            freed_slots: Vec::new(),
             next_slot: 0,
             open_sessions: 0,
             no_key: "".into(),
             steps: Vec::new(),
+            now: Arrived { offset: 0, stream_time: Moment::NEVER, clock: 0 },
+            ledger: Ledger::default(),
         };
         Self { customers: HashMap::new(), machine }
     }
@@ -271,11 +322,12 @@ impl Partition {
         self.machine.open_sessions
     }
 
-    pub fn customers(&self) -> usize {
-        self.customers.len()
+    /// All that are known, at rest or not.
+    pub fn customers(&self) -> u64 {
+        self.machine.ledger.known
     }
 
-    /// Each customer with its slot and the number of its open sessions, in no order.
+    /// Each active customer with its slot and the number of its open sessions, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&CustomerId, Slot, usize)> {
         self.customers.iter().map(|(id, customer)| (id, customer.slot, customer.open.len()))
     }
@@ -288,9 +340,11 @@ impl Partition {
         self.writing(steps, |this| {
             this.advance(time);
             let machine = &mut this.machine;
-            let customer = this.customers.entry(name.clone()).or_insert_with(|| Customer::new(machine.new_slot()));
+            let customer = this.customers.entry(name.clone()).or_insert_with(|| machine.new_customer());
+            let steps_before = machine.steps.len();
             let outcome = machine.push(&name, customer, &key, event);
             machine.arm_freeze(&name, customer);
+            machine.touched(&name, customer, outcome.is_ok() || machine.steps.len() > steps_before);
             this.drop_alarms();
             outcome
         })
@@ -306,7 +360,8 @@ impl Partition {
     pub fn erase(&mut self, name: &CustomerId, steps: &mut Vec<Step>) {
         let Some(customer) = self.customers.remove(name) else { return };
         self.machine.open_sessions -= customer.open.len();
-        self.machine.free_slots.push(customer.slot);
+        self.machine.freed_slots.push(customer.slot);
+        self.machine.ledger.erased(name, &customer.log);
         let open = customer.open.iter().map(|s| s.serial).collect();
         steps.push(Step { slot: customer.slot, what: Change::Erase { open } });
     }
@@ -332,8 +387,10 @@ impl Partition {
         while self.machine.alarms.peek().is_some_and(|Reverse(alarm)| alarm.when <= stream_time) {
             let Some(Reverse(alarm)) = self.machine.alarms.pop() else { break };
             if let Some(customer) = self.customers.get_mut(&alarm.customer) {
+                let steps_before = self.machine.steps.len();
                 self.machine.ring(&alarm, customer);
                 self.machine.arm_freeze(&alarm.customer, customer);
+                self.machine.touched(&alarm.customer, customer, self.machine.steps.len() > steps_before);
             }
         }
         self.machine.stream_time = stream_time;
@@ -341,6 +398,11 @@ impl Partition {
 }
 
 impl Machine {
+    fn new_customer(&mut self) -> Customer {
+        self.ledger.known += 1;
+        Customer::new(self.new_slot(), self.now)
+    }
+
     fn new_slot(&mut self) -> Slot {
         self.free_slots.pop().unwrap_or_else(|| {
             self.next_slot += 1;
@@ -397,12 +459,7 @@ impl Machine {
             let end = session.end().into();
             return self.close(name, customer, session, CloseReason::EventsMax, end);
         }
-        let due = self.silent_until(&session);
-        if session.armed == Moment::NEVER || due < session.armed {
-            session.armed = due;
-            let (customer, key) = (name.clone(), Arc::clone(&session.key));
-            self.alarms.push(Reverse(Alarm { when: due, what: AlarmKind::Silence, customer, key }));
-        }
+        self.arm_silence(name, &mut session);
         let every = self.rules.provisional_every_events;
         if every > 0 && session.events.len().is_multiple_of(every) {
             self.provisional(name, customer, &mut session);

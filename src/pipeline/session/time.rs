@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Change, Customer, End, Machine, Session, Step};
-use crate::types::{CloseReason, CustomerId, Moment, OpenedBy, fnv1a64};
+use crate::types::{CloseReason, CustomerId, Moment, fnv1a64};
 
 /// What rings when stream time reaches it. At one moment silences end first, by customer and key, then things freeze.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,7 +12,7 @@ pub(super) struct Alarm {
     pub(super) when: Moment,
     pub(super) what: AlarmKind,
     pub(super) customer: CustomerId,
-    /// Empty for a freeze.
+    /// Of a silence; else empty.
     pub(super) key: Arc<str>,
 }
 
@@ -20,7 +20,8 @@ pub(super) struct Alarm {
 pub(super) enum AlarmKind {
     Silence,
     Freeze,
-    Forget,
+    /// With the hash of the key.
+    Forget(u64),
 }
 
 impl Machine {
@@ -33,14 +34,10 @@ impl Machine {
                     self.freeze(&alarm.customer, customer, alarm.when);
                 }
             }
-            AlarmKind::Forget => {
-                let continued = customer.open_on(&alarm.key).map(|at| customer.open[at].opened_by);
-                let due = customer.last_end(&alarm.key).map(|end| Moment::from(end.end).plus_ms(self.rules.gap_ms));
-                if continued != Some(OpenedBy::Continued) && due.is_some_and(|due| due <= alarm.when) {
-                    self.steps.push(Step {
-                        slot: customer.slot,
-                        what: Change::Forget { key_hash: fnv1a64(alarm.key.as_bytes()) },
-                    });
+            AlarmKind::Forget(key_hash) => {
+                let due = customer.end_of(key_hash).map(|end| self.forgotten_at(end));
+                if !customer.continues(key_hash) && due.is_some_and(|due| due <= alarm.when) {
+                    self.steps.push(Step { slot: customer.slot, what: Change::Forget { key_hash } });
                 }
             }
         }
@@ -96,17 +93,37 @@ impl Machine {
         let before = customer.ends.iter().position(|e| e.key_hash == key_hash).and_then(|at| customer.ends.remove(at));
         let end = before.map_or(session.end(), |b| b.end.max(session.end()));
         let reason = session.reason.expect("only closed sessions are folded");
-        customer.ends.push_back(End { key_hash, end, reason });
-        if reason.is_limit() {
-            let when = Moment::from(end).plus_ms(self.rules.gap_ms);
-            let key = Arc::clone(&session.key);
-            self.alarms.push(Reverse(Alarm { when, what: AlarmKind::Forget, customer: name.clone(), key }));
-        }
+        let end = End { key_hash, end, reason };
+        customer.ends.push_back(end);
+        self.arm_forget(name, end);
         if customer.ends.len() > self.rules.revisable_max {
             let oldest = customer.ends.pop_front().expect("there are more than revisable_max of them");
             customer.floor = customer.floor.max(oldest.end.into());
             self.steps.push(Step { slot: customer.slot, what: Change::Forget { key_hash: oldest.key_hash } });
         }
+    }
+
+    pub(super) fn arm_silence(&mut self, name: &CustomerId, session: &mut Session) {
+        let due = self.silent_until(session);
+        if session.armed == Moment::NEVER || due < session.armed {
+            session.armed = due;
+            let (customer, key) = (name.clone(), Arc::clone(&session.key));
+            self.alarms.push(Reverse(Alarm { when: due, what: AlarmKind::Silence, customer, key }));
+        }
+    }
+
+    /// What a limit closed can be continued until then.
+    pub(super) fn arm_forget(&mut self, name: &CustomerId, end: End) {
+        if end.reason.is_limit() {
+            let when = self.forgotten_at(end);
+            let (what, customer) = (AlarmKind::Forget(end.key_hash), name.clone());
+            let key = Arc::clone(&self.no_key);
+            self.alarms.push(Reverse(Alarm { when, what, customer, key }));
+        }
+    }
+
+    pub(super) fn forgotten_at(&self, end: End) -> Moment {
+        Moment::from(end.end).plus_ms(self.rules.gap_ms)
     }
 
     /// A customer who never returns freezes too, so that it costs no more than its vectors.

@@ -9,20 +9,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::epoch::{self, Body, EpochResult, Partitions, Phase, Terms};
+use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
+use super::partitions::Partitions;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
-use super::state::{self, Restored, StateError, Step};
+use super::state::StateError;
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
-use crate::kafka::client::Rebalance;
-use crate::model::{Model, ModelError};
+use crate::kafka::raw::GroupMetadata;
+use crate::model::Model;
 use crate::registry::{self, Interrupted, OutputIds, RegisteredTopics, RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, ResumeAt, Uptime};
+
+mod moves;
 
 /// Of an epoch's keys and values.
 const EPOCH_BYTES_MAX: usize = 64 << 20;
@@ -36,6 +39,8 @@ const OUTCOME_LOOK: Duration = Duration::from_millis(500);
 const SEEK_MAX: Duration = Duration::from_secs(30);
 /// Epochs that were not committed, in a row, before the worker gives up: what the broker never takes is not tried for ever.
 const FAILURES_MAX: u32 = 10;
+/// How often an idle worker looks for what should be written of the state.
+const LOOK_EVERY_MS: u64 = 10_000;
 
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -90,7 +95,7 @@ pub enum WorkerError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Epoch(#[from] EpochError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(
@@ -122,6 +127,8 @@ pub fn run(
         written,
         partitions: Partitions::default(),
         histories: BTreeMap::new(),
+        positions: BTreeMap::new(),
+        looked: Uptime(0),
         stop,
         under_way: None,
         failures: 0,
@@ -203,6 +210,10 @@ struct Worker<'w, 's> {
     partitions: Partitions,
     /// The assigned partitions, each with what its state was made of.
     histories: BTreeMap<i32, History>,
+    /// Where each goes on, with what has been computed.
+    positions: BTreeMap<i32, ResumeAt>,
+    /// When customers that have been dirty for long were looked for last, while nothing came.
+    looked: Uptime,
     stop: &'w Stop,
     /// Of the epoch that is being committed: its counts, and since when.
     under_way: Option<UnderWay>,
@@ -239,7 +250,9 @@ impl Worker<'_, '_> {
             self.turn()?;
         }
         tracing::info!("stopping: the epoch under way is finished");
-        self.finish()?;
+        if self.finish()? {
+            self.write_state(true)?;
+        }
         self.commit_acknowledged();
         Ok(())
     }
@@ -256,6 +269,9 @@ impl Worker<'_, '_> {
         if collected.batch.is_empty() {
             if self.under_way.is_some() {
                 self.outcome(Duration::ZERO)?;
+            } else if waiting.0.saturating_sub(self.looked.0) >= LOOK_EVERY_MS && collected.rebalances.is_empty() {
+                self.looked = waiting;
+                self.write_state(false)?;
             }
             // The records that were let go of may have been the last for long.
             if self.is_astray && collected.rebalances.is_empty() {
@@ -311,6 +327,7 @@ impl Worker<'_, '_> {
                 }] = clock.uptime();
             })?;
         drop(batch);
+        self.note_progress(&result);
         let mut stats = self.stats(&result);
         let between = |from: Uptime, to: Uptime| Duration::from_millis(to.0.saturating_sub(from.0));
         stats.phases.wait = between(waiting, laps[0]);
@@ -320,16 +337,56 @@ impl Worker<'_, '_> {
         if !self.finish()? {
             return Ok(()); // Computed on top of a void epoch: void too.
         }
+        self.submit(result, stats, group);
+        Ok(())
+    }
+
+    fn submit(&mut self, result: EpochResult, stats: EpochStats, group: GroupMetadata) {
         let positions = match self.settings.sink.delivery {
             Delivery::ExactlyOnce => BTreeMap::new(),
-            Delivery::AtLeastOnce => stats
-                .partitions
+            Delivery::AtLeastOnce => result
+                .resume
                 .iter()
-                .filter_map(|p| Some((p.partition, (p.resume, self.histories.get(&p.partition)?.clone()))))
+                .filter_map(|(partition, resume)| Some((*partition, (*resume, self.histories.get(partition)?.clone()))))
                 .collect(),
         };
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
-        self.under_way = Some(UnderWay { stats, since: clock.uptime(), positions });
+        self.under_way = Some(UnderWay { stats, since: self.watch.clock.uptime(), positions });
+    }
+
+    /// Where the partitions stand with this result.
+    fn note_progress(&mut self, result: &EpochResult) {
+        for (partition, resume) in &result.resume {
+            self.positions.insert(*partition, *resume);
+            if let (Some(history), Some(head)) = (self.histories.get_mut(partition), self.partitions.head(*partition)) {
+                history.state_epoch = head.epoch;
+            }
+        }
+    }
+
+    /// Epochs of no record: writes customers that have been dirty for long, or `all` that are.
+    fn write_state(&mut self, all: bool) -> Result<(), WorkerError> {
+        let clock = self.watch.clock.wall_ms();
+        for (partition, resume) in self.positions.clone() {
+            loop {
+                // Thrown out, the partitions are somebody else's, who does again from the input what is not written.
+                let Ok(group) = self.source.group_metadata() else { return Ok(()) };
+                let state = self.partitions.settle(partition, resume.0, clock, all);
+                if state.is_empty() {
+                    break;
+                }
+                let result = EpochResult { resume: vec![(partition, resume)], state, ..EpochResult::default() };
+                self.note_progress(&result);
+                if !self.finish()? {
+                    return Ok(());
+                }
+                self.submit(result, EpochStats::default(), group);
+                if !all {
+                    break;
+                }
+            }
+        }
+        self.finish()?;
         Ok(())
     }
 
@@ -417,7 +474,7 @@ impl Worker<'_, '_> {
             resume,
             stream_time: sessions.stream_time().ms().and_then(EventTime::parse),
             open_sessions: sessions.open_sessions() as u64,
-            customers: sessions.customers() as u64,
+            customers: sessions.customers(),
         })
     }
 
@@ -488,107 +545,5 @@ impl Worker<'_, '_> {
         {
             tracing::warn!(%error, "the last offsets were not committed: their records come again");
         }
-    }
-
-    /// The epoch under way and all on top of it are void: states and positions as committed.
-    fn go_back(&mut self, cause: AbortCause, why: &str) -> Result<(), WorkerError> {
-        tracing::warn!(why, "an epoch was not committed: going back to what is");
-        self.under_way = None;
-        self.acknowledged.clear();
-        self.watch.metrics.epoch_aborted(cause);
-        let assigned: Vec<i32> = self.histories.keys().copied().collect();
-        if assigned.is_empty() {
-            return Ok(());
-        }
-        let restored = self.restore(&assigned)?;
-        let positions: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
-        self.source.seek(&positions, SEEK_MAX)?;
-        self.is_astray = false;
-        self.watch.health.ready();
-        Ok(())
-    }
-
-    fn answer(&mut self, rebalance: &Rebalance) -> Result<(), WorkerError> {
-        match rebalance {
-            Rebalance::Assigned(partitions) => {
-                // What commits now would be read as committed or not, at random.
-                self.finish()?;
-                self.acknowledged.retain(|partition, _| !partitions.contains(partition));
-                let restored = self.restore(partitions)?;
-                let starts: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
-                self.source.assign(&starts)?;
-                tracing::info!(?partitions, "partitions assigned");
-                self.watch.health.ready();
-            }
-            Rebalance::Revoked { partitions, lost } => {
-                if self.settings.sink.delivery == Delivery::AtLeastOnce && !lost {
-                    self.finish()?;
-                    self.commit_acknowledged();
-                }
-                for partition in partitions {
-                    self.histories.remove(partition);
-                    self.acknowledged.remove(partition);
-                }
-                self.finish()?;
-                for partition in partitions {
-                    self.partitions.close(*partition);
-                    self.watch.metrics.revoked(*partition);
-                }
-                self.source.unassign(partitions)?;
-                tracing::info!(?partitions, lost, "partitions revoked");
-                if self.histories.is_empty() {
-                    self.is_astray = false;
-                    self.watch.health.not_ready("no partition is assigned");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, partitions: &[i32]) -> Result<Vec<Restored>, WorkerError> {
-        let terms = self.terms();
-        let watch = &self.watch;
-        watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let (stop, mut logged, mut waited) = (self.stop, watch.clock.uptime(), false);
-        let restored = state::restore(
-            &mut self.source,
-            &self.settings.source,
-            partitions,
-            &mut self.partitions,
-            self.model,
-            &mut self.resolver,
-            &terms,
-            stop,
-            |step| {
-                let now = watch.clock.uptime();
-                watch.health.progress(now, "restore");
-                match step {
-                    Step::Records(done, total) if now.0 - logged.0 >= 5_000 => {
-                        logged = now;
-                        tracing::info!(done, total, "rebuilding the state from the input");
-                    }
-                    Step::Records(..) => {}
-                    Step::Registry(event) => {
-                        watch.registry(&event);
-                        waited |= matches!(event, registry::Event::Waiting(_));
-                        return stop.is_stopped();
-                    }
-                }
-                if std::mem::take(&mut waited) {
-                    watch.metrics.registry_waiting(false);
-                    watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-                }
-                stop.is_stopped()
-            },
-        )?;
-        self.watch.metrics.registry_waiting(false);
-        for r in &restored {
-            self.histories.insert(r.partition, r.history.clone());
-            self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());
-            if let Some(stats) = self.partition_stats(r.partition, r.resume) {
-                self.watch.metrics.restored(stats);
-            }
-        }
-        Ok(restored)
     }
 }

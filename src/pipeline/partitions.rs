@@ -1,0 +1,340 @@
+//! What one worker holds of its partitions: open sessions and vectors of active customers, the records of those at rest,
+//! and what the log of the state has of them. At the end of an epoch: what the log must be told. `[pure]`
+
+use std::collections::BTreeMap;
+
+use crate::config::SessionRules;
+use crate::pipeline::customer::Customers;
+use crate::pipeline::log::{self, Head, Key, LogError, StateRecord};
+use crate::pipeline::rest::Rest;
+use crate::pipeline::session::{Partition, TagsSeen};
+use crate::types::{CustomerId, Moment};
+use crate::wire::packed::{Packer, Torn, Unpacker};
+
+/// Customers that have been dirty for long are looked for again after so many input records of a partition, ...
+const LOOK_RECORDS: i64 = 10_000;
+/// ... or so many milliseconds.
+const LOOK_MS: i64 = 10_000;
+/// So many at a time.
+const DUE_MAX: usize = 5_000;
+
+#[derive(Debug, Default)]
+pub struct Partitions {
+    pub(super) sessions: BTreeMap<i32, Partition>,
+    pub(super) customers: BTreeMap<i32, Customers>,
+    rest: BTreeMap<i32, Rest>,
+    logs: BTreeMap<i32, Log>,
+    /// Saves work and decides nothing.
+    pub(super) tags: TagsSeen,
+}
+
+/// What the log has of a partition.
+#[derive(Debug)]
+struct Log {
+    head: Head,
+    /// Where the input must be read again from, when it was looked last.
+    redo: (i64, Moment),
+    looked: (i64, i64),
+    /// What is run now was run before, and is not told again.
+    redoing: bool,
+}
+
+/// Whether the state of a customer is there for an input record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is, or the customer is new.
+    Ready,
+    /// The record is in it already.
+    Past,
+}
+
+impl Partitions {
+    /// Begins a partition from nothing, without a log; one that is there already is dropped.
+    pub fn open(&mut self, partition: i32, rules: &SessionRules) {
+        self.close(partition);
+        self.sessions.insert(partition, Partition::new(rules.clone()));
+        self.customers.insert(partition, Customers::default());
+        self.rest.insert(partition, Rest::default());
+    }
+
+    /// Begins a partition from what its log says: from nothing where it is empty.
+    pub fn restore(
+        &mut self,
+        partition: i32,
+        rules: &SessionRules,
+        state_len: usize,
+        logged: Logged,
+    ) -> Result<(), LogError> {
+        self.open(partition, rules);
+        let Logged { head, rest, active, parts, empty, .. } = logged;
+        let head = head.unwrap_or(empty);
+        let log = Log { head, redo: (head.redo_from, head.redo_stream_time), looked: (head.resume, 0), redoing: true };
+        self.logs.insert(partition, log);
+        self.sessions.entry(partition).and_modify(|sessions| sessions.resume(head.redo_stream_time, head.logged));
+        self.rest.insert(partition, rest);
+        for (id, value) in &active {
+            let torn = |torn| LogError::new(&Key::Active(id).pack(), torn);
+            let (through, count, first) = log::open_active(value).map_err(torn)?;
+            let mut packed = first.to_vec();
+            for part in 1..count {
+                let value = parts.get(&(id.clone(), part)).ok_or(Torn { at: 0, what: "a part of it is missing" });
+                let (reaches, bytes) = value.and_then(|value| log::open_part(value)).map_err(torn)?;
+                if reaches != through {
+                    return Err(torn(Torn { at: 0, what: "its parts are of different epochs" }));
+                }
+                packed.extend_from_slice(bytes);
+            }
+            self.rest.entry(partition).or_default().take(id);
+            let name = CustomerId::parse(id).ok_or_else(|| torn(Torn { at: 0, what: "no customer's name" }))?;
+            self.wake(partition, &name, through, count, Unpacker::new(&packed), state_len).map_err(torn)?;
+        }
+        Ok(())
+    }
+
+    /// What was lost is done again: from here on the log is told.
+    pub fn redone(&mut self, partition: i32) {
+        if let Some(log) = self.logs.get_mut(&partition) {
+            log.redoing = false;
+        }
+    }
+
+    pub fn close(&mut self, partition: i32) {
+        self.sessions.remove(&partition);
+        self.customers.remove(&partition);
+        self.rest.remove(&partition);
+        self.logs.remove(&partition);
+    }
+
+    pub fn sessions(&self) -> &BTreeMap<i32, Partition> {
+        &self.sessions
+    }
+
+    /// What the log says of a partition; `None` where none is written.
+    pub fn head(&self, partition: i32) -> Option<Head> {
+        self.logs.get(&partition).map(|log| log.head)
+    }
+
+    /// Customers at rest, and about what they take of memory.
+    pub fn rest(&self) -> (usize, usize) {
+        self.rest.values().fold((0, 0), |(count, bytes), rest| (count + rest.len(), bytes + rest.bytes()))
+    }
+
+    /// Each customer's state with all of its sessions folded, as bits; without those of whom nothing was folded.
+    pub fn states(&self, partition: i32, state_len: usize) -> BTreeMap<String, Vec<f32>> {
+        let mut states = BTreeMap::new();
+        if let (Some(sessions), Some(customers)) = (self.sessions.get(&partition), self.customers.get(&partition)) {
+            for (name, slot, _) in sessions.iter() {
+                states.extend(customers.state(slot).map(|state| (name.to_string(), state.to_vec())));
+            }
+        }
+        let mut aside = Self::default();
+        for (id, record) in self.rest.get(&partition).into_iter().flat_map(Rest::iter) {
+            let Some(name) = std::str::from_utf8(id).ok().and_then(CustomerId::parse) else { continue };
+            let Ok((through, from)) = log::open_rest(record) else { continue };
+            if let Some(rules) = self.sessions.get(&partition).map(Partition::rules) {
+                aside.open(partition, rules);
+            }
+            if aside.wake(partition, &name, through, 0, from, state_len).is_ok() {
+                states.extend(aside.states(partition, state_len));
+            }
+        }
+        states
+    }
+
+    /// Has the customer's state in its place for an input record.
+    pub(super) fn stand(
+        &mut self,
+        partition: i32,
+        customer: &CustomerId,
+        offset: i64,
+        state_len: usize,
+    ) -> Result<Standing, LogError> {
+        let is_logged = self.logs.contains_key(&partition);
+        let past = |through: i64| if is_logged && offset < through { Standing::Past } else { Standing::Ready };
+        if let Some(through) = self.sessions.get(&partition).and_then(|sessions| sessions.stands(customer)) {
+            return Ok(past(through));
+        }
+        let Some(rest) = self.rest.get_mut(&partition) else { return Ok(Standing::Ready) };
+        let Some(record) = rest.get(customer.as_str()) else { return Ok(Standing::Ready) };
+        let torn = |torn| LogError::new(&Key::Rest(customer.as_str()).pack(), torn);
+        let (through, _) = log::open_rest(record).map_err(torn)?;
+        if past(through) == Standing::Past {
+            return Ok(Standing::Past);
+        }
+        let Some(record) = rest.take(customer.as_str()) else { return Ok(Standing::Ready) };
+        let (through, from) = log::open_rest(record.bytes()).map_err(torn)?;
+        self.wake(partition, customer, through, 0, from, state_len).map_err(torn)?;
+        Ok(Standing::Ready)
+    }
+
+    fn wake(
+        &mut self,
+        partition: i32,
+        customer: &CustomerId,
+        through: i64,
+        active_parts: u16,
+        mut from: Unpacker<'_>,
+        state_len: usize,
+    ) -> Result<(), Torn> {
+        let Some(sessions) = self.sessions.get_mut(&partition) else { return Ok(()) };
+        let (slot, folded) = sessions.wake(customer, through, active_parts, &mut from)?;
+        self.customers.entry(partition).or_default().wake(slot, folded, state_len, &mut from)?;
+        from.end()
+    }
+
+    /// At the end of an epoch that read the partition up to `resume`: customers at rest leave the active ones. Gives what
+    /// the log must be told, nothing without one. `all`: of every customer.
+    pub fn settle(&mut self, partition: i32, resume: i64, clock: i64, all: bool) -> Vec<StateRecord> {
+        let mut told = Vec::new();
+        let Some(sessions) = self.sessions.get_mut(&partition) else { return told };
+        if self.logs.get(&partition).is_some_and(|log| log.redoing) {
+            return told;
+        }
+        let customers = self.customers.entry(partition).or_default();
+        let rest = self.rest.entry(partition).or_default();
+        let mut tell = |key: Key<'_>, value: Option<Vec<u8>>| {
+            told.push(StateRecord { partition, key: key.pack(), value: value.map(Vec::into_boxed_slice) });
+        };
+        for erased in sessions.take_erased() {
+            let id = erased.customer.as_str();
+            tell(Key::Rest(id), None);
+            forget_active(id, 0, erased.active_parts, &mut tell);
+        }
+        for name in sessions.take_resting() {
+            let id = name.as_str();
+            let through = sessions.written_through(&name, resume);
+            let mut into = log::begin_rest(through);
+            let Some(written) = sessions.pack(&name, &mut into) else { continue };
+            customers.pack(written.slot, &mut into);
+            let record = into.into_bytes();
+            rest.put(id, &record);
+            if written.is_dirty {
+                forget_active(id, 0, written.active_parts, &mut tell);
+                tell(Key::Rest(id), Some(record));
+                sessions.is_written(&name, through, 0);
+            }
+            sessions.leave(&name);
+            customers.leave(written.slot);
+        }
+        if let Some(log) = self.logs.get_mut(&partition) {
+            let is_time = resume - log.looked.0 >= LOOK_RECORDS || clock - log.looked.1 >= LOOK_MS;
+            if all || is_time {
+                log.looked = (resume, clock);
+                for name in sessions.due(resume, clock, all).into_iter().take(DUE_MAX) {
+                    let mut into = Packer::default();
+                    let Some(written) = sessions.pack(&name, &mut into) else { continue };
+                    customers.pack(written.slot, &mut into);
+                    let values = log::cut_active(resume, &into.into_bytes());
+                    let parts = u16::try_from(values.len()).unwrap_or(u16::MAX);
+                    for (part, value) in (0..parts).zip(values) {
+                        let id = name.as_str();
+                        tell(if part == 0 { Key::Active(id) } else { Key::Part(part, id) }, Some(value));
+                    }
+                    forget_active(name.as_str(), parts, written.active_parts, &mut tell);
+                    sessions.is_written(&name, resume, parts);
+                }
+                log.redo = sessions.redo_from(resume);
+            }
+            // Nothing was read beyond what the log knows, or it stands where it stood: it need not be said again.
+            let gained = log.redo.0 - log.head.redo_from;
+            let is_news = !told.is_empty() || gained >= LOOK_RECORDS || (all && gained > 0);
+            if is_news {
+                let (redo_from, redo_stream_time) = log.redo;
+                let (epoch, before, logged) = (log.head.epoch + 1, log.head.resume, sessions.logged());
+                log.head = Head { epoch, before, resume, redo_from, redo_stream_time, logged };
+                told.push(StateRecord { partition, key: Key::Head.pack(), value: Some(log.head.pack().into()) });
+            }
+        } else {
+            told.clear();
+        }
+        sessions.epoch_done();
+        told
+    }
+}
+
+/// Deletes the records of an active customer from the `from`-th part on.
+fn forget_active(id: &str, from: u16, parts: u16, tell: &mut impl FnMut(Key<'_>, Option<Vec<u8>>)) {
+    for part in from..parts {
+        tell(if part == 0 { Key::Active(id) } else { Key::Part(part, id) }, None);
+    }
+}
+
+/// What was read of a partition's log, in its order.
+#[derive(Debug)]
+pub struct Logged {
+    head: Option<Head>,
+    rest: Rest,
+    active: BTreeMap<String, Box<[u8]>>,
+    parts: BTreeMap<(String, u16), Box<[u8]>>,
+    /// The furthest that a customer's record reaches.
+    through: i64,
+    /// What counts as long as nothing is there.
+    empty: Head,
+}
+
+impl Logged {
+    /// `begun`: the first input offset that counts, where the log is empty.
+    pub fn new(begun: i64) -> Self {
+        let empty = Head {
+            epoch: 0,
+            before: begun,
+            resume: begun,
+            redo_from: begun,
+            redo_stream_time: Moment::NEVER,
+            logged: 0,
+        };
+        Self { head: None, rest: Rest::default(), active: BTreeMap::new(), parts: BTreeMap::new(), through: 0, empty }
+    }
+
+    pub fn head(&self) -> Head {
+        self.head.unwrap_or(self.empty)
+    }
+
+    /// The next record.
+    pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {
+        let parsed = Key::parse(key)?;
+        if let (Key::Rest(_) | Key::Active(_), Some(value)) = (parsed, value) {
+            let (through, _) = log::open_rest(value).map_err(|torn| LogError::new(key, torn))?;
+            self.through = self.through.max(through);
+        }
+        match (parsed, value) {
+            (Key::Rest(id), Some(value)) => self.rest.put(id, value),
+            (Key::Rest(id), None) => _ = self.rest.take(id),
+            (Key::Active(id), Some(value)) => _ = self.active.insert(id.to_owned(), value.into()),
+            (Key::Active(id), None) => _ = self.active.remove(id),
+            (Key::Part(part, id), Some(value)) => _ = self.parts.insert((id.to_owned(), part), value.into()),
+            (Key::Part(part, id), None) => _ = self.parts.remove(&(id.to_owned(), part)),
+            (Key::Head, Some(value)) => self.head = Some(self.next_head(Head::unpack(value)?)?),
+            (Key::Head, None) => self.head = None,
+        }
+        Ok(())
+    }
+
+    /// Epochs go up by one, unless compaction has taken some; one that follows directly begins where the one before ended.
+    fn next_head(&self, next: Head) -> Result<Head, LogError> {
+        let what = match self.head {
+            Some(head) if next.epoch <= head.epoch => "an epoch that is not after the one before it",
+            Some(head) if next.epoch == head.epoch + 1 && next.before != head.resume => {
+                "an epoch that does not begin where the one before it ended"
+            }
+            Some(_) | None => return Ok(next),
+        };
+        Err(LogError::new(Head::KEY, Torn { at: 0, what }))
+    }
+
+    /// What of it cannot be, if it was written in transactions as a whole and has been read up to its end.
+    pub fn contradiction(&self) -> Option<String> {
+        let (head, customers) = (self.head(), self.customers());
+        if self.through > head.resume {
+            return Some(format!("a customer's record reaches offset {}, the epoch {}", self.through, head.resume));
+        }
+        let is_counted = customers == head.logged;
+        (!is_counted).then(|| format!("it has records of {customers} customers, and should have {}", head.logged))
+    }
+
+    /// Customers with a record.
+    fn customers(&self) -> u64 {
+        let only_active = self.active.keys().filter(|id| self.rest.get(id).is_none()).count();
+        (self.rest.len() + only_active) as u64
+    }
+}
