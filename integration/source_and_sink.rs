@@ -241,7 +241,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
     let span = Span { partition: 0, from: ResumeAt(1), until: ResumeAt(end) };
     let mut rebuild = Rebuild::start(&settings, &settings.topic, &[span], WAIT).unwrap();
     let mut got = Vec::new();
-    while let Some(batch) = rebuild.next(3).unwrap() {
+    while let Some(batch) = rebuild.next(3, || false).unwrap() {
         got.extend(batch.records().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
     }
     assert_eq!(got, expected(1, 10)[&0][1..]);
@@ -253,7 +253,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
     let spans = [0, 1].map(|partition| Span { partition, from: ResumeAt(2), until: ResumeAt(5) });
     let mut rebuild = Rebuild::start(&settings, &settings.topic, &spans, WAIT).unwrap();
     let mut got = Vec::new();
-    while let Some(batch) = rebuild.next(100).unwrap() {
+    while let Some(batch) = rebuild.next(100, || false).unwrap() {
         got.extend(batch.records().map(|record| (record.position.partition, record.position.offset)));
     }
     got.sort_unstable();
@@ -263,7 +263,7 @@ fn a_span_is_read_to_its_end_over_markers_and_aborted_records() {
     let span = Span { partition: 0, from: ResumeAt(8), until: ResumeAt(99) };
     let mut rebuild = Rebuild::start(&settings, &settings.topic, &[span], Duration::from_secs(2)).unwrap();
     let error = loop {
-        match rebuild.next(100) {
+        match rebuild.next(100, || false) {
             Ok(batch) => assert!(batch.is_some(), "it cannot be done"),
             Err(error) => break error.to_string(),
         }

@@ -91,9 +91,18 @@ impl SpanReader {
 
     /// The next records, at least one; `None` when all spans are done.
     pub fn next(&mut self, count_max: usize) -> Result<Option<Messages>, ReadError> {
+        self.next_unless(count_max, || false)
+    }
+
+    /// The same, and `None` too when `gives_up` says so, which is asked often.
+    pub fn next_unless(
+        &mut self,
+        count_max: usize,
+        mut gives_up: impl FnMut() -> bool,
+    ) -> Result<Option<Messages>, ReadError> {
         let mut stalled = Deadline::after(self.stall_max);
         let mut position = self.position();
-        while !self.open.is_empty() {
+        while !self.open.is_empty() && !gives_up() {
             let mut messages = self.queue.messages();
             let errors = self.queue.take(&mut messages, 1, LOOK_EVERY);
             self.end_spans(errors)?;
@@ -121,6 +130,11 @@ impl SpanReader {
             }
         }
         Ok(None)
+    }
+
+    /// Whether more may come of the partition.
+    pub fn reads(&self, partition: i32) -> bool {
+        self.open.contains_key(&partition)
     }
 
     pub fn progress(&self) -> Progress {

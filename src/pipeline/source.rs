@@ -230,6 +230,18 @@ impl Source {
         self.consumer.incremental_unassign(&self.list(partitions)).map_err(|error| broker("unassigning", &error))
     }
 
+    /// Nothing is fetched of the partitions until they are resumed; what was fetched is dropped. They are assigned.
+    pub fn pause(&self, partitions: &[i32]) -> Result<(), SourceError> {
+        self.consumer.pause(&self.list(partitions)).map_err(|error| broker("pausing", &error))
+    }
+
+    /// Goes on with partitions that were paused, there.
+    pub fn resume(&mut self, partitions: &[(i32, ResumeAt)], wait: Duration) -> Result<(), SourceError> {
+        self.seek(partitions, wait)?;
+        let partitions: Vec<i32> = partitions.iter().map(|(partition, _)| *partition).collect();
+        self.consumer.resume(&self.list(&partitions)).map_err(|error| broker("resuming", &error))
+    }
+
     /// Goes on elsewhere, as after an aborted epoch: back at what was committed. The partitions are assigned.
     pub fn seek(&mut self, partitions: &[(i32, ResumeAt)], wait: Duration) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
@@ -440,9 +452,14 @@ impl Rebuild {
         Ok(Self { reader })
     }
 
-    /// The next records, at least one; `None` when all spans are done.
-    pub fn next(&mut self, events_max: usize) -> Result<Option<Batch>, SourceError> {
-        Ok(self.reader.next(events_max)?.map(|messages| Batch { messages }))
+    /// The next records, at least one; `None` when all spans are done, or `gives_up` says so, which is asked often.
+    pub fn next(&mut self, events_max: usize, gives_up: impl FnMut() -> bool) -> Result<Option<Batch>, SourceError> {
+        Ok(self.reader.next_unless(events_max, gives_up)?.map(|messages| Batch { messages }))
+    }
+
+    /// Whether more may come of the partition.
+    pub fn reads(&self, partition: i32) -> bool {
+        self.reader.reads(partition)
     }
 
     pub fn progress(&self) -> Progress {

@@ -46,6 +46,10 @@ pub const PARTITION_CONSUMER_LAG_RECORDS: &str = "dce_partition_consumer_lag_rec
 pub const PARTITION_COMMITTED_OFFSET: &str = "dce_partition_committed_offset";
 pub const PARTITION_OPEN_SESSIONS: &str = "dce_partition_open_sessions";
 pub const PARTITION_CUSTOMERS: &str = "dce_partition_customers";
+pub const PARTITIONS_RESTORING: &str = "dce_partitions_restoring";
+pub const RESTORE_REMAINING_OFFSETS: &str = "dce_restore_remaining_offsets";
+pub const CUSTOMERS_AT_REST: &str = "dce_customers_at_rest";
+pub const CUSTOMERS_AT_REST_BYTES: &str = "dce_customers_at_rest_bytes";
 pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
 pub const REGISTRY_WAITING: &str = "dce_registry_waiting";
 pub const BUILD_INFO: &str = "dce_build_info";
@@ -54,7 +58,7 @@ pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 26] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -151,6 +155,25 @@ pub const METRICS: [Metric; 22] = [
         help: "sessions that are open; those of a silent partition stay so until its stream time moves",
     },
     Metric { name: PARTITION_CUSTOMERS, kind: Kind::Gauge, label: PARTITION, help: "customers known" },
+    Metric {
+        name: PARTITIONS_RESTORING,
+        kind: Kind::Gauge,
+        label: None,
+        help: "partitions of this process whose state is being restored; the others go on meanwhile",
+    },
+    Metric {
+        name: RESTORE_REMAINING_OFFSETS,
+        kind: Kind::Gauge,
+        label: None,
+        help: "offsets of the state's log and of the input still to be read before they go on too",
+    },
+    Metric {
+        name: CUSTOMERS_AT_REST,
+        kind: Kind::Gauge,
+        label: None,
+        help: "customers without an open or revisable session whose records are in memory",
+    },
+    Metric { name: CUSTOMERS_AT_REST_BYTES, kind: Kind::Gauge, label: None, help: "about what these take of memory" },
     Metric {
         name: REGISTRY_ANSWERS,
         kind: Kind::Counter,

@@ -14,7 +14,7 @@ use super::history::History;
 use super::partitions::Partitions;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
-use super::state::StateError;
+use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
 use crate::kafka::raw::GroupMetadata;
@@ -128,6 +128,8 @@ pub fn run(
         partitions: Partitions::default(),
         histories: BTreeMap::new(),
         positions: BTreeMap::new(),
+        restoring: Vec::new(),
+        said: Uptime(0),
         looked: Uptime(0),
         stop,
         under_way: None,
@@ -212,6 +214,10 @@ struct Worker<'w, 's> {
     histories: BTreeMap<i32, History>,
     /// Where each goes on, with what has been computed.
     positions: BTreeMap<i32, ResumeAt>,
+    /// Restores under way.
+    restoring: Vec<Reading>,
+    /// When it was last said how far they are.
+    said: Uptime,
     /// When customers that have been dirty for long were looked for last, while nothing came.
     looked: Uptime,
     stop: &'w Stop,
@@ -260,11 +266,16 @@ impl Worker<'_, '_> {
     fn turn(&mut self) -> Result<(), WorkerError> {
         let waiting = self.watch.clock.uptime();
         self.watch.health.progress(waiting, "collect");
+        let is_restoring = !self.restoring.is_empty() && self.restore_some()?;
         let collected = self.source.collect(&CollectLimits {
             events_max: self.settings.epoch_events_max,
             bytes_max: EPOCH_BYTES_MAX,
             wait_max: self.settings.epoch_wait_max,
-            idle_max: if self.under_way.is_some() { IDLE_COMMITTING_MAX } else { IDLE_MAX },
+            idle_max: match (is_restoring, self.under_way.is_some() || !self.restoring.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => IDLE_COMMITTING_MAX,
+                (false, false) => IDLE_MAX,
+            },
         })?;
         if collected.batch.is_empty() {
             if self.under_way.is_some() {
@@ -318,14 +329,16 @@ impl Worker<'_, '_> {
         let clock = self.watch.clock;
         let terms = self.terms();
         let mut laps = [clock.uptime(); 4];
-        let result =
-            epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, batch.records(), |phase| {
-                laps[match phase {
-                    Phase::Sessionize => 1,
-                    Phase::Encode => 2,
-                    Phase::Fold => 3,
-                }] = clock.uptime();
-            })?;
+        // What was fetched before its partition was paused comes again.
+        let positions = &self.positions;
+        let records = batch.records().filter(|record| positions.contains_key(&record.position.partition));
+        let result = epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, records, |phase| {
+            laps[match phase {
+                Phase::Sessionize => 1,
+                Phase::Encode => 2,
+                Phase::Fold => 3,
+            }] = clock.uptime();
+        })?;
         drop(batch);
         self.note_progress(&result);
         let mut stats = self.stats(&result);
@@ -528,6 +541,8 @@ impl Worker<'_, '_> {
             self.acknowledged.extend(positions);
         }
         self.watch.metrics.epoch_committed(&stats, self.watch.clock.wall_ms());
+        let (at_rest, bytes) = self.partitions.rest();
+        self.watch.metrics.at_rest(at_rest, bytes);
         for partition in &stats.partitions {
             if let Some(end) = self.source.cached_end(partition.partition) {
                 let lag = u64::try_from(end.saturating_sub(partition.resume.0)).unwrap_or(0);

@@ -1,12 +1,16 @@
-//! Partitions that come, go, or have to go back to what is committed: their states and positions.
+//! Partitions that come, go, or have to go back to what is committed. Restoring goes on beside the epochs of the other
+//! partitions: a thread reads, and between two epochs the worker takes one step of what was read.
 
 use super::{SEEK_MAX, Worker, WorkerError};
 use crate::config::Delivery;
 use crate::kafka::client::Rebalance;
-use crate::pipeline::state::{self, Onto, Plan, Restored, Step};
-use crate::registry;
+use crate::pipeline::state::{self, Event, Plan, Reading, StateError};
+use crate::registry::{self, Interrupted};
 use crate::telemetry::metrics::AbortCause;
 use crate::types::ResumeAt;
+
+/// How often a restore says how far it is.
+const SAY_EVERY_MS: u64 = 5_000;
 
 impl Worker<'_, '_> {
     /// The epoch under way and all on top of it are void: states and positions as committed.
@@ -14,16 +18,17 @@ impl Worker<'_, '_> {
         tracing::warn!(why, "an epoch was not committed: going back to what is");
         self.under_way = None;
         self.acknowledged.clear();
+        self.is_astray = false;
         self.watch.metrics.epoch_aborted(cause);
         let assigned: Vec<i32> = self.histories.keys().copied().collect();
         if assigned.is_empty() {
             return Ok(());
         }
-        let restored = self.restore(&assigned)?;
-        let positions: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
-        self.source.seek(&positions, SEEK_MAX)?;
-        self.is_astray = false;
-        self.watch.health.ready();
+        self.source.pause(&assigned)?;
+        self.forget(&assigned);
+        let reading = self.begin(&assigned)?;
+        self.restoring.push(reading);
+        self.say_readiness();
         Ok(())
     }
 
@@ -32,12 +37,14 @@ impl Worker<'_, '_> {
             Rebalance::Assigned(partitions) => {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
-                self.acknowledged.retain(|partition, _| !partitions.contains(partition));
-                let restored = self.restore(partitions)?;
-                let starts: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
+                self.forget(partitions);
+                let reading = self.begin(partitions)?;
+                let starts: Vec<(i32, ResumeAt)> = reading.wanted.iter().map(|(p, r)| (*p, r.resume)).collect();
+                // The group does not wait for the restore.
                 self.source.assign(&starts)?;
+                self.source.pause(partitions)?;
+                self.restoring.push(reading);
                 tracing::info!(?partitions, "partitions assigned");
-                self.watch.health.ready();
             }
             Rebalance::Revoked { partitions, lost } => {
                 if self.settings.sink.delivery == Delivery::AtLeastOnce && !lost {
@@ -46,73 +53,149 @@ impl Worker<'_, '_> {
                 }
                 for partition in partitions {
                     self.histories.remove(partition);
-                    self.positions.remove(partition);
-                    self.acknowledged.remove(partition);
                 }
                 self.finish()?;
+                self.forget(partitions);
                 for partition in partitions {
-                    self.partitions.close(*partition);
                     self.watch.metrics.revoked(*partition);
                 }
                 self.source.unassign(partitions)?;
                 tracing::info!(?partitions, lost, "partitions revoked");
                 if self.histories.is_empty() {
                     self.is_astray = false;
-                    self.watch.health.not_ready("no partition is assigned");
                 }
             }
+        }
+        self.say_readiness();
+        Ok(())
+    }
+
+    /// Drops all that is known of the partitions; a restore of theirs is cancelled.
+    fn forget(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.histories.remove(partition);
+            self.positions.remove(partition);
+            self.acknowledged.remove(partition);
+            self.partitions.close(*partition);
+            for reading in &mut self.restoring {
+                reading.wanted.remove(partition);
+            }
+        }
+        self.restoring.retain(|reading| !reading.wanted.is_empty());
+    }
+
+    fn begin(&mut self, partitions: &[i32]) -> Result<Reading, WorkerError> {
+        let plan = Plan {
+            input: self.settings.source.clone(),
+            log: self.settings.sink.topics.state.clone(),
+            delivery: self.settings.sink.delivery,
+        };
+        let (watch, stop) = (&self.watch, self.stop);
+        let reading = state::begin(plan, &self.source, partitions, &self.settings.rules, self.model, || {
+            watch.health.progress(watch.clock.uptime(), "restore");
+            stop.is_stopped()
+        })?;
+        Ok(reading)
+    }
+
+    /// Takes a step of each restore that is under way; false where nothing has come.
+    pub(super) fn restore_some(&mut self) -> Result<bool, WorkerError> {
+        let mut came = false;
+        for at in 0..self.restoring.len() {
+            let Some(event) = self.restoring[at].poll() else { continue };
+            came = true;
+            match event {
+                Event::Log(restored, logged) => self.take_log(at, restored, *logged)?,
+                Event::Again(batch) => self.take_again(at, &batch)?,
+                Event::Complete(partitions) => self.take_complete(at, &partitions)?,
+                Event::Failed(error) => return Err(error.into()),
+            }
+        }
+        self.restoring.retain(|reading| !reading.wanted.is_empty());
+        let (done, total) = self.restoring.iter().map(Reading::progress).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        self.watch.metrics.restoring(self.restoring.iter().map(|r| r.wanted.len()).sum(), total - done.min(total));
+        let now = self.watch.clock.uptime();
+        if total > 0 && now.0 - self.said.0 >= SAY_EVERY_MS {
+            self.said = now;
+            tracing::info!(done, total, "restoring: offsets of the state's log and of the input");
+        }
+        Ok(came)
+    }
+
+    fn take_log(
+        &mut self,
+        at: usize,
+        restored: state::Restored,
+        logged: crate::pipeline::partitions::Logged,
+    ) -> Result<(), WorkerError> {
+        let Some(wanted) = self.restoring[at].wanted.get_mut(&restored.partition) else { return Ok(()) };
+        let partition = restored.partition;
+        *wanted = restored;
+        let state_len = self.model.shape().state;
+        let topic = || self.settings.sink.topics.state.clone();
+        self.partitions
+            .restore(partition, &self.settings.rules, state_len, logged)
+            .map_err(|error| StateError::Log { topic: topic(), partition, error })?;
+        Ok(())
+    }
+
+    /// Runs records again, once the schemas that they need are there.
+    fn take_again(&mut self, at: usize, batch: &crate::pipeline::source::Batch) -> Result<(), WorkerError> {
+        let terms = self.terms();
+        let Self { restoring, resolver, source, watch, stop, partitions, model, settings, .. } = self;
+        let wanted = &restoring[at].wanted;
+        watch.health.progress(watch.clock.uptime(), "restore");
+        let (mut stayed, mut waited) = (Ok(()), false);
+        let values = state::to_redo(batch, wanted).filter_map(|record| record.value);
+        let prepared = resolver.prepare(values, stop, &mut |event| {
+            watch.registry(&event);
+            waited |= matches!(event, registry::Event::Waiting(_));
+            stayed = source.stay();
+            stayed.is_err() || stop.is_stopped()
+        });
+        stayed?;
+        if waited {
+            watch.metrics.registry_waiting(false);
+        }
+        if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
+            return Err(StateError::Stopped.into());
+        }
+        state::redo(batch, wanted, &settings.source.topic, partitions, *model, resolver, &terms)?;
+        if waited {
+            self.say_readiness();
         }
         Ok(())
     }
 
-    fn restore(&mut self, partitions: &[i32]) -> Result<Vec<Restored>, WorkerError> {
-        let terms = self.terms();
-        let watch = &self.watch;
-        watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-        let (stop, mut logged, mut waited) = (self.stop, watch.clock.uptime(), false);
-        let plan = Plan {
-            input: &self.settings.source,
-            log: &self.settings.sink.topics.state,
-            delivery: self.settings.sink.delivery,
-            stop,
-        };
-        let restored = state::restore(
-            &plan,
-            &mut self.source,
-            partitions,
-            Onto { states: &mut self.partitions, model: self.model, resolver: &mut self.resolver, terms: &terms },
-            |step| {
-                let now = watch.clock.uptime();
-                watch.health.progress(now, "restore");
-                match step {
-                    Step::Log(done, total) | Step::Records(done, total) if now.0 - logged.0 >= 5_000 => {
-                        logged = now;
-                        let from = if matches!(step, Step::Log(..)) { "its log" } else { "the input" };
-                        tracing::info!(done, total, "restoring the state from {from}");
-                    }
-                    Step::Log(..) | Step::Records(..) => {}
-                    Step::Registry(event) => {
-                        watch.registry(&event);
-                        waited |= matches!(event, registry::Event::Waiting(_));
-                        return stop.is_stopped();
-                    }
-                }
-                if std::mem::take(&mut waited) {
-                    watch.metrics.registry_waiting(false);
-                    watch.health.not_ready(format!("restoring {} partitions", partitions.len()));
-                }
-                stop.is_stopped()
-            },
-        )?;
-        self.watch.metrics.registry_waiting(false);
-        for r in &restored {
-            self.histories.insert(r.partition, r.history.clone());
-            self.positions.insert(r.partition, r.resume);
-            self.watch.metrics.assigned(r.partition, self.watch.clock.wall_ms());
-            if let Some(stats) = self.partition_stats(r.partition, r.resume) {
+    /// The partitions go on.
+    fn take_complete(&mut self, at: usize, partitions: &[i32]) -> Result<(), WorkerError> {
+        let mut starts = Vec::new();
+        for partition in partitions {
+            let Some(restored) = self.restoring[at].wanted.remove(partition) else { continue };
+            self.partitions.redone(*partition);
+            self.histories.insert(*partition, restored.history);
+            self.positions.insert(*partition, restored.resume);
+            self.watch.metrics.assigned(*partition, self.watch.clock.wall_ms());
+            if let Some(stats) = self.partition_stats(*partition, restored.resume) {
                 self.watch.metrics.restored(stats);
             }
+            starts.push((*partition, restored.resume));
         }
-        Ok(restored)
+        if !starts.is_empty() {
+            self.source.resume(&starts, SEEK_MAX)?;
+            tracing::info!(partitions = ?starts.iter().map(|(p, _)| p).collect::<Vec<_>>(), "partitions restored");
+        }
+        self.say_readiness();
+        Ok(())
+    }
+
+    /// Ready is who has partitions to work on.
+    fn say_readiness(&self) {
+        let restoring: usize = self.restoring.iter().map(|reading| reading.wanted.len()).sum();
+        match (self.histories.is_empty(), restoring) {
+            (false, _) => self.watch.health.ready(),
+            (true, 0) => self.watch.health.not_ready("no partition is assigned"),
+            (true, restoring) => self.watch.health.not_ready(format!("restoring {restoring} partitions")),
+        }
     }
 }

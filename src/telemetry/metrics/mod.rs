@@ -162,6 +162,10 @@ pub struct Metrics {
     fold: Histogram,
     commit: Histogram,
     record_to_commit: Histogram,
+    partitions_restoring: Gauge,
+    restore_remaining: Gauge,
+    at_rest: Gauge,
+    at_rest_bytes: Gauge,
     registry_answers: [Counter; RegistryAnswer::ALL.len()],
     registry_waiting: Gauge,
     /// How many were recorded since they were last folded into buckets, about.
@@ -185,6 +189,7 @@ impl Metrics {
         let handle = recorder.handle();
         let counter = |name, label| recorder.register_counter(&key(name, label), &METADATA);
         let histogram = |name, label| recorder.register_histogram(&key(name, label), &METADATA);
+        let gauge = |name| recorder.register_gauge(&key(name, None), &METADATA);
         let phase = |phase| histogram(names::EPOCH_PHASE_SECONDS, Some(("phase", phase)));
         let version = Some(("version", env!("CARGO_PKG_VERSION")));
         recorder.register_gauge(&key(names::BUILD_INFO, version), &METADATA).set(1.0);
@@ -213,9 +218,13 @@ impl Metrics {
             fold: phase("fold"),
             commit: phase("commit"),
             record_to_commit: histogram(names::RECORD_TO_COMMIT_SECONDS, None),
+            partitions_restoring: gauge(names::PARTITIONS_RESTORING),
+            restore_remaining: gauge(names::RESTORE_REMAINING_OFFSETS),
+            at_rest: gauge(names::CUSTOMERS_AT_REST),
+            at_rest_bytes: gauge(names::CUSTOMERS_AT_REST_BYTES),
             registry_answers: RegistryAnswer::ALL
                 .map(|answer| counter(names::REGISTRY_ANSWERS, Some(("answer", answer.as_str())))),
-            registry_waiting: recorder.register_gauge(&key(names::REGISTRY_WAITING, None), &METADATA),
+            registry_waiting: gauge(names::REGISTRY_WAITING),
             samples: AtomicUsize::new(0),
             partitions: Mutex::new(BTreeMap::new()),
             recorder,
@@ -243,6 +252,18 @@ impl Metrics {
         if let Some(partition) = self.lock().get_mut(&stats.partition) {
             partition.last = Some(stats);
         }
+    }
+
+    /// Partitions whose state is being read, and the offsets that are left to read.
+    pub fn restoring(&self, partitions: usize, remaining: u64) {
+        self.partitions_restoring.set(partitions as f64);
+        self.restore_remaining.set(remaining as f64);
+    }
+
+    /// Customers at rest in memory, and their bytes.
+    pub fn at_rest(&self, customers: usize, bytes: usize) {
+        self.at_rest.set(customers as f64);
+        self.at_rest_bytes.set(bytes as f64);
     }
 
     /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).

@@ -18,26 +18,23 @@ use super::epoch::{self, EpochError, Terms};
 use super::history::{History, UnknownIds};
 use super::log::LogError;
 use super::partitions::{Logged, Partitions};
-use super::source::{Committed, Rebuild, Record, Source, SourceError, SourceSettings};
+use super::source::{Batch, Committed, Record, Source, SourceError, SourceSettings};
 use crate::config::{Delivery, SessionRules};
-use crate::kafka::reader::{Progress, Span};
-use crate::kafka::topics::{Inspector, TopicError};
+use crate::kafka::topics::TopicError;
 use crate::model::Model;
-use crate::registry::{self, Interrupted, Resolver};
-use crate::stop::Stop;
+use crate::registry::Resolver;
 use crate::types::{Position, ResumeAt, fnv1a64};
 use crate::wire::avro::{Schemas, framing_id};
+
+mod reading;
+
+use reading::Found;
+pub use reading::{Event, Reading};
 
 /// How long the broker may take for one question.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Times that a broker is asked for one thing.
 const ASKS_MAX: u32 = 4;
-/// Without a record for so long a rebuild is at an end, with the reason.
-const STALL_MAX: Duration = Duration::from_secs(60);
-/// Records of one rebuilding epoch.
-const EPOCH_RECORDS: usize = 10_000;
-/// Records of the log between two looks at other duties.
-const LOG_RECORDS: usize = 10_000;
 
 /// Why a state could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +71,10 @@ pub enum StateError {
          which {why}; bring it back, or begin anew under another app.id with new output topics"
     )]
     SchemaGone { topic: String, partition: i32, offset: i64, id: u32, why: &'static str },
-    #[error("stopped while the state was rebuilt")]
+    #[error("stopped while the state was restored")]
     Stopped,
+    #[error("the thread that reads the state could not be started, or ended: {0}")]
+    Thread(String),
     #[error(
         "{topic}/{partition}: the group has a committed offset ({committed}) that dce did not commit, so what went before \
          it is unknown; use an app.id of its own, or delete the group's offsets"
@@ -110,129 +109,63 @@ pub fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
     fnv1a64(format!("{durations} {counts} {} {:016x}", model.0, model.1).as_bytes())
 }
 
-/// What a rebuild is at.
-#[derive(Debug)]
-pub enum Step<'a> {
-    /// Of the log: records done, and all of them, in offsets.
-    Log(u64, u64),
-    /// Of the input that is run again.
-    Records(u64, u64),
-    Registry(registry::Event<'a>),
-}
-
 /// What a restore goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan<'a> {
-    pub input: &'a SourceSettings,
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub input: SourceSettings,
     /// The topic of the log.
-    pub log: &'a str,
+    pub log: String,
     pub delivery: Delivery,
-    pub stop: &'a Stop,
 }
 
-/// What a worker computes with.
-pub struct Onto<'a> {
-    pub states: &'a mut Partitions,
-    pub model: &'a mut dyn Model,
-    pub resolver: &'a mut Resolver,
-    pub terms: &'a Terms,
-}
-
-impl std::fmt::Debug for Onto<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Onto").field("terms", self.terms).finish_non_exhaustive()
-    }
-}
-
-/// Restores the partitions' states. `step` is told now and then, and says whether to stop.
-pub fn restore(
-    plan: &Plan<'_>,
-    source: &mut Source,
+/// Finds where the partitions stand, and begins to read what their states are made of. `step` is called between questions
+/// to a broker that does not answer, and says whether to stop.
+pub fn begin(
+    plan: Plan,
+    source: &Source,
     partitions: &[i32],
-    Onto { states, model, resolver, terms }: Onto<'_>,
-    mut step: impl FnMut(Step<'_>) -> bool,
-) -> Result<Vec<Restored>, StateError> {
-    let mut restored = BTreeMap::new();
-    let mut oldest = BTreeMap::new();
-    let terms_now = fingerprint(&terms.rules, model);
+    rules: &SessionRules,
+    model: &dyn Model,
+    mut step: impl FnMut() -> bool,
+) -> Result<Reading, StateError> {
+    let terms_now = fingerprint(rules, model);
+    let mut found = BTreeMap::new();
     for (partition, committed) in patiently(&mut step, || source.committed(partitions, ANSWER_MAX))? {
-        let (low, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
-        oldest.insert(partition, low);
-        restored.insert(partition, start(&plan.input.topic, partition, committed, low, terms_now)?);
+        let (oldest, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
+        let restored = start(&plan.input.topic, partition, committed, oldest, terms_now)?;
+        found.insert(partition, Found { restored, oldest });
     }
-    let logs = read_logs(plan, source, &restored, &mut step)?;
-    let mut spans = Vec::new();
-    for (partition, logged) in logs {
-        let Some(restored) = restored.get_mut(&partition) else { continue };
-        goes_together(plan, restored, &logged)?;
-        let head = logged.head();
-        let (topic, from) = (plan.input.topic.clone(), ResumeAt(head.redo_from));
-        if from < restored.resume {
-            let oldest = oldest.get(&partition).copied().unwrap_or(0);
-            if from.0 < oldest {
-                return Err(StateError::HistoryGone { topic, partition, begun: from.0, oldest });
-            }
-            spans.push(Span { partition, from, until: restored.resume });
-        }
-        states.restore(partition, &terms.rules, model.shape().state, logged).map_err(|error| StateError::Log {
-            topic: plan.log.to_owned(),
-            partition,
-            error,
-        })?;
-    }
-    redo(plan, source, &spans, &restored, Onto { states, model, resolver, terms }, &mut step)?;
-    restored.keys().for_each(|partition| states.redone(*partition));
-    Ok(restored.into_values().collect())
+    Ok(Reading::start(plan, found))
 }
 
-/// Reads the logs of the partitions, from their beginning up to their high watermark.
-fn read_logs(
-    plan: &Plan<'_>,
-    source: &mut Source,
-    restored: &BTreeMap<i32, Restored>,
-    step: &mut impl FnMut(Step<'_>) -> bool,
-) -> Result<BTreeMap<i32, Logged>, StateError> {
-    let mut logs = BTreeMap::new();
-    let mut spans = Vec::new();
-    let inspector = Inspector::new(&plan.input.client)?;
-    for (partition, restored) in restored {
-        logs.insert(*partition, Logged::new(restored.history.begun.0));
-        let (from, until) = patiently(step, || {
-            inspector.watermarks(plan.log, *partition, ANSWER_MAX).map_err(|error| SourceError::Broker {
-                doing: "reading the end of the state's log",
-                why: error.to_string(),
-            })
-        })?;
-        if from < until {
-            spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });
-        }
+/// Runs records again, those of `wanted` partitions, and drops what they give.
+pub fn redo(
+    batch: &Batch,
+    wanted: &BTreeMap<i32, Restored>,
+    topic: &str,
+    states: &mut Partitions,
+    model: &mut dyn Model,
+    resolver: &Resolver,
+    terms: &Terms,
+) -> Result<(), StateError> {
+    for record in to_redo(batch, wanted) {
+        check_schema(topic, wanted, resolver.schemas(), &record)?;
     }
-    if spans.is_empty() {
-        return Ok(logs);
-    }
-    let mut reader = Rebuild::start(plan.input, plan.log, &spans, STALL_MAX)?;
-    while let Some(batch) = reader.next(LOG_RECORDS)? {
-        for record in batch.records() {
-            let partition = record.position.partition;
-            let (Some(logged), Some(key)) = (logs.get_mut(&partition), record.key) else { continue };
-            logged.take(key, record.value).map_err(|error| StateError::Log {
-                topic: plan.log.to_owned(),
-                partition,
-                error,
-            })?;
-        }
-        source.stay()?;
-        let Progress { done, total } = reader.progress();
-        if step(Step::Log(done, total)) {
-            return Err(StateError::Stopped);
-        }
-    }
-    Ok(logs)
+    epoch::run(states, model, resolver.schemas(), terms, to_redo(batch, wanted), |_| ())?;
+    Ok(())
+}
+
+/// Rejected records went into nothing.
+pub fn to_redo<'b>(batch: &'b Batch, wanted: &BTreeMap<i32, Restored>) -> impl Iterator<Item = Record<'b>> {
+    let is_wanted = |record: &Record<'_>| {
+        wanted.contains_key(&record.position.partition) && rejected_for_its_id(wanted, record) != Some(true)
+    };
+    batch.records().filter(is_wanted)
 }
 
 /// Whether the log and the committed offset are of the same epoch. At least once the log may be ahead: its records were
 /// acknowledged before the offset was committed, and what it holds was published.
-fn goes_together(plan: &Plan<'_>, restored: &mut Restored, logged: &Logged) -> Result<(), StateError> {
+fn goes_together(plan: &Plan, restored: &mut Restored, logged: &Logged) -> Result<(), StateError> {
     let head = logged.head();
     let Restored { partition, history, resume } = restored;
     let torn = |why| Err(StateError::Torn { topic: plan.input.topic.clone(), partition: *partition, why });
@@ -267,44 +200,6 @@ fn goes_together(plan: &Plan<'_>, restored: &mut Restored, logged: &Logged) -> R
     Ok(())
 }
 
-/// Runs again what the logs do not hold.
-fn redo(
-    plan: &Plan<'_>,
-    source: &mut Source,
-    spans: &[Span],
-    restored: &BTreeMap<i32, Restored>,
-    Onto { states, model, resolver, terms }: Onto<'_>,
-    step: &mut impl FnMut(Step<'_>) -> bool,
-) -> Result<(), StateError> {
-    if spans.is_empty() {
-        return Ok(());
-    }
-    let mut rebuild = Rebuild::start(plan.input, &plan.input.topic, spans, STALL_MAX)?;
-    while let Some(batch) = rebuild.next(EPOCH_RECORDS)? {
-        // Rejected records went into nothing.
-        let records = || batch.records().filter(|record| rejected_for_its_id(restored, record) != Some(true));
-        let mut stayed = Ok(());
-        let prepared = resolver.prepare(records().filter_map(|record| record.value), plan.stop, &mut |event| {
-            stayed = source.stay();
-            step(Step::Registry(event)) || stayed.is_err()
-        });
-        stayed?;
-        if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
-            return Err(StateError::Stopped);
-        }
-        for record in records() {
-            check_schema(&plan.input.topic, restored, resolver.schemas(), &record)?;
-        }
-        epoch::run(states, model, resolver.schemas(), terms, records(), |_| ())?;
-        source.stay()?;
-        let Progress { done, total } = rebuild.progress();
-        if step(Step::Records(done, total)) {
-            return Err(StateError::Stopped);
-        }
-    }
-    Ok(())
-}
-
 /// Whether the record was rejected when it was first read, since nobody had a schema of its id; `None` where it is framed by
 /// none, or that is forgotten.
 fn rejected_for_its_id(restored: &BTreeMap<i32, Restored>, record: &Record<'_>) -> Option<bool> {
@@ -334,14 +229,14 @@ fn check_schema(
 
 /// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
 fn patiently<T>(
-    step: &mut impl FnMut(Step<'_>) -> bool,
+    step: &mut impl FnMut() -> bool,
     mut ask: impl FnMut() -> Result<T, SourceError>,
 ) -> Result<T, StateError> {
     for asked in 1.. {
         match ask() {
             Err(SourceError::Broker { doing, why }) if asked < ASKS_MAX => {
                 tracing::warn!(doing, why, asked, "the broker does not answer: asking again");
-                if step(Step::Records(0, 0)) {
+                if step() {
                     return Err(StateError::Stopped);
                 }
             }
