@@ -111,6 +111,44 @@ impl Lookup {
         Ok(Self { consumer: consumer.map_err(LookupError::Client)? })
     }
 
+    /// One that sees what no transaction has decided yet: ends are the logs' own, and committed offsets those before the
+    /// pending ones, which are not waited for. Never to go on from.
+    pub fn of_undecided(settings: &ClientSettings, group: &str) -> Result<Self, LookupError> {
+        let mut config = settings.reader(group, PREFETCH_KBYTES);
+        config.set("isolation.level", "read_uncommitted");
+        let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default());
+        Ok(Self { consumer: consumer.map_err(LookupError::Client)? })
+    }
+
+    /// Where each of the partitions of each of the topics ends for this lookup; one request a broker.
+    pub fn ends(
+        &self,
+        topics: &[&str],
+        partitions: &[i32],
+        wait: Duration,
+    ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
+        const DOING: &str = "asking for the last offsets";
+        let refused = |error: &KafkaError| refused(&topics.join(", "), DOING, error);
+        let mut list = TopicPartitionList::with_capacity(topics.len() * partitions.len());
+        for topic in topics {
+            for partition in partitions {
+                list.add_partition_offset(topic, *partition, Offset::End).map_err(|error| refused(&error))?;
+            }
+        }
+        if list.count() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(&error))?;
+        let mut ends = BTreeMap::new();
+        for element in list.elements() {
+            element.error().map_err(|error| refused(&error))?;
+            if let Offset::Offset(end) = element.offset() {
+                ends.insert((element.topic().to_owned(), element.partition()), end);
+            }
+        }
+        Ok(ends)
+    }
+
     /// Of each of the partitions.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);

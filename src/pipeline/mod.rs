@@ -9,4 +9,5 @@ pub mod customer;
 pub mod epoch;
 pub mod state;
 pub mod sink;
+pub mod succession;
 pub mod worker;

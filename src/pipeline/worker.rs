@@ -14,6 +14,7 @@ use super::history::History;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
 use super::state::{self, Restored, StateError, Step};
+use super::succession;
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
 use crate::kafka::client::Rebalance;
@@ -514,6 +515,8 @@ impl Worker<'_, '_> {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
                 self.acknowledged.retain(|partition, _| !partitions.contains(partition));
+                self.watch.health.progress(self.watch.clock.uptime(), "succession");
+                succession::end_left_open(&self.settings.source, &self.settings.sink, partitions);
                 let restored = self.restore(partitions)?;
                 let starts: Vec<(i32, ResumeAt)> = restored.iter().map(|r| (r.partition, r.resume)).collect();
                 self.source.assign(&starts)?;

@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 26] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -23,6 +23,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 25] = [
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
     ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
+    ("pipeline::succession", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     (
         "pipeline::worker",
         &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model"],
