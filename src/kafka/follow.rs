@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
@@ -138,6 +139,8 @@ impl Lookup {
         if list.count() == 0 {
             return Ok(BTreeMap::new());
         }
+        // A client that lives long must be asked for its events, or they pile up.
+        drop(self.consumer.poll(Duration::ZERO));
         let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(&error))?;
         let mut ends = BTreeMap::new();
         for element in list.elements() {
@@ -212,6 +215,34 @@ impl std::fmt::Debug for Lookup {
 
 fn refused(topic: &str, doing: &'static str, error: &KafkaError) -> LookupError {
     LookupError::Refused { topic: topic.to_owned(), doing, why: error.to_string() }
+}
+
+/// When the record at that offset, decided or not, was stamped, in milliseconds since the epoch; `None` where none came
+/// within `wait`, or it has no time.
+pub fn stamped_at(
+    settings: &ClientSettings,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    wait: Duration,
+) -> Result<Option<i64>, LookupError> {
+    const DOING: &str = "reading a record";
+    let consumer = Lookup::of_undecided(settings, group)?.consumer;
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))
+        .map_err(|error| refused(topic, DOING, &error))?;
+    consumer.assign(&list).map_err(|error| refused(topic, DOING, &error))?;
+    let deadline = super::Deadline::after(wait);
+    while !deadline.passed() {
+        match consumer.poll(deadline.remaining()) {
+            Some(Ok(message)) => return Ok(message.timestamp().to_millis()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            // The client goes on by itself.
+            Some(Err(_)) | None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// What a visitor of records wants next.

@@ -10,4 +10,5 @@ pub mod epoch;
 pub mod state;
 pub mod sink;
 pub mod succession;
+pub mod undecided;
 pub mod worker;

@@ -46,6 +46,8 @@ pub const PARTITION_CONSUMER_LAG_RECORDS: &str = "dce_partition_consumer_lag_rec
 pub const PARTITION_COMMITTED_OFFSET: &str = "dce_partition_committed_offset";
 pub const PARTITION_OPEN_SESSIONS: &str = "dce_partition_open_sessions";
 pub const PARTITION_CUSTOMERS: &str = "dce_partition_customers";
+pub const PARTITION_UNDECIDED_RECORDS: &str = "dce_partition_undecided_records";
+pub const PARTITION_UNDECIDED_SECONDS: &str = "dce_partition_undecided_seconds";
 pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
 pub const REGISTRY_WAITING: &str = "dce_registry_waiting";
 pub const BUILD_INFO: &str = "dce_build_info";
@@ -54,7 +56,7 @@ pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 24] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -151,6 +153,20 @@ pub const METRICS: [Metric; 22] = [
         help: "sessions that are open; those of a silent partition stay so until its stream time moves",
     },
     Metric { name: PARTITION_CUSTOMERS, kind: Kind::Gauge, label: PARTITION, help: "customers known" },
+    Metric {
+        name: PARTITION_UNDECIDED_RECORDS,
+        kind: Kind::Gauge,
+        label: PARTITION,
+        help: "records and markers in the output topics, at that partition number, that readers of committed records do not \
+               see yet, by the last look (every 10 s); mostly those of the epoch that commits",
+    },
+    Metric {
+        name: PARTITION_UNDECIDED_SECONDS,
+        kind: Kind::Gauge,
+        label: PARTITION,
+        help: "for how long the same transaction has been open there, by the last look; above 30 it hangs, and readers of \
+               committed records stand still",
+    },
     Metric {
         name: REGISTRY_ANSWERS,
         kind: Kind::Counter,
