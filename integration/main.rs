@@ -8,6 +8,7 @@ mod copier;
 mod source_and_sink;
 mod topics;
 mod pipeline;
+mod succession;
 mod registry;
 mod generate;
 mod examples;

@@ -2,13 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use dce::kafka::client::{Producer, ProducerEvents, Transactional};
+use dce::kafka::raw;
 use dce::telemetry::Clock;
+use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Bank, PARTITIONS, Said, at};
+use super::{Bank, PARTITIONS, Said, at, mask_between};
+use crate::harness::WAIT;
 
 /// The text of the page that shows them, which this test keeps true: `UPDATE_EXPECT=1` writes it anew.
 struct Page {
@@ -84,7 +89,7 @@ fn check_finds_each_broken_set_up() {
     let bounded = ("message.timestamp.after.max.ms", "300000");
 
     let away = wrong("broker away", &["--wait", "1s", "--set", "kafka.bootstrap=127.0.0.1:1"], 1);
-    assert_eq!(away.out.matches("not checked: broker away").count(), 11);
+    assert_eq!(away.out.matches("not checked: broker away").count(), 12);
     wrong("topic missing", &["--set", "topics.rejected=rejects"], 1);
     let sasl = [
         "--wait",
@@ -172,6 +177,36 @@ fn check_finds_a_broken_model_library_and_file() {
     for folder in [changed, golden] {
         std::fs::remove_dir_all(folder).unwrap();
     }
+}
+
+#[test]
+fn check_finds_a_transaction_that_hangs() {
+    let mut page = Page::read();
+    let bank = Bank::with_topics("tools-hangs");
+    let transactional = Transactional { id: &bank.topic("hangs"), timeout: WAIT, buffer_kbytes: 64 };
+    let config = bank.bed.settings.transactional(&transactional);
+    let producer = Producer::from_config_and_context(&config, ProducerEvents::default()).unwrap();
+    producer.init_transactions(WAIT).unwrap();
+    let open = |ago_ms: i64| {
+        producer.begin_transaction().unwrap();
+        let embeddings = bank.topic("embeddings");
+        let record: BaseRecord<'_, str, str> = BaseRecord::to(&embeddings).partition(2).key("ana").payload("half");
+        producer.send(record.timestamp(Clock::start().wall_ms() - ago_ms)).map_err(|(error, _)| error).unwrap();
+        assert!(raw::flush(producer.client(), WAIT));
+    };
+    open(0);
+    let said = bank.say(&["check"]);
+    assert_eq!(said.code, 0, "{}", said.out);
+    let line = said.out.lines().find(|line| line.starts_with("✔ transactions")).unwrap();
+    assert!(line.contains("1 offsets of the output topics are not decided yet"), "{line}");
+    producer.abort_transaction(WAIT).unwrap();
+    open(300_000);
+    let said = bank.say(&["check"]);
+    assert_eq!((said.code, said.err.as_str()), (1, ""), "{}", said.out);
+    page.check("hanging transaction", &mask_between(&faults(&said), "open for ", ",", "open for 5m00s,"));
+    producer.abort_transaction(WAIT).unwrap();
+    let said = bank.say(&["check"]);
+    assert!(said.out.contains("all that is in the output topics is decided"), "{}", said.out);
 }
 
 #[test]

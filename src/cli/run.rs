@@ -15,6 +15,7 @@ use crate::model::device;
 use crate::model::onnx::OnnxModel;
 use crate::pipeline::sink::{OutputTopics, SinkSettings};
 use crate::pipeline::source::SourceSettings;
+use crate::pipeline::undecided::Undecided;
 use crate::pipeline::worker::{self, Watch, WorkerSettings};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -57,6 +58,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     metrics.inference_device(&model.device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;
+    let _undecided = Undecided::watch(&settings.sink, &settings.source.application, clock, Arc::clone(&metrics))?;
     let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut |_| () };
     worker::run(&settings, &mut model, &mut watch, &stop)?;
     Ok(())

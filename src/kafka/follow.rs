@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
@@ -111,6 +112,46 @@ impl Lookup {
         Ok(Self { consumer: consumer.map_err(LookupError::Client)? })
     }
 
+    /// One that sees what no transaction has decided yet: ends are the logs' own, and committed offsets those before the
+    /// pending ones, which are not waited for. Never to go on from.
+    pub fn of_undecided(settings: &ClientSettings, group: &str) -> Result<Self, LookupError> {
+        let mut config = settings.reader(group, PREFETCH_KBYTES);
+        config.set("isolation.level", "read_uncommitted");
+        let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default());
+        Ok(Self { consumer: consumer.map_err(LookupError::Client)? })
+    }
+
+    /// Where each of the partitions of each of the topics ends for this lookup; one request a broker.
+    pub fn ends(
+        &self,
+        topics: &[&str],
+        partitions: &[i32],
+        wait: Duration,
+    ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
+        const DOING: &str = "asking for the last offsets";
+        let refused = |error: &KafkaError| refused(&topics.join(", "), DOING, error);
+        let mut list = TopicPartitionList::with_capacity(topics.len() * partitions.len());
+        for topic in topics {
+            for partition in partitions {
+                list.add_partition_offset(topic, *partition, Offset::End).map_err(|error| refused(&error))?;
+            }
+        }
+        if list.count() == 0 {
+            return Ok(BTreeMap::new());
+        }
+        // A client that lives long must be asked for its events, or they pile up.
+        drop(self.consumer.poll(Duration::ZERO));
+        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(&error))?;
+        let mut ends = BTreeMap::new();
+        for element in list.elements() {
+            element.error().map_err(|error| refused(&error))?;
+            if let Offset::Offset(end) = element.offset() {
+                ends.insert((element.topic().to_owned(), element.partition()), end);
+            }
+        }
+        Ok(ends)
+    }
+
     /// Of each of the partitions.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);
@@ -174,6 +215,34 @@ impl std::fmt::Debug for Lookup {
 
 fn refused(topic: &str, doing: &'static str, error: &KafkaError) -> LookupError {
     LookupError::Refused { topic: topic.to_owned(), doing, why: error.to_string() }
+}
+
+/// When the record at that offset, decided or not, was stamped, in milliseconds since the epoch; `None` where none came
+/// within `wait`, or it has no time.
+pub fn stamped_at(
+    settings: &ClientSettings,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    wait: Duration,
+) -> Result<Option<i64>, LookupError> {
+    const DOING: &str = "reading a record";
+    let consumer = Lookup::of_undecided(settings, group)?.consumer;
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))
+        .map_err(|error| refused(topic, DOING, &error))?;
+    consumer.assign(&list).map_err(|error| refused(topic, DOING, &error))?;
+    let deadline = super::Deadline::after(wait);
+    while !deadline.passed() {
+        match consumer.poll(deadline.remaining()) {
+            Some(Ok(message)) => return Ok(message.timestamp().to_millis()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            // The client goes on by itself.
+            Some(Err(_)) | None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// What a visitor of records wants next.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 pub mod raw;
 pub mod client;
 pub mod errors;
+pub mod fence;
 pub mod topics;
 pub mod reader;
 pub mod follow;

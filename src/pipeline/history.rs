@@ -50,6 +50,19 @@ impl UnknownIds {
     }
 }
 
+/// Who committed it stands at the end of the metadata.
+const WRITER: &str = " by=";
+
+/// The metadata with the transactional id of who commits it: a successor ends what that one left open.
+pub fn signed(metadata: &str, transactional_id: &str) -> String {
+    format!("{metadata}{WRITER}{transactional_id}")
+}
+
+/// Whose transaction committed it; `None` where it was none, or the metadata is not ours.
+pub fn writer(metadata: &str) -> Option<&str> {
+    metadata.strip_prefix("dce ")?.rsplit_once(WRITER).map(|(_, id)| id)
+}
+
 impl History {
     pub fn to_metadata(&self) -> String {
         let mut text = format!("dce from={} terms={:016x}", self.begun.0, self.fingerprint);
@@ -65,6 +78,7 @@ impl History {
     }
 
     pub fn parse(metadata: &str) -> Option<Self> {
+        let metadata = metadata.rsplit_once(WRITER).map_or(metadata, |(history, _)| history);
         let (begun, rest) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
         let (terms, ids) = rest.split_once(" unknown=").unwrap_or((rest, ""));
         let (terms, state_epoch) = terms.split_once(" state=").unwrap_or((terms, "0"));
@@ -97,6 +111,9 @@ mod tests {
         assert_eq!(history(unknown.clone()).to_metadata(), "dce from=41 terms=00000000000000fe");
         for round in 0..3 {
             let it = History { state_epoch: u64::from(round) * 9, ..history(unknown.clone()) };
+            let signed = signed(&it.to_metadata(), "dce-0");
+            assert_eq!((History::parse(&signed), writer(&signed)), (Some(it.clone()), Some("dce-0")));
+            assert_eq!(writer(&it.to_metadata()), None);
             assert_eq!(History::parse(&it.to_metadata()), Some(it));
             unknown.reject(round * 7, i64::from(round));
         }
@@ -107,8 +124,9 @@ mod tests {
             "something else",
             "dce from=1 terms=0 unknown=x",
             "dce from=1 terms=0 x",
+            "another's by=dce-0",
         ] {
-            assert_eq!(History::parse(foreign), None, "{foreign}");
+            assert_eq!((History::parse(foreign), writer(foreign)), (None, None), "{foreign}");
         }
     }
 
@@ -129,7 +147,9 @@ mod tests {
             unknown.reject(i32::MAX.cast_unsigned() - id, i64::MAX - 20_000 + i64::from(id));
         }
         let it = history(unknown);
-        assert!(it.to_metadata().len() < 4_096, "{}", it.to_metadata().len());
+        // The longest id is one of app.id, a hyphen and app.instance.
+        let metadata = signed(&it.to_metadata(), &"x".repeat(241));
+        assert!(metadata.len() < 4_096, "{}", metadata.len());
         assert_eq!(it.unknown.rejected(i32::MAX.cast_unsigned(), 0), None, "the earliest are forgotten");
         assert_eq!(it.unknown.rejected(i32::MAX.cast_unsigned() - 9_999, 0), Some(true));
         assert_eq!(History::parse(&it.to_metadata()), Some(it));

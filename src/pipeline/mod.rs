@@ -12,4 +12,6 @@ pub mod partitions;
 pub mod epoch;
 pub mod state;
 pub mod sink;
+pub mod succession;
+pub mod undecided;
 pub mod worker;

@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
-use super::history::History;
+use super::history::{self, History};
 use crate::config::Delivery;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
@@ -69,6 +69,15 @@ pub struct OutputTopics {
     pub rejected: String,
     /// The log of the state.
     pub state: String,
+}
+
+impl OutputTopics {
+    /// All that a transaction may write to.
+    pub fn written(&self) -> Vec<&str> {
+        let Self { embeddings, live, sessions, rejected, state } = self;
+        let optional = [live, sessions].into_iter().filter_map(|topic| topic.as_deref());
+        [embeddings.as_str(), rejected.as_str(), state.as_str()].into_iter().chain(optional).collect()
+    }
 }
 
 /// What is committed together, and who does it.
@@ -469,7 +478,7 @@ impl Sink {
                 .set_offset(Offset::Offset(resume.0))
                 .map_err(|error| CallError::from(&error).class(Call::SendOffsets))?;
             if let Some(history) = epoch.histories.get(partition) {
-                element.set_metadata(history.to_metadata());
+                element.set_metadata(history::signed(&history.to_metadata(), &self.settings.transactional_id));
             }
         }
         Ok(list)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey as Api;
 use rdkafka::types::RDKafkaRespErr as Answer;
@@ -23,7 +23,11 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        let cluster = MockCluster::new(1).expect("a mock cluster");
+        Self::of_brokers(1)
+    }
+
+    fn of_brokers(brokers: i32) -> Self {
+        let cluster = MockCluster::new(brokers).expect("a mock cluster");
         for topic in ["clicks", "embeddings", "live", "sessions", "rejected", "state"] {
             cluster.create_topic(topic, 2, 1).expect("a topic");
         }
@@ -166,6 +170,8 @@ fn read(bed: &Bed, topic: &str, partition: i32) -> String {
                 lines.push('\n');
             }
             Err(KafkaError::PartitionEOF(_)) => return lines,
+            // Where one of the brokers is down: the client goes on with the others.
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::BrokerTransportFailure)) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -338,4 +344,109 @@ fn a_call_that_does_not_come_back_is_told_and_not_waited_for() {
     let dropping = Deadline::after(WAIT);
     drop(sink);
     assert!(!dropping.passed());
+}
+
+/// KAFKA-17754: a request of it that is still on its way could decide the next transaction.
+#[test]
+fn a_commit_in_doubt_is_its_producer_s_last() {
+    let no_more = Answer::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    let next_after = |prepare: &dyn Fn(&Bed)| {
+        let bed = Bed::new();
+        let mut sink = bed.sink();
+        // Whoever begins with a new producer is told so.
+        bed.cluster.request_errors(Api::InitProducerId, &[no_more]);
+        prepare(&bed);
+        let first = publish(&mut sink, epoch());
+        bed.cluster.broker_round_trip_time(1, Duration::ZERO).expect("a broker");
+        (first, publish(&mut sink, epoch()))
+    };
+    let (first, next) = next_after(&|_| ());
+    let both = matches!((&first, &next), (Outcome::Committed(_), Outcome::Committed(_)));
+    assert!(both, "without a doubt it goes on: {first:?}, {next:?}");
+
+    for api in [Api::EndTxn, Api::TxnOffsetCommit, Api::AddOffsetsToTxn] {
+        let (first, next) = next_after(&|bed| bed.cluster.request_errors(api, &[Answer::RD_KAFKA_RESP_ERR__TRANSPORT]));
+        assert!(matches!(first, Outcome::Committed(_)), "{api:?} lost its connection: {first:?}");
+        assert!(matches!(&next, Outcome::Fatal { why } if why.contains("app-0")), "{api:?}: {next:?}");
+    }
+    let (first, next) = next_after(&|bed| {
+        bed.cluster.broker_round_trip_time(1, Duration::from_millis(400)).expect("a broker");
+    });
+    let Outcome::Committed(receipt) = first else { panic!("{first:?}") };
+    assert!(receipt.commit > DOUBTFUL_COMMIT, "{receipt:?}");
+    assert!(matches!(next, Outcome::Fatal { .. }), "slow: {next:?}");
+    let (first, next) = next_after(&|bed| {
+        bed.cluster.request_errors(Api::TxnOffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    });
+    assert!(matches!(first, Outcome::Aborted { .. }), "{first:?}");
+    assert!(matches!(next, Outcome::Fatal { .. }), "an abort's request is on its way like a commit's: {next:?}");
+}
+
+/// An abort may overtake what registers the transaction's partitions, and is refused for good then (librdkafka 4849).
+#[test]
+fn an_abort_that_is_refused_ends_the_sink_and_a_new_one_goes_on() {
+    let bed = Bed::new();
+    for answer in [
+        Answer::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+        Answer::RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+        Answer::RD_KAFKA_RESP_ERR_UNKNOWN,
+    ] {
+        let mut sink = bed.sink();
+        bed.cluster.request_errors(Api::TxnOffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+        bed.cluster.request_errors(Api::EndTxn, &[answer]);
+        let outcome = publish(&mut sink, epoch());
+        bed.cluster.clear_request_errors(Api::EndTxn);
+        let fatal = matches!(&outcome, Outcome::Fatal { why } if why.contains("then the abort failed"));
+        assert!(fatal, "{answer:?}: {outcome:?}");
+        drop(sink);
+        let outcome = publish(&mut bed.sink(), epoch());
+        assert!(matches!(outcome, Outcome::Committed(_)), "after {answer:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_moves_is_followed() {
+    let bed = Bed::new();
+    use Answer::{RD_KAFKA_RESP_ERR__TRANSPORT as LOST, RD_KAFKA_RESP_ERR_NOT_COORDINATOR as MOVED};
+    for (api, answer) in [
+        (Api::EndTxn, MOVED),
+        (Api::AddPartitionsToTxn, MOVED),
+        (Api::AddPartitionsToTxn, LOST),
+        (Api::AddOffsetsToTxn, MOVED),
+        (Api::TxnOffsetCommit, MOVED),
+        (Api::TxnOffsetCommit, LOST),
+    ] {
+        let (outcome, next) = bed.answers(api, &[answer]);
+        assert!(matches!(outcome, Outcome::Committed(_)), "{api:?} {answer:?}: {outcome:?}");
+        assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
+    }
+}
+
+/// The call that adds the offsets may hang beyond its own limit then (librdkafka 5456).
+#[test]
+fn a_group_coordinator_that_is_away_ends_in_an_outcome() {
+    let mut bed = Bed::of_brokers(2);
+    bed.settings.transaction_timeout = Duration::from_secs(1);
+    bed.cluster.coordinator(MockCoordinator::Group("group".to_owned()), 2).expect("a broker");
+    bed.cluster.coordinator(MockCoordinator::Transaction("app-0".to_owned()), 1).expect("a broker");
+    for (topic, partition) in ["embeddings", "live"].into_iter().flat_map(|topic| [(topic, 0), (topic, 1)]) {
+        bed.cluster.partition_leader(topic, partition, Some(1)).expect("a broker");
+    }
+    let mut sink = bed.sink();
+    let waiting = Deadline::after(WAIT);
+    bed.cluster.broker_down(2).expect("a broker");
+    sink.submit(epoch());
+    let outcome = loop {
+        assert!(!waiting.passed(), "an outcome within the sink's own limit");
+        if let Some(outcome) = sink.outcome(Duration::from_millis(100)) {
+            break outcome;
+        }
+    };
+    let ended = matches!(outcome, Outcome::Fatal { .. } | Outcome::Aborted { .. } | Outcome::Hung { .. });
+    assert!(ended, "nothing of it is committed: {outcome:?}");
+    assert_eq!(
+        read(&bed, "embeddings", 0).lines().count(),
+        1,
+        "the record came through: it was the offsets that waited"
+    );
 }

@@ -50,6 +50,8 @@ pub const PARTITIONS_RESTORING: &str = "dce_partitions_restoring";
 pub const RESTORE_REMAINING_OFFSETS: &str = "dce_restore_remaining_offsets";
 pub const CUSTOMERS_AT_REST: &str = "dce_customers_at_rest";
 pub const CUSTOMERS_AT_REST_BYTES: &str = "dce_customers_at_rest_bytes";
+pub const PARTITION_UNDECIDED_RECORDS: &str = "dce_partition_undecided_records";
+pub const PARTITION_UNDECIDED_SECONDS: &str = "dce_partition_undecided_seconds";
 pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
 pub const REGISTRY_WAITING: &str = "dce_registry_waiting";
 pub const BUILD_INFO: &str = "dce_build_info";
@@ -58,7 +60,7 @@ pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 28] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -174,6 +176,20 @@ pub const METRICS: [Metric; 26] = [
         help: "customers without an open or revisable session whose records are in memory",
     },
     Metric { name: CUSTOMERS_AT_REST_BYTES, kind: Kind::Gauge, label: None, help: "about what these take of memory" },
+    Metric {
+        name: PARTITION_UNDECIDED_RECORDS,
+        kind: Kind::Gauge,
+        label: PARTITION,
+        help: "records and markers in the output topics, at that partition number, that readers of committed records do not \
+               see yet, by the last look (every 10 s); mostly those of the epoch that commits",
+    },
+    Metric {
+        name: PARTITION_UNDECIDED_SECONDS,
+        kind: Kind::Gauge,
+        label: PARTITION,
+        help: "for how long the same transaction has been open there, by the last look; above 30 it hangs, and readers of \
+               committed records stand still",
+    },
     Metric {
         name: REGISTRY_ANSWERS,
         kind: Kind::Counter,

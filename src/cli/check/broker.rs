@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{Report, Row};
-use super::{group, topics};
+use super::{group, topics, transactions};
 use crate::config::Config;
 use crate::kafka::admin::{Admin, Cluster};
 use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
@@ -15,7 +15,7 @@ use crate::model::onnx::OnnxModel;
 const SESSION_TIMEOUT_MS: i64 = 10_000;
 
 /// What is asked of a broker that is away.
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "broker",
     "limits",
     "topics",
@@ -25,6 +25,7 @@ const ALL: [&str; 12] = [
     "clean-up",
     "copies",
     "sizes",
+    "transactions",
     "group",
     "progress",
     "clock",
@@ -58,6 +59,7 @@ pub(super) fn check(
     report.add(Row::right("broker", reached(settings, &cluster)));
     report.add(limits_row(&admin, &cluster, wait));
     let found = topics::check(report, config, settings, &admin, &cluster, wait);
+    report.add(transactions::row(config, settings, &admin, wait));
     group::check(report, config, settings, &admin, model, found.as_ref(), wait);
 }
 

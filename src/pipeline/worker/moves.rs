@@ -5,6 +5,7 @@ use super::{SEEK_MAX, Worker, WorkerError};
 use crate::config::Delivery;
 use crate::kafka::client::Rebalance;
 use crate::pipeline::state::{self, Event, Plan, Reading, StateError};
+use crate::pipeline::succession;
 use crate::registry::{self, Interrupted};
 use crate::telemetry::metrics::AbortCause;
 use crate::types::ResumeAt;
@@ -38,6 +39,8 @@ impl Worker<'_, '_> {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
                 self.forget(partitions);
+                self.watch.health.progress(self.watch.clock.uptime(), "succession");
+                succession::end_left_open(&self.settings.source, &self.settings.sink, partitions);
                 let reading = self.begin(partitions)?;
                 let starts: Vec<(i32, ResumeAt)> = reading.wanted.iter().map(|(p, r)| (*p, r.resume)).collect();
                 // The group does not wait for the restore.

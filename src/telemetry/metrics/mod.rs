@@ -179,6 +179,8 @@ struct Partition {
     /// By the wall clock.
     committed_ms: i64,
     consumer_lag: Option<u64>,
+    /// Records of the outputs, and for how long the same transaction was seen to be open.
+    undecided: Option<(u64, Duration)>,
     last: Option<PartitionStats>,
 }
 
@@ -239,7 +241,12 @@ impl Metrics {
 
     /// The worker has the partition from now (wall clock) on; its state may already be known.
     pub fn assigned(&self, partition: i32, now_ms: i64) {
-        self.lock().insert(partition, Partition { committed_ms: now_ms, consumer_lag: None, last: None });
+        let it = Partition { committed_ms: now_ms, consumer_lag: None, undecided: None, last: None };
+        self.lock().insert(partition, it);
+    }
+
+    pub fn assigned_partitions(&self) -> Vec<i32> {
+        self.lock().keys().copied().collect()
     }
 
     /// Its series vanish: they are another worker's to show.
@@ -319,6 +326,13 @@ impl Metrics {
         }
     }
 
+    /// Of all outputs at that partition number: what is undecided, and for how long the same transaction has been open.
+    pub fn undecided(&self, partition: i32, records: u64, held_up: Duration) {
+        if let Some(partition) = self.lock().get_mut(&partition) {
+            partition.undecided = Some((records, held_up));
+        }
+    }
+
     /// All metrics in Prometheus's text format, as they are at `now_ms` (wall clock).
     pub fn render(&self, now_ms: i64) -> String {
         let mut text = self.handle.render();
@@ -371,6 +385,8 @@ impl Partition {
         match name {
             names::PARTITION_LAST_COMMIT_AGE_SECONDS => Some(seconds_between(self.committed_ms, now_ms).max(0.0)),
             names::PARTITION_CONSUMER_LAG_RECORDS => self.consumer_lag.map(|records| records as f64),
+            names::PARTITION_UNDECIDED_RECORDS => self.undecided.map(|(records, _)| records as f64),
+            names::PARTITION_UNDECIDED_SECONDS => self.undecided.map(|(_, held_up)| held_up.as_secs_f64()),
             names::PARTITION_EVENT_TIME_LAG_SECONDS => Some(seconds_between(self.last?.stream_time?.ms(), now_ms)),
             names::PARTITION_COMMITTED_OFFSET => Some(self.last?.resume.0 as f64),
             names::PARTITION_OPEN_SESSIONS => Some(self.last?.open_sessions as f64),

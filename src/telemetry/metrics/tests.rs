@@ -91,6 +91,7 @@ fn a_scrape_shows_what_was_committed() {
     metrics.inference_device("cuda:1");
     metrics.assigned(3, 50_000);
     metrics.consumer_lag(3, 17);
+    metrics.undecided(3, 5, Duration::from_millis(40_500));
     metrics.epoch_committed(&epoch(), 100_000);
     metrics.epoch_aborted(AbortCause::Rebalance);
     let mut lines = samples(&metrics, 102_500);
@@ -122,6 +123,8 @@ fn a_scrape_shows_what_was_committed() {
         dce_partition_event_time_lag_seconds{partition="3"} 12.5
         dce_partition_last_commit_age_seconds{partition="3"} 2.5
         dce_partition_open_sessions{partition="3"} 7
+        dce_partition_undecided_records{partition="3"} 5
+        dce_partition_undecided_seconds{partition="3"} 40.5
         dce_record_to_commit_seconds_count 3
         dce_record_to_commit_seconds_sum 1.04
         dce_records_total 250
@@ -159,8 +162,10 @@ fn only_what_is_assigned_is_shown() {
     metrics.restored(partition(3));
     let customers = "dce_partition_customers{partition=\"3\"}";
     assert_eq!(sample(&metrics, 0, customers).as_deref(), Some("40"));
+    assert_eq!(metrics.assigned_partitions(), [3, 4]);
     metrics.revoked(3);
     metrics.consumer_lag(3, 1);
+    metrics.undecided(3, 1, Duration::ZERO);
     assert_eq!(sample(&metrics, 0, customers), None);
     assert!(metrics.render(0).contains("partition=\"4\""));
     assert!(!metrics.render(0).contains("partition=\"3\""));
@@ -175,6 +180,7 @@ fn every_series_is_there_from_the_start() {
     metrics.inference_device("cpu");
     metrics.assigned(3, 0);
     metrics.consumer_lag(3, 0);
+    metrics.undecided(3, 0, Duration::ZERO);
     metrics.restored(partition(3));
     let text = metrics.render(0);
     for metric in &METRICS {
@@ -262,6 +268,7 @@ fn the_documentation_is_the_list() {
     }
     page += "\nA partition is stuck where `dce_partition_consumer_lag_records` is above 0 and\n\
         `dce_partition_last_commit_age_seconds` keeps rising. It is late where `dce_partition_event_time_lag_seconds` rises while\n\
-        commits go on. A worker is at its limit where `dce_epoch_records` comes near `epoch.events_max`.\n";
+        commits go on. A worker is at its limit where `dce_epoch_records` comes near `epoch.events_max`. A transaction hangs where\n\
+        `dce_partition_undecided_seconds` is above 30: [what to do](operations.md#a-transaction-that-hangs).\n";
     expect_file!["../../../docs/metrics.md"].assert_eq(&page);
 }
