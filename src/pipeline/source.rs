@@ -230,6 +230,22 @@ impl Source {
         self.consumer.incremental_unassign(&self.list(partitions)).map_err(|error| broker("unassigning", &error))
     }
 
+    /// Answers [`Rebalance::Assigned`], with all of its partitions: nothing of them is fetched before [`Self::resume`].
+    pub fn assign_paused(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            self.queue
+                .forward(&self.topic_c, *partition)
+                .map_err(|error| SourceError::Broker { doing: "assigning", why: error.to_string() })?;
+            // Anywhere: it is sought before it is resumed.
+            list.add_partition_offset(&self.topic, *partition, Offset::End)
+                .map_err(|error| broker("assigning", &error))?;
+        }
+        self.answered(|rebalance| matches!(rebalance, Rebalance::Assigned(_)));
+        self.consumer.incremental_assign(&list).map_err(|error| broker("assigning", &error))?;
+        self.pause(partitions)
+    }
+
     /// Nothing is fetched of the partitions until they are resumed; what was fetched is dropped. They are assigned.
     pub fn pause(&self, partitions: &[i32]) -> Result<(), SourceError> {
         self.consumer.pause(&self.list(partitions)).map_err(|error| broker("pausing", &error))
@@ -237,7 +253,14 @@ impl Source {
 
     /// Goes on with partitions that were paused, there.
     pub fn resume(&mut self, partitions: &[(i32, ResumeAt)], wait: Duration) -> Result<(), SourceError> {
-        self.seek(partitions, wait)?;
+        let deadline = Deadline::after(wait);
+        // The client refuses as long as it has not begun with a partition that was assigned a moment ago.
+        while let Err(error) = self.seek(partitions, deadline.remaining()) {
+            if deadline.passed() {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
         let partitions: Vec<i32> = partitions.iter().map(|(partition, _)| *partition).collect();
         self.consumer.resume(&self.list(&partitions)).map_err(|error| broker("resuming", &error))
     }

@@ -12,14 +12,17 @@
 //! nobody had a schema of.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use super::epoch::{self, EpochError, Terms};
 use super::history::{History, UnknownIds};
 use super::log::LogError;
 use super::partitions::{Logged, Partitions};
-use super::source::{Batch, Committed, Record, Source, SourceError, SourceSettings};
+use super::sink::SinkSettings;
+use super::source::{Batch, Committed, Record, SourceError, SourceSettings};
 use crate::config::{Delivery, SessionRules};
+use crate::kafka::follow::LookupError;
 use crate::kafka::topics::TopicError;
 use crate::model::Model;
 use crate::registry::Resolver;
@@ -28,7 +31,6 @@ use crate::wire::avro::{Schemas, framing_id};
 
 mod reading;
 
-use reading::Found;
 pub use reading::{Event, Reading};
 
 /// How long the broker may take for one question.
@@ -45,6 +47,8 @@ pub enum StateError {
     Epoch(#[from] EpochError),
     #[error(transparent)]
     Topics(#[from] TopicError),
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     #[error(
         "{topic}/{partition}: the state cannot be completed: its log lacks what the records from offset {begun} on did, and \
          the oldest record is now {oldest}; give {topic} a longer retention, or begin anew under another app.id with new \
@@ -113,29 +117,10 @@ pub fn fingerprint(rules: &SessionRules, model: &dyn Model) -> u64 {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub input: SourceSettings,
-    /// The topic of the log.
-    pub log: String,
-    pub delivery: Delivery,
-}
-
-/// Finds where the partitions stand, and begins to read what their states are made of. `step` is called between questions
-/// to a broker that does not answer, and says whether to stop.
-pub fn begin(
-    plan: Plan,
-    source: &Source,
-    partitions: &[i32],
-    rules: &SessionRules,
-    model: &dyn Model,
-    mut step: impl FnMut() -> bool,
-) -> Result<Reading, StateError> {
-    let terms_now = fingerprint(rules, model);
-    let mut found = BTreeMap::new();
-    for (partition, committed) in patiently(&mut step, || source.committed(partitions, ANSWER_MAX))? {
-        let (oldest, _) = patiently(&mut step, || source.watermarks(partition, ANSWER_MAX))?;
-        let restored = start(&plan.input.topic, partition, committed, oldest, terms_now)?;
-        found.insert(partition, Found { restored, oldest });
-    }
-    Ok(Reading::start(plan, found))
+    /// Among its topics the log.
+    pub sink: SinkSettings,
+    /// See [`fingerprint`].
+    pub terms: u64,
 }
 
 /// Runs records again, those of `wanted` partitions, and drops what they give.
@@ -169,7 +154,7 @@ fn goes_together(plan: &Plan, restored: &mut Restored, logged: &Logged) -> Resul
     let head = logged.head();
     let Restored { partition, history, resume } = restored;
     let torn = |why| Err(StateError::Torn { topic: plan.input.topic.clone(), partition: *partition, why });
-    match plan.delivery {
+    match plan.sink.delivery {
         Delivery::AtLeastOnce => {
             if head.epoch < history.state_epoch {
                 let said = history.state_epoch;
@@ -228,17 +213,18 @@ fn check_schema(
 }
 
 /// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
-fn patiently<T>(
-    step: &mut impl FnMut() -> bool,
-    mut ask: impl FnMut() -> Result<T, SourceError>,
-) -> Result<T, StateError> {
+fn patiently<T, E: fmt::Display>(
+    gives_up: impl Fn() -> bool,
+    mut ask: impl FnMut() -> Result<T, E>,
+) -> Result<T, StateError>
+where
+    StateError: From<E>,
+{
     for asked in 1.. {
         match ask() {
-            Err(SourceError::Broker { doing, why }) if asked < ASKS_MAX => {
-                tracing::warn!(doing, why, asked, "the broker does not answer: asking again");
-                if step() {
-                    return Err(StateError::Stopped);
-                }
+            _ if gives_up() => return Err(StateError::Stopped),
+            Err(error) if asked < ASKS_MAX => {
+                tracing::warn!(%error, asked, "the broker does not answer: asking again");
             }
             answered => return Ok(answered?),
         }

@@ -1,17 +1,20 @@
-//! Reads what states are made of, in a thread of its own, while the worker goes on with its other partitions: the logs, side
-//! by side, then the input that must be done again. Kafka → [`Event`]s.
+//! Finds what states are made of, in a thread of its own, while the worker goes on with its other partitions: where the
+//! group stands, the logs, side by side, then the input that must be done again. Kafka → [`Event`]s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use super::{ANSWER_MAX, Plan, Restored, StateError, goes_together, patiently};
+use super::{ANSWER_MAX, Plan, Restored, StateError, goes_together, patiently, start};
+use crate::kafka::follow::Lookup;
 use crate::kafka::reader::Span;
 use crate::kafka::topics::Inspector;
+use crate::pipeline::history::History;
 use crate::pipeline::partitions::Logged;
-use crate::pipeline::source::{Batch, Rebuild, SourceError};
+use crate::pipeline::source::{Batch, Committed, Rebuild};
+use crate::pipeline::succession;
 use crate::types::ResumeAt;
 
 /// Without a record for so long a restore is at an end, with the reason.
@@ -23,10 +26,10 @@ const STEPS_AHEAD: usize = 4;
 
 /// Where a partition stands, before its log is read.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub restored: Restored,
+struct Found {
+    restored: Restored,
     /// Offset of the input.
-    pub oldest: i64,
+    oldest: i64,
 }
 
 /// What comes of the reading, in this order for each partition.
@@ -44,8 +47,10 @@ pub enum Event {
 /// A restore under way.
 #[derive(Debug)]
 pub struct Reading {
-    /// The partitions that are still wanted and not complete, as their logs said.
-    pub wanted: BTreeMap<i32, Restored>,
+    /// The partitions that are still wanted and not complete.
+    pub wanted: BTreeSet<i32>,
+    /// Those of them whose logs have come, and where they go on.
+    pub restored: BTreeMap<i32, Restored>,
     events: Receiver<Event>,
     progress: Arc<Progress>,
 }
@@ -59,21 +64,22 @@ struct Progress {
 }
 
 impl Reading {
-    pub(super) fn start(plan: Plan, found: BTreeMap<i32, Found>) -> Self {
-        let wanted = found.iter().map(|(partition, found)| (*partition, found.restored.clone())).collect();
+    pub fn start(plan: Plan, partitions: &[i32]) -> Self {
+        let wanted: BTreeSet<i32> = partitions.iter().copied().collect();
+        let partitions = partitions.to_vec();
         let progress = Arc::new(Progress::default());
         let (sender, events) = sync_channel(STEPS_AHEAD);
         let of_thread = (Arc::clone(&progress), sender.clone());
         let spawned = std::thread::Builder::new().name("restore".to_owned()).spawn(move || {
             let (progress, events) = of_thread;
-            if let Err(error) = read(&plan, found, &progress, &events) {
+            if let Err(error) = read(&plan, &partitions, &progress, &events) {
                 drop(events.send(Event::Failed(error)));
             }
         });
         if let Err(error) = spawned {
             drop(sender.send(Event::Failed(StateError::Thread(error.to_string()))));
         }
-        Self { wanted, events, progress }
+        Self { wanted, restored: BTreeMap::new(), events, progress }
     }
 
     /// What came next, if something did; does not wait.
@@ -100,12 +106,10 @@ impl Drop for Reading {
 }
 
 /// The whole of it. Ends early, and well, where nobody listens any more.
-fn read(
-    plan: &Plan,
-    found: BTreeMap<i32, Found>,
-    progress: &Progress,
-    events: &SyncSender<Event>,
-) -> Result<(), StateError> {
+fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSender<Event>) -> Result<(), StateError> {
+    // What the last owners did must be decided before anything is believed.
+    succession::end_left_open(&plan.input, &plan.sink, partitions);
+    let found = find(plan, partitions, progress)?;
     let logs = read_logs(plan, &found, progress)?;
     let (mut spans, mut complete) = (Vec::new(), Vec::new());
     for ((partition, found), logged) in found.into_iter().zip(logs.into_values()) {
@@ -144,6 +148,26 @@ fn read(
     Ok(())
 }
 
+/// Where the group stands in the partitions.
+fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap<i32, Found>, StateError> {
+    let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
+    let topic = &plan.input.topic;
+    let lookup = Lookup::new(&plan.input.client, &plan.input.application)?;
+    let committed = patiently(is_cancelled, || lookup.committed(topic, partitions, ANSWER_MAX))?;
+    let extents = patiently(is_cancelled, || lookup.extents(topic, partitions, ANSWER_MAX))?;
+    let mut found = BTreeMap::new();
+    for extent in extents {
+        let of_partition = committed.iter().find(|committed| committed.partition == extent.partition);
+        let committed = of_partition.map(|committed| Committed {
+            resume: ResumeAt(committed.offset),
+            history: History::parse(&committed.metadata),
+        });
+        let restored = start(topic, extent.partition, committed, extent.low, plan.terms)?;
+        found.insert(extent.partition, Found { restored, oldest: extent.low });
+    }
+    Ok(found)
+}
+
 /// The logs from their beginning up to their high watermark.
 fn read_logs(
     plan: &Plan,
@@ -151,17 +175,13 @@ fn read_logs(
     progress: &Progress,
 ) -> Result<BTreeMap<i32, Logged>, StateError> {
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
+    let log = &plan.sink.topics.state;
     let mut logs = BTreeMap::new();
     let mut spans = Vec::new();
     let inspector = Inspector::new(&plan.input.client)?;
     for (partition, found) in found {
         logs.insert(*partition, Logged::new(found.restored.history.begun.0));
-        let (from, until) = patiently(&mut || is_cancelled(), || {
-            inspector.watermarks(&plan.log, *partition, ANSWER_MAX).map_err(|error| SourceError::Broker {
-                doing: "reading the end of the state's log",
-                why: error.to_string(),
-            })
-        })?;
+        let (from, until) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
         if from < until {
             spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });
         }
@@ -170,16 +190,12 @@ fn read_logs(
         return Ok(logs);
     }
     progress.total.store(spans.iter().map(|span| span.until.0.abs_diff(span.from.0)).sum(), Ordering::Relaxed);
-    let mut reader = Rebuild::start(&plan.input, &plan.log, &spans, STALL_MAX)?;
+    let mut reader = Rebuild::start(&plan.input, log, &spans, STALL_MAX)?;
     while let Some(batch) = reader.next(STEP_RECORDS, is_cancelled)? {
         for record in batch.records() {
             let partition = record.position.partition;
             let (Some(logged), Some(key)) = (logs.get_mut(&partition), record.key) else { continue };
-            logged.take(key, record.value).map_err(|error| StateError::Log {
-                topic: plan.log.clone(),
-                partition,
-                error,
-            })?;
+            logged.take(key, record.value).map_err(|error| StateError::Log { topic: log.clone(), partition, error })?;
         }
         progress.done.store(reader.progress().done, Ordering::Relaxed);
     }

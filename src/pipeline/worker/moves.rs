@@ -4,11 +4,9 @@
 use super::{SEEK_MAX, Worker, WorkerError};
 use crate::config::Delivery;
 use crate::kafka::client::Rebalance;
-use crate::pipeline::state::{self, Event, Plan, Reading, StateError};
-use crate::pipeline::succession;
+use crate::pipeline::state::{self, Event, Plan, Reading, StateError, fingerprint};
 use crate::registry::{self, Interrupted};
 use crate::telemetry::metrics::AbortCause;
-use crate::types::ResumeAt;
 
 /// How often a restore says how far it is.
 const SAY_EVERY_MS: u64 = 5_000;
@@ -27,8 +25,7 @@ impl Worker<'_, '_> {
         }
         self.source.pause(&assigned)?;
         self.forget(&assigned);
-        let reading = self.begin(&assigned)?;
-        self.restoring.push(reading);
+        self.begin(&assigned);
         self.say_readiness();
         Ok(())
     }
@@ -39,14 +36,9 @@ impl Worker<'_, '_> {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
                 self.forget(partitions);
-                self.watch.health.progress(self.watch.clock.uptime(), "succession");
-                succession::end_left_open(&self.settings.source, &self.settings.sink, partitions);
-                let reading = self.begin(partitions)?;
-                let starts: Vec<(i32, ResumeAt)> = reading.wanted.iter().map(|(p, r)| (*p, r.resume)).collect();
                 // The group does not wait for the restore.
-                self.source.assign(&starts)?;
-                self.source.pause(partitions)?;
-                self.restoring.push(reading);
+                self.source.assign_paused(partitions)?;
+                self.begin(partitions);
                 tracing::info!(?partitions, "partitions assigned");
             }
             Rebalance::Revoked { partitions, lost } => {
@@ -82,23 +74,19 @@ impl Worker<'_, '_> {
             self.partitions.close(*partition);
             for reading in &mut self.restoring {
                 reading.wanted.remove(partition);
+                reading.restored.remove(partition);
             }
         }
         self.restoring.retain(|reading| !reading.wanted.is_empty());
     }
 
-    fn begin(&mut self, partitions: &[i32]) -> Result<Reading, WorkerError> {
+    fn begin(&mut self, partitions: &[i32]) {
         let plan = Plan {
             input: self.settings.source.clone(),
-            log: self.settings.sink.topics.state.clone(),
-            delivery: self.settings.sink.delivery,
+            sink: self.settings.sink.clone(),
+            terms: fingerprint(&self.settings.rules, self.model),
         };
-        let (watch, stop) = (&self.watch, self.stop);
-        let reading = state::begin(plan, &self.source, partitions, &self.settings.rules, self.model, || {
-            watch.health.progress(watch.clock.uptime(), "restore");
-            stop.is_stopped()
-        })?;
-        Ok(reading)
+        self.restoring.push(Reading::start(plan, partitions));
     }
 
     /// Takes a step of each restore that is under way; false where nothing has come.
@@ -131,9 +119,12 @@ impl Worker<'_, '_> {
         restored: state::Restored,
         logged: crate::pipeline::partitions::Logged,
     ) -> Result<(), WorkerError> {
-        let Some(wanted) = self.restoring[at].wanted.get_mut(&restored.partition) else { return Ok(()) };
         let partition = restored.partition;
-        *wanted = restored;
+        let reading = &mut self.restoring[at];
+        if !reading.wanted.contains(&partition) {
+            return Ok(());
+        }
+        reading.restored.insert(partition, restored);
         let state_len = self.model.shape().state;
         let topic = || self.settings.sink.topics.state.clone();
         self.partitions
@@ -146,7 +137,7 @@ impl Worker<'_, '_> {
     fn take_again(&mut self, at: usize, batch: &crate::pipeline::source::Batch) -> Result<(), WorkerError> {
         let terms = self.terms();
         let Self { restoring, resolver, source, watch, stop, partitions, model, settings, .. } = self;
-        let wanted = &restoring[at].wanted;
+        let wanted = &restoring[at].restored;
         watch.health.progress(watch.clock.uptime(), "restore");
         let (mut stayed, mut waited) = (Ok(()), false);
         let values = state::to_redo(batch, wanted).filter_map(|record| record.value);
@@ -174,7 +165,9 @@ impl Worker<'_, '_> {
     fn take_complete(&mut self, at: usize, partitions: &[i32]) -> Result<(), WorkerError> {
         let mut starts = Vec::new();
         for partition in partitions {
-            let Some(restored) = self.restoring[at].wanted.remove(partition) else { continue };
+            let reading = &mut self.restoring[at];
+            reading.wanted.remove(partition);
+            let Some(restored) = reading.restored.remove(partition) else { continue };
             self.partitions.redone(*partition);
             self.histories.insert(*partition, restored.history);
             self.positions.insert(*partition, restored.resume);
