@@ -123,7 +123,7 @@ fn check_finds_each_broken_set_up() {
         &[("message.timestamp.after.max.ms", "9223372036854775807")],
         1,
     );
-    other("finite retention", "clickstream-week", PARTITIONS, &[bounded, ("retention.ms", "604800000")], 0);
+    other("finite retention", "clickstream-hour", PARTITIONS, &[bounded, ("retention.ms", "3600000")], 0);
     other("input compacted", "clickstream-table", PARTITIONS, &[bounded, ("cleanup.policy", "compact")], 1);
     other("small records", "rejected-small", PARTITIONS, &[("max.message.bytes", "10000")], 1);
 }

@@ -13,7 +13,7 @@ mod rejects;
 mod check;
 
 const PARTITIONS: usize = 3;
-const TOPICS: [&str; 5] = ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected"];
+const TOPICS: [&str; 6] = ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected", "state"];
 
 /// A deployment of one test: names of its own for everything.
 struct Bank {
@@ -170,6 +170,7 @@ fn topics_are_shown_and_the_missing_ones_made() {
             embeddings_live live - - missing - - - -
             sessions sessions - - missing - - - -
             rejected rejected - - missing - - - -
+            state state - - missing - - - -
 
             ✘ clickstream: does not exist
             → dce topics create
@@ -181,39 +182,43 @@ fn topics_are_shown_and_the_missing_ones_made() {
             → dce topics create
             ✘ rejected: does not exist
             → dce topics create
+            ✘ state: does not exist
+            → dce topics create
         "#]],
     );
     check(
         &bank.say(&["topics", "create", "--dry-run"]),
         0,
         expect![[r#"
-        would create  clickstream with 4 partitions, cleanup.policy=delete, retention.ms=-1, message.timestamp.after.max.ms=300000
-        would create  embeddings with 4 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
-        would create  embeddings_live with 4 partitions, cleanup.policy=delete, retention.ms=86400000
-        would create  sessions with 4 partitions, cleanup.policy=delete
-        would create  rejected with 4 partitions, cleanup.policy=delete
-    "#]],
+            would create  clickstream with 4 partitions, cleanup.policy=delete, retention.ms=-1, message.timestamp.after.max.ms=300000
+            would create  embeddings with 4 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+            would create  embeddings_live with 4 partitions, cleanup.policy=delete, retention.ms=86400000
+            would create  sessions with 4 partitions, cleanup.policy=delete
+            would create  rejected with 4 partitions, cleanup.policy=delete
+            would create  state with 4 partitions, cleanup.policy=compact, segment.bytes=67108864, segment.ms=3600000, min.cleanable.dirty.ratio=0.1, max.compaction.lag.ms=21600000
+        "#]],
     );
-    assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 5, "a dry run makes nothing");
+    assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 6, "a dry run makes nothing");
     bank.bed.topic_of("clickstream", PARTITIONS, &[("retention.ms", "3600000")]);
     bank.bed.topic("rejected", 2);
     check(
         &bank.say(&["topics", "create", "--replication", "1"]),
         1,
         expect![[r#"
-        exists        clickstream, not touched
-        created       embeddings with 3 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
-        created       embeddings_live with 3 partitions, cleanup.policy=delete, retention.ms=86400000
-        created       sessions with 3 partitions, cleanup.policy=delete
-        exists        rejected, not touched
+            exists        clickstream, not touched
+            created       embeddings with 3 partitions, cleanup.policy=compact, min.compaction.lag.ms=86400000
+            created       embeddings_live with 3 partitions, cleanup.policy=delete, retention.ms=86400000
+            created       sessions with 3 partitions, cleanup.policy=delete
+            exists        rejected, not touched
+            created       state with 3 partitions, cleanup.policy=compact, segment.bytes=67108864, segment.ms=3600000, min.cleanable.dirty.ratio=0.1, max.compaction.lag.ms=21600000
 
-        ✘ clickstream: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
-            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config message.timestamp.after.max.ms=300000
-        ! clickstream: retention.ms=3600000 (1h): once its oldest records go, a restart is refused, since the state is rebuilt from them
-            → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config retention.ms=-1,retention.bytes=-1
-        ✘ rejected: has 2 partitions, the clickstream 3: records go out to the number they came in by
-            → delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server kafka-1:9092 --delete --topic rejected), then dce topics create; or name a new topic in topics.rejected
-    "#]],
+            ✘ clickstream: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
+                → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config message.timestamp.after.max.ms=300000
+            ! clickstream: retention.ms=3600000 (1h), and 36h are needed: what open sessions got is read from it again after a crash, and a worker refuses to start where it is gone
+                → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config retention.ms=129600000
+            ✘ rejected: has 2 partitions, the clickstream 3: records go out to the number they came in by
+                → delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server kafka-1:9092 --delete --topic rejected), then dce topics create; or name a new topic in topics.rejected
+        "#]],
     );
     let said = bank.say(&["topics", "create", "--partitions", "5"]);
     assert_eq!(said.code, 2);
@@ -223,7 +228,7 @@ fn topics_are_shown_and_the_missing_ones_made() {
     let rows: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         rows.iter().map(|row| &row["role"]).collect::<Vec<_>>(),
-        ["clicks", "embeddings", "live", "sessions", "rejected"]
+        ["clicks", "embeddings", "live", "sessions", "rejected", "state"]
     );
     assert_eq!(rows[1]["settings"]["cleanup.policy"], "compact");
     assert_eq!((&rows[1]["partitions"], &rows[4]["partitions"]), (&Value::from(3), &Value::from(2)));

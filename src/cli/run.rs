@@ -133,11 +133,15 @@ fn check_topics(arguments: &Arguments, config: &Config, client: &ClientSettings)
         }
     }
     inspector.check(input, &config.topics.written(), BROKER_WAIT)?;
-    if let Some(retention) = topics::check_kept(client, input, BROKER_WAIT)? {
+    let kept = topics::check_kept(client, input, BROKER_WAIT)?;
+    let (retention_ms, kept_ms) = (kept.and_then(|kept| kept.ms), config.session.kept_ms());
+    if let Some(retention_ms) = retention_ms.filter(|ms| *ms < kept_ms) {
         tracing::warn!(
             topic = input,
-            retention,
-            "the clickstream is not kept for ever: once its oldest records go, a restart is refused, since the state is rebuilt from it"
+            retention_ms,
+            kept_ms,
+            "the clickstream is not kept for long enough: what open sessions got is read from it again after a crash, and a \
+             restart is refused where it is gone"
         );
     }
     Ok(())

@@ -208,6 +208,7 @@ pub(super) fn needs<'a>(
         brokers,
         partitions,
         future_max_ms: config.session.future_max_ms,
+        kept_ms: config.session.kept_ms(),
         record_bytes_max: record_bytes_max.unwrap_or(DEFAULT),
     }
 }

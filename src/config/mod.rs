@@ -132,6 +132,15 @@ pub struct SessionRules {
     pub provisional_every_events: usize,
 }
 
+impl SessionRules {
+    /// How long the input must be kept, in milliseconds. After a crash the log of the state lacks, of a session that goes on
+    /// for long, up to half of what it got; a day is for whoever mends what crashed.
+    pub fn kept_ms(&self) -> u64 {
+        const DAY_MS: u64 = 86_400_000;
+        self.duration_max_ms.saturating_add(DAY_MS)
+    }
+}
+
 /// How the bytes of the outputs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {

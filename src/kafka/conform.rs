@@ -15,6 +15,7 @@ pub enum Role {
     Live,
     Sessions,
     Rejected,
+    State,
 }
 
 impl Role {
@@ -23,7 +24,7 @@ impl Role {
         let mut roles = vec![(Self::Clicks, topics.clickstream.as_str()), (Self::Table, &topics.embeddings)];
         roles.extend(topics.embeddings_live.iter().map(|name| (Self::Live, name.as_str())));
         roles.extend(topics.sessions.iter().map(|name| (Self::Sessions, name.as_str())));
-        roles.push((Self::Rejected, &topics.rejected));
+        roles.extend([(Self::Rejected, topics.rejected.as_str()), (Self::State, &topics.state)]);
         roles
     }
 
@@ -34,6 +35,7 @@ impl Role {
             Self::Live => "live",
             Self::Sessions => "sessions",
             Self::Rejected => "rejected",
+            Self::State => "state",
         }
     }
 
@@ -48,6 +50,7 @@ impl Role {
             Self::Table => Purpose::Table,
             Self::Live => Purpose::Live,
             Self::Sessions | Self::Rejected => Purpose::Log,
+            Self::State => Purpose::State,
         };
         TopicSpec::new(name, partitions, replication, purpose)
     }
@@ -93,6 +96,8 @@ pub struct Needs<'a> {
     /// Of the input, where it is there.
     pub partitions: Option<usize>,
     pub future_max_ms: u64,
+    /// How long the input must be kept: what open sessions got may be read from it again.
+    pub kept_ms: u64,
     /// The largest record that `dce` sends: `message.max.bytes` of its producer.
     pub record_bytes_max: i64,
 }
@@ -112,7 +117,7 @@ pub fn deviations(role: Role, facts: &TopicFacts, needs: &Needs<'_>) -> Vec<Devi
             found.clean_up(role, facts);
             if role.is_input() {
                 found.timestamps(facts, needs);
-                found.retention(facts);
+                found.retention(facts, needs);
             } else {
                 found.message_size(role, facts, needs);
             }
@@ -148,6 +153,11 @@ impl Found<'_> {
                 "has {} partitions, the clickstream {wanted}: records go out to the number they came in by",
                 facts.partitions
             );
+            if role == Role::State {
+                let fix = "stop the workers, dce state export FILE, make the topic anew with that many, dce state import \
+                           --partitions N FILE";
+                return self.push(Aspect::Partitions, Level::Wrong, what, fix);
+            }
             let fix = format!(
                 "delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server {} --delete --topic {}), then dce \
                  topics create; or name a new topic in topics.{}",
@@ -205,8 +215,9 @@ impl Found<'_> {
         let delete = self.set("cleanup.policy=delete");
         let why = match role {
             Role::Table => return self.table(facts, policy, compacts, deletes),
+            Role::State => return self.state(facts, policy, compacts, deletes),
             Role::Clicks => {
-                "records of the past are not there when the state is rebuilt, and a worker refuses to start"
+                "records that are read again after a crash are not there then, and a worker refuses to start"
             }
             Role::Live => "only the newest record of a customer stays, and readers miss the others",
             Role::Sessions => "only the newest session of a customer stays",
@@ -238,6 +249,24 @@ impl Found<'_> {
                 Span(found_ms)
             );
             self.push(Aspect::CleanUp, Level::Look, what, self.set(lag));
+        }
+    }
+
+    fn state(&mut self, facts: &TopicFacts, policy: &str, compacts: bool, deletes: bool) {
+        if deletes {
+            let what =
+                format!("cleanup.policy={policy}: customers who stay away longer than its retention are forgotten");
+            self.push(Aspect::CleanUp, Level::Wrong, what, self.set("cleanup.policy=compact"));
+        } else if !compacts {
+            let what = format!("cleanup.policy={policy}: it grows for ever, and so does a restart");
+            self.push(Aspect::CleanUp, Level::Wrong, what, self.set("cleanup.policy=compact"));
+        }
+        let segment = facts.number("segment.bytes").and_then(|bytes| u64::try_from(bytes).ok());
+        if let Some(bytes) = segment.filter(|bytes| *bytes > SEGMENT_BYTES_MAX) {
+            let what = format!(
+                "segment.bytes={bytes}: what lies in the last segment is not compacted, and read at each restart"
+            );
+            self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("segment.bytes={}", 64 << 20)));
         }
     }
 
@@ -279,21 +308,18 @@ impl Found<'_> {
         }
     }
 
-    fn retention(&mut self, facts: &TopicFacts) {
-        let finite: Vec<String> = ["retention.ms", "retention.bytes"]
-            .into_iter()
-            .filter_map(|name| facts.number(name).filter(|value| *value >= 0).map(|value| (name, value)))
-            .map(|(name, value)| match u64::try_from(value) {
-                Ok(ms) if name == "retention.ms" => format!("{name}={value} ({})", Span(ms)),
-                Ok(_) | Err(_) => format!("{name}={value}"),
-            })
-            .collect();
-        if !finite.is_empty() {
-            let what = format!(
-                "{}: once its oldest records go, a restart is refused, since the state is rebuilt from them",
-                finite.join(", ")
-            );
-            self.push(Aspect::Retention, Level::Look, what, self.set("retention.ms=-1,retention.bytes=-1"));
+    fn retention(&mut self, facts: &TopicFacts, needs: &Needs<'_>) {
+        let why = "what open sessions got is read from it again after a crash, and a worker refuses to start where it is gone";
+        let kept = facts.number("retention.ms").and_then(|ms| u64::try_from(ms).ok());
+        if let Some(ms) = kept.filter(|ms| *ms < needs.kept_ms) {
+            let wanted = Span(needs.kept_ms);
+            let what = format!("retention.ms={ms} ({}), and {wanted} are needed: {why}", Span(ms));
+            let fix = self.set(format_args!("retention.ms={}", needs.kept_ms));
+            self.push(Aspect::Retention, Level::Look, what, fix);
+        }
+        if let Some(bytes) = facts.number("retention.bytes").filter(|bytes| *bytes >= 0) {
+            let what = format!("retention.bytes={bytes}: how long that lasts nobody knows; {why}");
+            self.push(Aspect::Retention, Level::Look, what, self.set("retention.bytes=-1"));
         }
     }
 
@@ -314,6 +340,8 @@ impl Found<'_> {
 
 /// Longer than anybody means: Kafka's default is the largest number.
 const FOR_EVER_MS: u64 = 1_000 * 365 * DAY_MS;
+/// Of the state's topic.
+const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
 impl Role {
     /// Its key in `[topics]`.
@@ -324,6 +352,7 @@ impl Role {
             Self::Live => "embeddings_live",
             Self::Sessions => "sessions",
             Self::Rejected => "rejected",
+            Self::State => "state",
         }
     }
 }

@@ -38,10 +38,11 @@ const NEEDS: Needs<'_> = Needs {
     brokers: 1,
     partitions: Some(4),
     future_max_ms: 300_000,
+    kept_ms: 36 * 3_600_000,
     record_bytes_max: 1_000_000,
 };
 
-const ROLES: [Role; 5] = [Role::Clicks, Role::Table, Role::Live, Role::Sessions, Role::Rejected];
+const ROLES: [Role; 6] = [Role::Clicks, Role::Table, Role::Live, Role::Sessions, Role::Rejected, Role::State];
 
 fn said(role: Role, facts: &TopicFacts, needs: &Needs<'_>) -> String {
     let lines = deviations(role, facts, needs).into_iter();
@@ -70,16 +71,16 @@ fn the_input_is_kept_and_bounded_in_time() {
         Role::Clicks,
         &[
             ("message.timestamp.after.max.ms", "9223372036854775807"),
-            ("retention.ms", "604800000"),
+            ("retention.ms", "3600000"),
             ("cleanup.policy", "compact"),
         ],
         expect![[r#"
-            Wrong CleanUp: cleanup.policy=compact: records of the past are not there when the state is rebuilt, and a worker refuses to start
+            Wrong CleanUp: cleanup.policy=compact: records that are read again after a crash are not there then, and a worker refuses to start
               kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=delete
             Wrong Timestamps: CreateTime and message.timestamp.after.max.ms without a bound: a wrong clock can close every open session; session.future_max is 5m
               kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config message.timestamp.after.max.ms=300000
-            Look Retention: retention.ms=604800000 (7d): once its oldest records go, a restart is refused, since the state is rebuilt from them
-              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=-1,retention.bytes=-1
+            Look Retention: retention.ms=3600000 (1h), and 36h are needed: what open sessions got is read from it again after a crash, and a worker refuses to start where it is gone
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=129600000
         "#]],
     );
     check(
@@ -88,8 +89,8 @@ fn the_input_is_kept_and_bounded_in_time() {
         expect![[r#"
             Wrong Timestamps: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
               kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config message.timestamp.after.max.ms=300000
-            Look Retention: retention.bytes=1000: once its oldest records go, a restart is refused, since the state is rebuilt from them
-              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=-1,retention.bytes=-1
+            Look Retention: retention.bytes=1000: how long that lasts nobody knows; what open sessions got is read from it again after a crash, and a worker refuses to start where it is gone
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.bytes=-1
         "#]],
     );
     check(
@@ -199,4 +200,31 @@ fn a_broker_that_tells_nothing_is_not_taken_for_one_that_is_right() {
 fn spans_are_said_as_settings_write_them() {
     let said = [0, 1, 1_500, 60_000, 90_000, 86_400_000, 604_800_000].map(|ms| Span(ms).to_string());
     assert_eq!(said, ["0ms", "1ms", "1500ms", "1m", "90s", "1d", "7d"]);
+}
+
+#[test]
+fn the_state_s_log_is_compacted_and_deletes_nothing() {
+    check(
+        Role::State,
+        &[("cleanup.policy", "compact,delete"), ("segment.bytes", "1073741824")],
+        expect![[r#"
+        Wrong CleanUp: cleanup.policy=compact,delete: customers who stay away longer than its retention are forgotten
+          kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact
+        Look CleanUp: segment.bytes=1073741824: what lies in the last segment is not compacted, and read at each restart
+          kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config segment.bytes=67108864
+    "#]],
+    );
+    check(
+        Role::State,
+        &[("cleanup.policy", "delete")],
+        expect![[r#"
+        Wrong CleanUp: cleanup.policy=delete: customers who stay away longer than its retention are forgotten
+          kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact
+    "#]],
+    );
+    let more = Needs { partitions: Some(8), ..NEEDS };
+    expect![[r#"
+        Wrong Partitions: has 4 partitions, the clickstream 8: records go out to the number they came in by
+          stop the workers, dce state export FILE, make the topic anew with that many, dce state import --partitions N FILE
+    "#]].assert_eq(&said(Role::State, &facts(Role::State, &[]), &more));
 }

@@ -207,7 +207,7 @@ impl TopicSpec {
         let text = |value: u64| value.to_string();
         let settings = match purpose {
             Purpose::Clicks { future_max_ms } => {
-                // Kept: after a restart the state is rebuilt from it.
+                // Kept, so that history can be replayed; a restart needs the last days alone.
                 vec![
                     ("cleanup.policy", "delete".to_owned()),
                     ("retention.ms", "-1".to_owned()),
@@ -235,16 +235,25 @@ impl TopicSpec {
     }
 }
 
-/// Whether the input keeps what a rebuild reads: a compacted topic does not, and is refused; of a retention that is not
-/// for ever the answer says which. A broker that does not tell its settings is believed.
-pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<Option<String>, TopicError> {
+/// How long a topic keeps its records, where that is not for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Milliseconds, where there is a limit of time.
+    pub ms: Option<u64>,
+    /// The limits, as the broker writes them.
+    pub text: String,
+}
+
+/// Whether the input keeps what a restart reads: a compacted topic does not, and is refused; of one that does not keep its
+/// records for ever the answer says how long. A broker that does not tell its settings is believed.
+pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<Option<Kept>, TopicError> {
     let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
     let options = AdminOptions::new().operation_timeout(Some(wait));
     let described = runtime()?.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
     let Ok(Some(Ok(config))) = described.map(|mut all| all.pop()) else { return Ok(None) };
     let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     if value("cleanup.policy").contains("compact") {
-        let why = "is compacted, so records of the past are not there when the state is rebuilt; it must have cleanup.policy=delete";
+        let why = "is compacted, so records of the past are not there when they are read again; it must have cleanup.policy=delete";
         return Err(refused(topic, why));
     }
     let finite = ["retention.ms", "retention.bytes"].map(|name| (name, value(name)));
@@ -253,7 +262,8 @@ pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Res
         .filter(|(_, value)| !matches!(value.as_str(), "-1" | ""))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    Ok((!finite.is_empty()).then(|| finite.join(", ")))
+    let ms = value("retention.ms").parse().ok();
+    Ok((!finite.is_empty()).then(|| Kept { ms, text: finite.join(", ") }))
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {

@@ -83,8 +83,8 @@ pub fn spans(client: &ClientSettings, topic: &str, range: &Range) -> Result<(usi
         topics: vec![topic.to_owned()],
         partitions: None,
     })?;
-    if let Some(retention) = topics::check_kept(client, topic, WAIT)? {
-        tracing::info!(topic, retention, "the topic does not keep its records for ever");
+    if let Some(kept) = topics::check_kept(client, topic, WAIT)? {
+        tracing::info!(topic, retention = kept.text, "the topic does not keep its records for ever");
     }
     let at = |time: Option<i64>| match time {
         Some(ms) => inspector.offsets_at(topic, partitions, ms, WAIT),

@@ -131,7 +131,9 @@ fn right(
                 format!("CreateTime, at most {} ahead", Span(u64::try_from(ms).unwrap_or(0)))
             }
         },
-        Aspect::Retention => "the clickstream is kept for ever, as a rebuild of the state needs".to_owned(),
+        Aspect::Retention => {
+            format!("the clickstream is kept for {} or longer, as a restart may need", Span(needs.kept_ms))
+        }
         Aspect::CleanUp => format!("policies{of} are as they should be"),
         Aspect::Replication => {
             let copies: Vec<usize> = found.iter().map(|(_, facts)| facts.replication).collect();

@@ -53,11 +53,11 @@ pub(super) fn run(args: &Args, frame: &Frame) -> anyhow::Result<()> {
     let labels_topic = labels_topic.transpose()?;
     drop(inspector);
     if !args.live
-        && let Some(retention) = topics::check_kept(&settings, topic, BROKER_WAIT)?
+        && let Some(kept) = topics::check_kept(&settings, topic, BROKER_WAIT)?
     {
         tracing::warn!(
             topic,
-            retention,
+            retention = kept.text,
             "records have the times of the bank: what is older than the topic keeps goes soon"
         );
     }
