@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench gpu-check lint clean cargo packages packages-test
+.PHONY: help setup demo test chaos bench gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,18 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 	$(CARGO) build --examples
 	$(CARGO) test --no-run --test integration
 	integration/kafka.sh run -- $(CARGO) test --test integration
+
+FAULTS ?= 50
+SEED ?= 1
+
+chaos: cargo packages-test ## workers, broker and disks killed at random: FAULTS=50 SEED=1 (some 5 s a fault)
+	@$(ORT)
+	export FAULTS=$(FAULTS) SEED=$(SEED) CHAOS_RESULT="$(abspath $(BUILT))/chaos.json"
+	rm -f "$$CHAOS_RESULT"
+	status=0
+	DCE_TEST_BOOTSTRAP=its-own $(CARGO) test --test integration chaos::long -- --ignored --nocapture || status=$$?
+	cat "$$CHAOS_RESULT"
+	exit $$status
 
 bench: cargo packages-test ## each stage and the whole beside its limit, on a Kafka that it starts (5 minutes)
 	@$(ORT)

@@ -52,6 +52,19 @@ impl Click {
     }
 }
 
+impl Click {
+    /// See [`Bed::produce_ndjson`].
+    pub(crate) fn of_line(line: &str) -> Self {
+        let mut value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        let fields = value.as_object_mut().expect("an object a line");
+        let partition = fields.remove("partition").and_then(|partition| partition.as_i64()).unwrap_or(0);
+        let timestamp_ms = fields.remove("record_time").and_then(|time| time.as_i64());
+        let key = fields.get("customer_id").and_then(|id| id.as_str()).map(str::to_owned);
+        let partition = i32::try_from(partition).expect("a partition number");
+        Self { partition, key, value: Some(value.to_string()), timestamp_ms, headers: Vec::new() }
+    }
+}
+
 /// A record that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Got {
@@ -64,12 +77,17 @@ pub(crate) struct Got {
 
 impl Bed {
     pub(crate) fn new(test: &str) -> Self {
-        static BEDS: AtomicU32 = AtomicU32::new(0);
         let bootstrap = std::env::var("DCE_TEST_BOOTSTRAP").unwrap_or_else(|_| {
             panic!("DCE_TEST_BOOTSTRAP names no Kafka: start one with integration/kafka.sh run -- cargo test --test integration")
         });
+        Self::at(&bootstrap, test)
+    }
+
+    /// On a broker of its own.
+    pub(crate) fn at(bootstrap: &str, test: &str) -> Self {
+        static BEDS: AtomicU32 = AtomicU32::new(0);
         let name = format!("{test}-{}-{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed));
-        Self { settings: ClientSettings::of(&bootstrap), name }
+        Self { settings: ClientSettings::of(bootstrap), name }
     }
 
     /// A name of a topic, a group or an application that no other test has.
@@ -118,16 +136,7 @@ impl Bed {
     /// Writes lines of JSON; each may say where to by fields `partition` and `record_time` (milliseconds), which are
     /// left out of the value, and by `customer_id`, its key.
     pub(crate) fn produce_ndjson(&self, topic: &str, lines: &str) {
-        let clicks = lines.lines().filter(|line| !line.trim().is_empty()).map(|line| {
-            let mut value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
-            let fields = value.as_object_mut().expect("an object a line");
-            let partition = fields.remove("partition").and_then(|partition| partition.as_i64()).unwrap_or(0);
-            let timestamp_ms = fields.remove("record_time").and_then(|time| time.as_i64());
-            let key = fields.get("customer_id").and_then(|id| id.as_str()).map(str::to_owned);
-            let partition = i32::try_from(partition).expect("a partition number");
-            Click { partition, key, value: Some(value.to_string()), timestamp_ms, headers: Vec::new() }
-        });
-        self.produce(topic, clicks);
+        self.produce(topic, lines.lines().filter(|line| !line.trim().is_empty()).map(Click::of_line));
     }
 
     /// Values that are no text, in order.
@@ -175,6 +184,16 @@ impl Bed {
                 headers: BTreeMap::new(),
             });
         });
+        got.sort_by_key(|got| (got.partition, got.offset));
+        got
+    }
+
+    /// The same, with headers.
+    pub(crate) fn read_with_headers(&self, topic: &str) -> Vec<Got> {
+        let ends = self.read_all(topic).len();
+        let mut collector = self.collector(topic);
+        let mut got = collector.until(ends).to_vec();
+        got.truncate(ends);
         got.sort_by_key(|got| (got.partition, got.offset));
         got
     }
@@ -246,6 +265,17 @@ impl Collector {
         &self.got
     }
 
+    /// What is there by now, without waiting for long.
+    pub(crate) fn look(&mut self) -> &[Got] {
+        loop {
+            let before = self.got.len();
+            self.poll(Duration::from_millis(100));
+            if self.got.len() == before {
+                return &self.got;
+            }
+        }
+    }
+
     fn poll(&mut self, wait: Duration) {
         match self.consumer.poll(wait) {
             Some(Ok(message)) => {
@@ -299,6 +329,18 @@ impl Dce {
             assert!(!deadline.passed(), "dce still runs after {WAIT:?}; it said:\n{}", self.said());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours")
+    }
+
+    /// The end of what it said.
+    pub(crate) fn last_words(&self) -> String {
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// All that it has printed and logged.

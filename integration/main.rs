@@ -14,3 +14,4 @@ mod generate;
 mod examples;
 mod tools;
 mod replay;
+mod chaos;

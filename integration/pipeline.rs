@@ -73,7 +73,11 @@ pub(crate) struct Outputs {
 
 impl Outputs {
     pub(crate) fn new(bed: &Bed, input: &str, what: &str) -> Self {
-        let topic = |name: &str| bed.topic(&format!("{what}-{name}"), PARTITIONS);
+        Self::of(bed, input, what, PARTITIONS)
+    }
+
+    pub(crate) fn of(bed: &Bed, input: &str, what: &str, partitions: usize) -> Self {
+        let topic = |name: &str| bed.topic(&format!("{what}-{name}"), partitions);
         Self {
             input: input.to_owned(),
             embeddings: topic("embeddings"),

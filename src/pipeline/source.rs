@@ -237,8 +237,9 @@ impl Source {
             self.queue
                 .forward(&self.topic_c, *partition)
                 .map_err(|error| SourceError::Broker { doing: "assigning", why: error.to_string() })?;
-            // Anywhere: it is sought before it is resumed.
-            list.add_partition_offset(&self.topic, *partition, Offset::End)
+            // Anywhere: it is sought before it is resumed. But never at a logical offset: its lookup, outdated by the pause,
+            // is repeated half a second later, after the seek, and moves the partition there.
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(0))
                 .map_err(|error| broker("assigning", &error))?;
         }
         self.answered(|rebalance| matches!(rebalance, Rebalance::Assigned(_)));

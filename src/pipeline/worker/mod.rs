@@ -13,7 +13,7 @@ use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
 use super::partitions::Partitions;
 use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, Source, SourceError, SourceSettings};
+use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSettings};
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
@@ -329,9 +329,12 @@ impl Worker<'_, '_> {
         let clock = self.watch.clock;
         let terms = self.terms();
         let mut laps = [clock.uptime(); 4];
-        // What was fetched before its partition was paused comes again.
+        // What was fetched before its partition was paused comes again, and nothing is taken twice.
         let positions = &self.positions;
-        let records = batch.records().filter(|record| positions.contains_key(&record.position.partition));
+        let is_next = |record: &Record<'_>| {
+            positions.get(&record.position.partition).is_some_and(|resume| record.position.offset >= resume.0)
+        };
+        let records = batch.records().filter(is_next);
         let result = epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, records, |phase| {
             laps[match phase {
                 Phase::Sessionize => 1,
