@@ -115,7 +115,7 @@ impl Worker {
 
     /// As a new process would.
     fn restore(&mut self, log: &[StateRecord], inputs: &[Input], committed: usize) {
-        let mut logged = Logged::new(0);
+        let mut logged = Logged::new(0, true);
         for record in log {
             logged.take(&record.key, record.value.as_deref()).unwrap();
         }

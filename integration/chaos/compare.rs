@@ -107,7 +107,8 @@ fn is_same(want: &Got, found: &Got) -> bool {
             for value in [&mut want, &mut found] {
                 value.remove("emitted_at");
             }
-            want.len() == found.len() && want.iter().all(|(name, want)| found.get(name).is_some_and(|f| is_near(want, f)))
+            want.len() == found.len()
+                && want.iter().all(|(name, want)| found.get(name).is_some_and(|f| is_near(want, f)))
         }
         _ => want.value == found.value,
     }

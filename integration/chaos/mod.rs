@@ -235,7 +235,8 @@ impl Storm {
 fn slices(seed: u64, count: usize, rng: &mut Pcg64Mcg) -> Vec<Vec<Click>> {
     let events = count * EVENTS_A_FAULT;
     let customers = format!("--customers={}", 100 + events / 40);
-    let bank = format!("generate --seed={seed} {customers} --events={events} --partitions={PARTITIONS} --takeovers=0.1");
+    let bank =
+        format!("generate --seed={seed} {customers} --events={events} --partitions={PARTITIONS} --takeovers=0.1");
     let dirt = "--shuffle=30 --duplicate=0.05 --drop-logout=0.2 --lag-customers 0.1 600";
     let arguments = format!("{bank} {dirt}");
     let lines = dce_says(&arguments.split(' ').collect::<Vec<_>>());
@@ -274,7 +275,8 @@ fn wait_for_markers(bed: &Bed, outputs: &Outputs, name: &str, mut tend: impl FnM
     let deadline = dce::kafka::Deadline::after(WAIT * 4);
     loop {
         tend();
-        let seen = table.look().iter().filter(|got| got.key.as_deref().is_some_and(|key| key.starts_with(name))).count();
+        let seen =
+            table.look().iter().filter(|got| got.key.as_deref().is_some_and(|key| key.starts_with(name))).count();
         if seen == PARTITIONS {
             return;
         }
@@ -295,7 +297,8 @@ fn run(seed: u64, faults: usize, name: &str) -> Told {
     storm.start(1);
     // Each kind in turn, in an order of the seed's, so that a short run has many. KINDS=Kill,Zombie has those alone.
     let only = std::env::var("KINDS").ok();
-    let is_asked = |fault: &Fault| only.as_ref().is_none_or(|only| only.split(',').any(|kind| kind == format!("{fault:?}")));
+    let is_asked =
+        |fault: &Fault| only.as_ref().is_none_or(|only| only.split(',').any(|kind| kind == format!("{fault:?}")));
     let kinds: Vec<Fault> = FAULTS.into_iter().filter(is_asked).collect();
     let mut order: Vec<Fault> = Vec::new();
     for slice in slices {

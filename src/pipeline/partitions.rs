@@ -217,7 +217,9 @@ impl Partitions {
             customers.leave(written.slot);
         }
         if let Some(log) = self.logs.get_mut(&partition) {
-            let is_time = resume - log.looked.0 >= LOOK_RECORDS || clock - log.looked.1 >= LOOK_MS;
+            // Looking costs a little an active customer, so each must have had a record since.
+            let records = LOOK_RECORDS.max(i64::try_from(sessions.active()).unwrap_or(i64::MAX));
+            let is_time = resume - log.looked.0 >= records || clock - log.looked.1 >= LOOK_MS;
             if all || is_time {
                 log.looked = (resume, clock);
                 for name in sessions.due(resume, clock, all).into_iter().take(DUE_MAX) {
@@ -270,11 +272,13 @@ pub struct Logged {
     through: i64,
     /// What counts as long as nothing is there.
     empty: Head,
+    is_fenced: bool,
 }
 
 impl Logged {
-    /// `begun`: the first input offset that counts, where the log is empty.
-    pub fn new(begun: i64) -> Self {
+    /// `begun`: the first input offset that counts, where the log is empty. `is_fenced`: only one could write at a time, so
+    /// what goes back is an error; else it is what one wrote who was not the owner any more, and does not count.
+    pub fn new(begun: i64, is_fenced: bool) -> Self {
         let empty = Head {
             epoch: 0,
             before: begun,
@@ -283,7 +287,15 @@ impl Logged {
             redo_stream_time: Moment::NEVER,
             logged: 0,
         };
-        Self { head: None, rest: Rest::default(), active: BTreeMap::new(), parts: BTreeMap::new(), through: 0, empty }
+        Self {
+            head: None,
+            rest: Rest::default(),
+            active: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            through: 0,
+            empty,
+            is_fenced,
+        }
     }
 
     pub fn head(&self) -> Head {
@@ -298,16 +310,29 @@ impl Logged {
             self.through = self.through.max(through);
         }
         match (parsed, value) {
-            (Key::Rest(id), Some(value)) => self.rest.put(id, value),
+            (Key::Rest(id), Some(value)) => {
+                if self.is_fenced || !self.is_behind(id, value) {
+                    self.rest.put(id, value);
+                }
+            }
             (Key::Rest(id), None) => _ = self.rest.take(id),
             (Key::Active(id), Some(value)) => _ = self.active.insert(id.to_owned(), value.into()),
             (Key::Active(id), None) => _ = self.active.remove(id),
             (Key::Part(part, id), Some(value)) => _ = self.parts.insert((id.to_owned(), part), value.into()),
             (Key::Part(part, id), None) => _ = self.parts.remove(&(id.to_owned(), part)),
-            (Key::Head, Some(value)) => self.head = Some(self.next_head(Head::unpack(value)?)?),
+            (Key::Head, Some(value)) => match self.next_head(Head::unpack(value)?) {
+                Err(_) if !self.is_fenced => {}
+                head => self.head = Some(head?),
+            },
             (Key::Head, None) => self.head = None,
         }
         Ok(())
+    }
+
+    /// Whether another record of the customer reaches further.
+    fn is_behind(&self, id: &str, value: &[u8]) -> bool {
+        let through = |value| log::open_rest(value).map_or(0, |(through, _)| through);
+        self.rest.get(id).is_some_and(|known| through(known) > through(value))
     }
 
     /// Epochs go up by one, unless compaction has taken some; one that follows directly begins where the one before ended.

@@ -90,6 +90,11 @@ impl Partition {
         log.filter(|log| log.dirty.is_none()).and_then(|log| log.through).unwrap_or(resume)
     }
 
+    /// Customers that are not at rest.
+    pub fn active(&self) -> usize {
+        self.customers.len()
+    }
+
     /// Customers with a record in the log.
     pub fn logged(&self) -> u64 {
         self.machine.ledger.logged

@@ -167,6 +167,13 @@ fn goes_together(plan: &Plan, restored: &mut Restored, logged: &Logged) -> Resul
             *resume = (*resume).max(ResumeAt(head.resume));
         }
         Delivery::ExactlyOnce => {
+            if history.state_epoch == 0 && head.epoch > 0 {
+                let log = &plan.sink.topics.state;
+                return torn(format!(
+                    "nothing of {log} is committed, yet it has {} epochs: is it another application's?",
+                    head.epoch
+                ));
+            }
             if head.epoch != history.state_epoch {
                 let said = history.state_epoch;
                 return torn(format!(

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use super::{ANSWER_MAX, Plan, Restored, StateError, goes_together, patiently, start};
+use crate::config::Delivery;
 use crate::kafka::follow::Lookup;
 use crate::kafka::reader::Span;
 use crate::kafka::topics::Inspector;
@@ -176,11 +177,12 @@ fn read_logs(
 ) -> Result<BTreeMap<i32, Logged>, StateError> {
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
     let log = &plan.sink.topics.state;
+    let is_fenced = plan.sink.delivery == Delivery::ExactlyOnce;
     let mut logs = BTreeMap::new();
     let mut spans = Vec::new();
     let inspector = Inspector::new(&plan.input.client)?;
     for (partition, found) in found {
-        logs.insert(*partition, Logged::new(found.restored.history.begun.0));
+        logs.insert(*partition, Logged::new(found.restored.history.begun.0, is_fenced));
         let (from, until) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
         if from < until {
             spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });

@@ -78,6 +78,7 @@ impl Worker<'_, '_> {
             }
         }
         self.restoring.retain(|reading| !reading.wanted.is_empty());
+        self.show_progress();
     }
 
     fn begin(&mut self, partitions: &[i32]) {
@@ -103,14 +104,22 @@ impl Worker<'_, '_> {
             }
         }
         self.restoring.retain(|reading| !reading.wanted.is_empty());
-        let (done, total) = self.restoring.iter().map(Reading::progress).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        self.watch.metrics.restoring(self.restoring.iter().map(|r| r.wanted.len()).sum(), total - done.min(total));
+        let (done, total) = self.show_progress();
         let now = self.watch.clock.uptime();
         if total > 0 && now.0 - self.said.0 >= SAY_EVERY_MS {
             self.said = now;
             tracing::info!(done, total, "restoring: offsets of the state's log and of the input");
         }
         Ok(came)
+    }
+
+    /// Offsets read, and all of them.
+    fn show_progress(&self) -> (u64, u64) {
+        let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
+        let (done, total) = self.restoring.iter().map(Reading::progress).fold((0, 0), add);
+        let partitions = self.restoring.iter().map(|reading| reading.wanted.len()).sum();
+        self.watch.metrics.restoring(partitions, total.saturating_sub(done));
+        (done, total)
     }
 
     fn take_log(
