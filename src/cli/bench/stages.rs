@@ -126,7 +126,8 @@ pub(super) fn writing(outputs: &[Output], encoding: Encoding, rounds: usize) -> 
 }
 
 /// The encoder stage over sessions as they come, beside one shape of the graph alone, turn by turn: events a second of
-/// both, and the median of their ratio.
+/// both, and the median of their ratio. The shape is the one that is best by its median: the best of each round would be
+/// a shape's luck.
 pub(super) fn encoding(
     model: &mut dyn Model,
     sessions: &[SessionInput],
@@ -135,11 +136,10 @@ pub(super) fn encoding(
 ) -> Result<(f64, f64, f64), ModelError> {
     const SHAPES: [(usize, usize); 6] = [(32, 8), (32, 16), (64, 8), (64, 16), (128, 8), (128, 16)];
     let events: usize = sessions.iter().map(|session| session.length).sum();
-    let (mut stage, mut alone, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stage, mut alone) = (Vec::new(), SHAPES.map(|_| Vec::new()));
     for _ in 0..rounds {
-        let mut best = 0.0_f64;
-        for (rows, length) in SHAPES {
-            best = best.max(shape_alone(model, rows, length)?);
+        for ((rows, length), speeds) in SHAPES.into_iter().zip(&mut alone) {
+            speeds.push(shape_alone(model, rows, length)?);
         }
         let mut failed = None;
         let seconds = timed(|| {
@@ -150,12 +150,11 @@ pub(super) fn encoding(
         if let Some(error) = failed {
             return Err(error);
         }
-        let speed = events as f64 / seconds;
-        stage.push(speed);
-        alone.push(best);
-        ratio.push(speed / best);
+        stage.push(events as f64 / seconds);
     }
-    Ok((median(stage), median(alone), median(ratio)))
+    let best = alone.into_iter().max_by(|a, b| median(a.clone()).total_cmp(&median(b.clone()))).unwrap_or_default();
+    let ratio = stage.iter().zip(&best).map(|(stage, alone)| stage / alone).collect();
+    Ok((median(stage), median(best), median(ratio)))
 }
 
 /// Events a second of one shape, without padding; the inputs are ready before the clock starts.
