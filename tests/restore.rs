@@ -249,3 +249,58 @@ fn whatever_crashes_the_records_are_those_of_a_calm_run() {
     let all = [crashes, aborts, stops, active_written, rest_written, erased, redone as u32];
     assert!(all.iter().all(|n| *n > 50), "{happened:?}");
 }
+
+/// Events between two looks at what a whole record would take.
+const EVERY: usize = 10;
+
+/// Bytes that a session of `count` events costs the log, an event, each event in an epoch of its own and `seconds` after the one
+/// before; and what they were if all that is known of the customer was written each time, as session windows are in Kafka Streams.
+fn log_bytes(count: usize, seconds: i64) -> (f64, f64) {
+    let rules = SessionRules { gap_ms: 1_800_000, ..wide_rules() };
+    let mut worker = Worker::new(&rules);
+    worker.restore(&[], &[], 0);
+    let click = |n: usize, kind| Click {
+        id: format!("{n:032x}"),
+        customer: "customer-0000001".to_owned(),
+        time: n as i64 * seconds * 1_000,
+        kind,
+        channel: "web",
+        balance: 1.0,
+    };
+    let (mut bytes, mut whole) = (0, 0);
+    for n in 0..count {
+        let kind = match n {
+            0 => dce::types::ClickKind::Login,
+            n if n + 1 == count => dce::types::ClickKind::Logout,
+            _ => dce::types::ClickKind::PageView,
+        };
+        worker.clock += seconds * 1_000;
+        let (result, _) = worker.epoch(n, &[Input::Click(click(n, kind))]);
+        bytes += size(&result.state);
+        if n % EVERY == EVERY / 2 {
+            let mut packed = dce::wire::packed::Packer::default();
+            worker.partitions.sessions()[&0].pack(&customer("customer-0000001"), &mut packed);
+            whole += packed.len() * EVERY;
+        }
+    }
+    let (result, _) = worker.epoch(count, &[Input::Tick(1 << 40)]);
+    bytes += size(&result.state);
+    (bytes as f64 / count as f64, whole as f64 / count as f64)
+}
+
+fn size(records: &[StateRecord]) -> usize {
+    records.iter().map(|record| record.key.len() + record.value.as_ref().map_or(0, |value| value.len())).sum()
+}
+
+#[test]
+fn a_click_costs_the_log_the_same_whatever_the_session_s_length() {
+    for seconds in [1, 20] {
+        for count in [10, 100, 1_000] {
+            let (bytes, whole) = log_bytes(count, seconds);
+            println!(
+                "{count} events, {seconds} s apart: {bytes:.0} bytes of log an event; {whole:.0} if all were written each time"
+            );
+            assert!(bytes < 250.0, "{count} events, {seconds} s apart: {bytes} bytes an event");
+        }
+    }
+}
