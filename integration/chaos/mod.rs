@@ -22,7 +22,8 @@ mod compare;
 
 use compare::Difference;
 
-const PARTITIONS: usize = 4;
+const PARTITIONS: i32 = 4;
+const COUNT: usize = 4;
 /// Above the broker's least; below it nobody is thrown out.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOTS: usize = 3;
@@ -258,7 +259,7 @@ fn slices(seed: u64, count: usize, rng: &mut Pcg64Mcg) -> Vec<Vec<Click>> {
 
 /// A session of a customer of its own in each partition, to see that none is stuck.
 fn markers(name: &str) -> impl Iterator<Item = Click> {
-    (0..PARTITIONS as i32).flat_map(move |partition| {
+    (0..PARTITIONS).flat_map(move |partition| {
         let customer = format!("{name}-{partition}");
         ["LOGIN", "LOGOUT"].map(|kind| {
             let value = format!(
@@ -277,7 +278,7 @@ fn wait_for_markers(bed: &Bed, outputs: &Outputs, name: &str, mut tend: impl FnM
         tend();
         let seen =
             table.look().iter().filter(|got| got.key.as_deref().is_some_and(|key| key.starts_with(name))).count();
-        if seen == PARTITIONS {
+        if seen == COUNT {
             return;
         }
         assert!(!deadline.passed(), "{seen} of {PARTITIONS} markers came through: a partition is stuck");
@@ -287,8 +288,8 @@ fn wait_for_markers(bed: &Bed, outputs: &Outputs, name: &str, mut tend: impl FnM
 fn run(seed: u64, faults: usize, name: &str) -> Told {
     let broker = Broker::start(&format!("chaos-{name}-{}", std::process::id()));
     let bed = Bed::at(&broker.bootstrap, name);
-    let input = bed.topic("clicks", PARTITIONS);
-    let outputs = Outputs::of(&bed, &input, "storm", PARTITIONS);
+    let input = bed.topic("clicks", COUNT);
+    let outputs = Outputs::of(&bed, &input, "storm", COUNT);
     let mut rng = Pcg64Mcg::seed_from_u64(seed);
     let slices = slices(seed, faults, &mut rng);
     let workers = [const { None }; SLOTS];
@@ -333,7 +334,7 @@ fn run(seed: u64, faults: usize, name: &str) -> Told {
     }
     offsets_are_complete(&bed, &input);
 
-    let calm = Outputs::of(&bed, &input, "calm", PARTITIONS);
+    let calm = Outputs::of(&bed, &input, "calm", COUNT);
     let mut worker = calm.run(&bed, "calm", &["provisional.every_events=5"]);
     wait_for_markers(&bed, &calm, "marker", || ());
     worker.signal("TERM");
@@ -351,7 +352,7 @@ fn run(seed: u64, faults: usize, name: &str) -> Told {
 }
 
 fn offsets_are_complete(bed: &Bed, input: &str) {
-    let partitions: Vec<i32> = (0..PARTITIONS as i32).collect();
+    let partitions: Vec<i32> = (0..PARTITIONS).collect();
     let lookup = Lookup::new(&bed.settings, &bed.name("storm")).expect("a client");
     let committed = lookup.committed(input, &partitions, WAIT).expect("an answer");
     let extents = lookup.extents(input, &partitions, WAIT).expect("an answer");

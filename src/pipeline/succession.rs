@@ -3,7 +3,7 @@
 //! A worker that is killed in mid-transaction ends nothing, and nobody else has its transactional id until it is started
 //! again. So its records hold up whoever reads committed ones, and its offsets whoever takes its partitions, until the
 //! broker gives the transaction up: 8 s, and up to 10 more. Who committed last stands in the metadata of the committed
-//! offsets; what is still undecided after [`PATIENCE`] is ended by that id.
+//! offsets; what is still undecided after a second is ended by that id.
 //!
 //! Deliberately absent: a look at whether that worker lives. If it does it hangs, or it would have ended its transaction
 //! before its partitions moved on; being fenced costs it a rebuild and no record.
