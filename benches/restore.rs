@@ -92,6 +92,9 @@ fn main() {
             }
         }
         restored.push(begun.elapsed().as_secs_f64());
+        // Its client and what that had fetched go with it.
+        drop(reading);
+        std::thread::sleep(Duration::from_secs(1));
         if round == 0 {
             per_customer = (resident_bytes() - before) / customers as f64;
             assert_eq!(states.rest().0 as u64, customers);

@@ -302,6 +302,11 @@ impl Logged {
         self.head.unwrap_or(self.empty)
     }
 
+    /// About so many records come. A compacted log has as many as customers, one that is not may have a multiple.
+    pub fn expect(&mut self, records: u64) {
+        self.rest.reserve(usize::try_from(records / 2).unwrap_or(0));
+    }
+
     /// The next record.
     pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {
         let parsed = Key::parse(key)?;

@@ -4,7 +4,7 @@
 
 use std::hash::BuildHasher as _;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table as table};
 
 use crate::types::CustomerId;
 
@@ -70,10 +70,16 @@ impl Rest {
         let hasher = &self.hasher;
         let hash = hasher.hash_one(customer.as_bytes());
         let is_same = |known: &Entry| known.split().0 == customer.as_bytes();
-        match self.table.find_mut(hash, is_same) {
-            Some(known) => self.bytes -= std::mem::replace(known, entry).cost(),
-            None => _ = self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.split().0)),
+        match self.table.entry(hash, is_same, |entry| hasher.hash_one(entry.split().0)) {
+            table::Entry::Occupied(mut known) => self.bytes -= std::mem::replace(known.get_mut(), entry).cost(),
+            table::Entry::Vacant(place) => _ = place.insert(entry),
         }
+    }
+
+    /// Makes place for so many more at once: growing looks at each customer again.
+    pub fn reserve(&mut self, customers: usize) {
+        let hasher = &self.hasher;
+        self.table.reserve(customers, |entry| hasher.hash_one(entry.split().0));
     }
 
     pub fn contains(&self, customer: &CustomerId) -> bool {

@@ -186,6 +186,7 @@ fn read_logs(
         let (from, until) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
         if from < until {
             spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });
+            logs.entry(*partition).and_modify(|logged| logged.expect(until.abs_diff(from)));
         }
     }
     if spans.is_empty() {
