@@ -198,7 +198,13 @@ fn fill(client: &ClientSettings, log: &str, customers: u64) -> f64 {
 /// As a worker would have committed.
 fn commit(client: &ClientSettings, clicks: &str, group: &str) {
     let consumer: BaseConsumer = client.reader(group, 1 << 10).create().unwrap();
-    let history = History { begun: ResumeAt(0), fingerprint: TERMS, state_epoch: 1, unknown: UnknownIds::default() };
+    let history = History {
+        begun: ResumeAt(0),
+        fingerprint: TERMS,
+        state_epoch: 1,
+        partitions: 4,
+        unknown: UnknownIds::default(),
+    };
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         let mut element = list.add_partition(clicks, partition);

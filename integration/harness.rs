@@ -14,6 +14,8 @@ use dce::kafka::raw::Message;
 use dce::kafka::reader::{Span, SpanReader};
 use dce::kafka::topics::{self, Inspector, Purpose, TopicSpec};
 use dce::types::ResumeAt;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{Headers as _, Message as _};
@@ -107,6 +109,16 @@ impl Bed {
         let created = topics::create(&self.settings, &[spec], WAIT).expect("a broker that makes topics");
         assert_eq!(created, [name.as_str()], "a new topic");
         name
+    }
+
+    /// Gives a topic so many partitions.
+    pub(crate) fn grow(&self, topic: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.settings.inspector().create().expect("a client");
+        let grown = [NewPartitions::new(topic, partitions)];
+        let options = AdminOptions::new().operation_timeout(Some(WAIT));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let done = runtime.block_on(admin.create_partitions(&grown, &options)).expect("a broker");
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
     }
 
     /// Writes records outside of transactions, each partition's in the order given, and waits until all are stored.

@@ -469,3 +469,19 @@ pub(crate) fn get(address: &str, path: &str) -> String {
     stream.read_to_string(&mut answer).unwrap();
     answer
 }
+
+#[test]
+fn an_input_that_has_grown_is_refused_since_its_customers_have_moved() {
+    let bed = Bed::new("grown");
+    let input = bed.topic("clicks", PARTITIONS);
+    let outputs = Outputs::new(&bed, &input, "grown");
+    bed.produce_ndjson(&input, &dirty_clicks("4"));
+    run_to_the_end(&bed, &outputs, "grown", &[]);
+    let Outputs { embeddings, live, sessions, rejected, state, .. } = &outputs;
+    for topic in [&input, embeddings, live, sessions, rejected, state] {
+        bed.grow(topic, 2 * PARTITIONS);
+    }
+    let mut dce = outputs.run(&bed, "grown", &[]);
+    assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
+    assert!(dce.said().contains("has 4 partitions and had 2 when its state was made"), "{}", dce.said());
+}

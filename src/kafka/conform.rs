@@ -154,8 +154,8 @@ impl Found<'_> {
                 facts.partitions
             );
             if role == Role::State {
-                let fix = "stop the workers, dce state export FILE, make the topic anew with that many, dce state import \
-                           --partitions N FILE";
+                let fix = "the state cannot be keyed anew yet: go back to as many partitions as it has, or begin anew under \
+                           another app.id, with a new topics.state and new output topics";
                 return self.push(Aspect::Partitions, Level::Wrong, what, fix);
             }
             let fix = format!(

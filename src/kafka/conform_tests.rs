@@ -225,6 +225,6 @@ fn the_state_s_log_is_compacted_and_deletes_nothing() {
     let more = Needs { partitions: Some(8), ..NEEDS };
     expect![[r#"
         Wrong Partitions: has 4 partitions, the clickstream 8: records go out to the number they came in by
-          stop the workers, dce state export FILE, make the topic anew with that many, dce state import --partitions N FILE
+          the state cannot be keyed anew yet: go back to as many partitions as it has, or begin anew under another app.id, with a new topics.state and new output topics
     "#]].assert_eq(&said(Role::State, &facts(Role::State, &[]), &more));
 }

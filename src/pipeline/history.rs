@@ -18,6 +18,8 @@ pub struct History {
     pub fingerprint: u64,
     /// The last epoch that wrote to the state's log; 0: none has.
     pub state_epoch: u64,
+    /// That the input had: a customer's partition follows from it. 0: not known.
+    pub partitions: u32,
     pub unknown: UnknownIds,
 }
 
@@ -69,6 +71,9 @@ impl History {
         if self.state_epoch > 0 {
             _ = write!(text, " state={}", self.state_epoch);
         }
+        if self.partitions > 0 {
+            _ = write!(text, " of={}", self.partitions);
+        }
         let UnknownIds { before, forgotten } = &self.unknown;
         if !before.is_empty() {
             let ids: Vec<String> = before.iter().map(|(id, before)| format!("{id}<{before}")).collect();
@@ -81,6 +86,7 @@ impl History {
         let metadata = metadata.rsplit_once(WRITER).map_or(metadata, |(history, _)| history);
         let (begun, rest) = metadata.strip_prefix("dce from=")?.split_once(" terms=")?;
         let (terms, ids) = rest.split_once(" unknown=").unwrap_or((rest, ""));
+        let (terms, partitions) = terms.split_once(" of=").unwrap_or((terms, "0"));
         let (terms, state_epoch) = terms.split_once(" state=").unwrap_or((terms, "0"));
         let mut unknown = UnknownIds::default();
         for part in ids.split(',').filter(|part| !part.is_empty()) {
@@ -92,8 +98,8 @@ impl History {
             }
         }
         let fingerprint = u64::from_str_radix(terms, 16).ok()?;
-        let state_epoch = state_epoch.parse().ok()?;
-        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint, state_epoch, unknown })
+        let (state_epoch, partitions) = (state_epoch.parse().ok()?, partitions.parse().ok()?);
+        Some(Self { begun: ResumeAt(begun.parse().ok()?), fingerprint, state_epoch, partitions, unknown })
     }
 }
 
@@ -102,7 +108,7 @@ mod tests {
     use super::*;
 
     fn history(unknown: UnknownIds) -> History {
-        History { begun: ResumeAt(41), fingerprint: 0xfe, state_epoch: 0, unknown }
+        History { begun: ResumeAt(41), fingerprint: 0xfe, state_epoch: 0, partitions: 0, unknown }
     }
 
     #[test]
@@ -110,7 +116,7 @@ mod tests {
         let mut unknown = UnknownIds::default();
         assert_eq!(history(unknown.clone()).to_metadata(), "dce from=41 terms=00000000000000fe");
         for round in 0..3 {
-            let it = History { state_epoch: u64::from(round) * 9, ..history(unknown.clone()) };
+            let it = History { state_epoch: u64::from(round) * 9, partitions: round * 4, ..history(unknown.clone()) };
             let signed = signed(&it.to_metadata(), "dce-0");
             assert_eq!((History::parse(&signed), writer(&signed)), (Some(it.clone()), Some("dce-0")));
             assert_eq!(writer(&it.to_metadata()), None);

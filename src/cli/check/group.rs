@@ -1,5 +1,6 @@
 //! The consumer group of `app.id`: whose it is, who is in it, how far it is, and whether a worker could go on from there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{Report, Row};
@@ -8,9 +9,11 @@ use crate::cli::paint::thousands;
 use crate::config::Config;
 use crate::kafka::admin::{Admin, GroupFacts, TopicFacts};
 use crate::kafka::client::ClientSettings;
-use crate::kafka::follow::{self, Extent, GroupOffset, Lookup};
+use crate::kafka::follow::{self, Extent, GroupOffset, Lookup, Visit};
+use crate::kafka::reader::ReadError;
 use crate::model::onnx::OnnxModel;
 use crate::pipeline::history::History;
+use crate::pipeline::log::Head;
 use crate::pipeline::state;
 use crate::telemetry::Clock;
 
@@ -133,14 +136,6 @@ fn progress(
             );
             return Ok(Row::wrong(WHAT, found, fix));
         };
-        let extent = extents.iter().find(|extent| extent.partition == *partition);
-        if let Some(extent) = extent.filter(|extent| history.begun.0 < extent.low) {
-            let found = format!(
-                "{at}: the state began at offset {}, and the oldest record is now {}: it cannot be rebuilt",
-                history.begun.0, extent.low
-            );
-            return Ok(Row::wrong(WHAT, found, format!("{anew}, and keep its records (retention.ms=-1)")));
-        }
         if let Some(model) = model
             && history.fingerprint != state::fingerprint(&config.session, model)
         {
@@ -151,10 +146,84 @@ fn progress(
             return Ok(Row::wrong(WHAT, found, format!("restore them; or {anew}")));
         }
     }
+    if let Some(found) = gone(config, settings, &extents, &committed, wait)? {
+        return Ok(Row::wrong(WHAT, found, format!("{anew}, and give it a longer retention")));
+    }
     let lag = lag(&extents, &committed);
     let terms =
         if model.is_some() { "" } else { "; whether rules and model are the same was not checked: there is no model" };
     Ok(Row::right(WHAT, format!("{} offsets behind in {} partitions{terms}", thousands(lag), extents.len())))
+}
+
+/// What the group still needs of the input and retention has passed.
+fn gone(
+    config: &Config,
+    settings: &ClientSettings,
+    extents: &[Extent],
+    committed: &[GroupOffset],
+    wait: Duration,
+) -> anyhow::Result<Option<String>> {
+    let (group, input) = (config.app.group_id(), &config.topics.clickstream);
+    let low =
+        |partition: i32| extents.iter().find(|extent| extent.partition == partition).map_or(0, |extent| extent.low);
+    for GroupOffset { partition, offset, .. } in committed {
+        let low = low(*partition);
+        if *offset < low {
+            return Ok(Some(format!(
+                "{input}/{partition}: {group} goes on at offset {offset}, and the oldest record is now {low}: clicks were \
+                 deleted before they were read"
+            )));
+        }
+    }
+    // Of what began with records that are still there nothing can be gone.
+    let shortened = |offset: &&GroupOffset| {
+        History::parse(&offset.metadata)
+            .is_some_and(|history| history.state_epoch > 0 && history.begun.0 < low(offset.partition))
+    };
+    let partitions: Vec<i32> = committed.iter().filter(shortened).map(|offset| offset.partition).collect();
+    for (partition, head) in heads(config, settings, &partitions, wait)? {
+        let low = low(partition);
+        let goes_on = committed.iter().find(|offset| offset.partition == partition).map_or(0, |offset| offset.offset);
+        if head.redo_from < goes_on && head.redo_from < low {
+            return Ok(Some(format!(
+                "{input}/{partition}: the state lacks what came from offset {} on, and the oldest record is now {low}: it \
+                 cannot be completed",
+                head.redo_from
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// The newest of each partition in the state's log, read from the end in windows that widen.
+fn heads(
+    config: &Config,
+    settings: &ClientSettings,
+    partitions: &[i32],
+    wait: Duration,
+) -> anyhow::Result<BTreeMap<i32, Head>> {
+    let (group, log) = (config.app.group_id(), &config.topics.state);
+    let mut heads = BTreeMap::new();
+    if partitions.is_empty() {
+        return Ok(heads);
+    }
+    let mut lacking = Lookup::new(settings, group)?.extents(log, partitions, wait)?;
+    let mut width: i64 = 64;
+    while !lacking.is_empty() {
+        let windows: Vec<Extent> = lacking.iter().map(|extent| extent.from(extent.end.saturating_sub(width))).collect();
+        follow::scan(settings, group, log, &windows, |message| {
+            if message.key() == Some(Head::KEY)
+                && let Some(head) = message.value().and_then(|value| Head::unpack(value).ok())
+            {
+                heads.insert(message.partition(), head);
+            }
+            Ok::<_, ReadError>(Visit::Next)
+        })?;
+        let all = u64::try_from(width).unwrap_or(u64::MAX);
+        lacking.retain(|extent| !heads.contains_key(&extent.partition) && extent.len() > all);
+        width = width.saturating_mul(8);
+    }
+    Ok(heads)
 }
 
 /// Offsets between what is committed, or the beginning, and the end.

@@ -75,6 +75,12 @@ pub enum StateError {
          which {why}; bring it back, or begin anew under another app.id with new output topics"
     )]
     SchemaGone { topic: String, partition: i32, offset: i64, id: u32, why: &'static str },
+    #[error(
+        "{topic} has {partitions} partitions and had {was} when its state was made: customers now come by other partitions than \
+         their states are in, and the state cannot be keyed anew yet; begin anew under another app.id, with a new topics.state \
+         and new output topics"
+    )]
+    Regrown { topic: String, was: u32, partitions: u32 },
     #[error("stopped while the state was restored")]
     Stopped,
     #[error("the thread that reads the state could not be started, or ended: {0}")]
@@ -245,19 +251,24 @@ fn start(
     committed: Option<Committed>,
     oldest: i64,
     fingerprint: u64,
+    partitions: u32,
 ) -> Result<Restored, StateError> {
     let topic = || topic.to_owned();
     let Some(Committed { resume, history }) = committed else {
         let begun = ResumeAt(oldest);
         return Ok(Restored {
             partition,
-            history: History { begun, fingerprint, state_epoch: 0, unknown: UnknownIds::default() },
+            history: History { begun, fingerprint, state_epoch: 0, partitions, unknown: UnknownIds::default() },
             resume: begun,
         });
     };
-    let Some(history) = history else {
+    let Some(mut history) = history else {
         return Err(StateError::Foreign { topic: topic(), partition, committed: resume.0 });
     };
+    let was = std::mem::replace(&mut history.partitions, partitions);
+    if was != 0 && was != partitions {
+        return Err(StateError::Regrown { topic: topic(), was, partitions });
+    }
     if history.fingerprint != fingerprint {
         return Err(StateError::OtherTerms { topic: topic(), partition });
     }
@@ -270,11 +281,20 @@ mod tests {
 
     #[test]
     fn a_state_goes_on_only_from_a_whole_history_under_the_same_terms() {
-        let history =
-            |begun| History { begun: ResumeAt(begun), fingerprint: 7, state_epoch: 0, unknown: UnknownIds::default() };
+        let history = |begun| History {
+            begun: ResumeAt(begun),
+            fingerprint: 7,
+            state_epoch: 0,
+            partitions: 4,
+            unknown: UnknownIds::default(),
+        };
         let committed = |history| Some(Committed { resume: ResumeAt(90), history });
-        let start =
-            |committed, oldest, terms| start("clicks", 3, committed, oldest, terms).map_err(|error| error.to_string());
+        let start = |committed, oldest, terms| {
+            start("clicks", 3, committed, oldest, terms, 4).map_err(|error| error.to_string())
+        };
+        let grown =
+            super::start("clicks", 3, committed(Some(history(40))), 40, 7, 8).map_err(|error| error.to_string());
+        assert!(grown.unwrap_err().starts_with("clicks has 8 partitions and had 4"));
         let at = |begun, resume| Ok(Restored { partition: 3, history: history(begun), resume: ResumeAt(resume) });
         assert_eq!(start(None, 0, 7), at(0, 0));
         assert_eq!(start(None, 40, 7), at(40, 40), "a first start begins with the oldest record");
@@ -287,7 +307,7 @@ mod tests {
     fn a_record_that_was_read_must_be_readable_and_one_that_was_rejected_stays_so() {
         let mut unknown = UnknownIds::default();
         unknown.reject(9, 4);
-        let history = History { begun: ResumeAt(0), fingerprint: 7, state_epoch: 0, unknown };
+        let history = History { begun: ResumeAt(0), fingerprint: 7, state_epoch: 0, partitions: 4, unknown };
         let restored = BTreeMap::from([(3, Restored { partition: 3, history, resume: ResumeAt(90) })]);
         let value = [0, 0, 0, 0, 9, 1];
         let at = |offset| Record {

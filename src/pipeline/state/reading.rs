@@ -154,6 +154,9 @@ fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
     let topic = &plan.input.topic;
     let lookup = Lookup::new(&plan.input.client, &plan.input.application)?;
+    let inspector = Inspector::new(&plan.input.client)?;
+    let partition_count = patiently(is_cancelled, || inspector.describe(topic, ANSWER_MAX))?.unwrap_or(0);
+    let partition_count = u32::try_from(partition_count).unwrap_or(u32::MAX);
     let committed = patiently(is_cancelled, || lookup.committed(topic, partitions, ANSWER_MAX))?;
     let extents = patiently(is_cancelled, || lookup.extents(topic, partitions, ANSWER_MAX))?;
     let mut found = BTreeMap::new();
@@ -163,7 +166,7 @@ fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap
             resume: ResumeAt(committed.offset),
             history: History::parse(&committed.metadata),
         });
-        let restored = start(topic, extent.partition, committed, extent.low, plan.terms)?;
+        let restored = start(topic, extent.partition, committed, extent.low, plan.terms, partition_count)?;
         found.insert(extent.partition, Found { restored, oldest: extent.low });
     }
     Ok(found)
