@@ -7,6 +7,7 @@
 #![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "measured numbers for people")]
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use dce::store::{Identity, Mark, PartitionStore, Store};
@@ -24,9 +25,18 @@ fn main() {
     let within = std::env::var_os("DCE_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = within.join(format!("dce-bench-store-{}", std::process::id()));
     let mut results = Map::new();
-    one_partition(&folder, customers, &mut results);
-    std::fs::remove_dir_all(&folder).unwrap();
-    many_partitions(&folder, customers, &mut results);
+    if std::env::args().any(|argument| argument == "--many") {
+        many_partitions(&folder, customers, &mut results);
+    } else {
+        one_partition(&folder, customers, &mut results);
+        // A process of its own, so that its memory is its own.
+        let mut many = Command::new(std::env::current_exe().unwrap());
+        let output = many.args(std::env::args_os().skip(1)).arg("--many").stderr(Stdio::inherit()).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        let (lines, last) = told.trim_end().rsplit_once('\n').unwrap();
+        println!("{lines}");
+        results.extend(serde_json::from_str::<Map<String, Value>>(last).unwrap());
+    }
     std::fs::remove_dir_all(&folder).unwrap();
     println!("{}", Value::Object(results));
 }
@@ -51,13 +61,12 @@ fn one_partition(folder: &Path, customers: u64, results: &mut Map<String, Value>
     write("upsert_100", results, &partition, 100, (customers / 100) as usize, || random.below(customers));
     report(results, "memory_mb", memory_mb("VmRSS") - before_mb);
     report(results, "memory_peak_mb", memory_mb("VmHWM") - before_mb);
-    read("read_warm", results, &partition, customers, 400);
-
     let begun = Instant::now();
     store.persist().unwrap();
     report(results, "persist_s", begun.elapsed().as_secs_f64());
     settle(&store);
     report(results, "disk_bytes_a_customer", store.bytes_on_disk() as f64 / customers as f64);
+    read("read_warm", results, &partition, customers, 400);
     drop(partition);
     drop(store);
 
@@ -153,6 +162,7 @@ fn write(
 fn read(what: &str, results: &mut Map<String, Value>, partition: &PartitionStore, customers: u64, rounds: usize) {
     let mut random = Random(3);
     let mut times = Vec::with_capacity(rounds);
+    let cpu = cpu_s();
     for _ in 0..rounds {
         let keys: Vec<Vec<u8>> = (0..READ).map(|_| key_of(random.below(customers))).collect();
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -162,6 +172,7 @@ fn read(what: &str, results: &mut Map<String, Value>, partition: &PartitionStore
         assert!(found.iter().all(Option::is_some));
     }
     report(results, &format!("{what}_rows_s"), (READ * rounds) as f64 * 1e3 / times.iter().sum::<f64>());
+    report(results, &format!("{what}_cpu_us_a_row"), (cpu_s() - cpu) * 1e6 / (READ * rounds) as f64);
     times.sort_by(f64::total_cmp);
     report(results, &format!("{what}_512_p50_ms"), times[rounds / 2]);
     report(results, &format!("{what}_512_p99_ms"), times[rounds * 99 / 100]);

@@ -74,8 +74,16 @@ impl TreeFolder {
 #[derive(Debug)]
 pub(super) struct Folder {
     dir: PathBuf,
-    /// Locked until it is dropped.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing alone would leave it locked while a forked child, not yet another program, has the file open as well.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "local store cannot be unlocked");
+        }
+    }
 }
 
 impl Folder {
@@ -85,7 +93,7 @@ impl Folder {
         let opened = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = opened.map_err(io("opening", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Locked { folder: dir.to_owned() }),
             Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "locking", path, source }),
         }

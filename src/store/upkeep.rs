@@ -1,7 +1,7 @@
-//! What goes on beside the commits: two threads write sealed buffers and merge tables. They decide nothing about contents; they bound
+//! What goes on beside the commits: a few threads write sealed buffers, one merges tables. They decide nothing about contents; they bound
 //! memory ([`BUFFER_BYTES_MAX`]), age ([`BUFFER_AGE_MAX`]) and the tables that a reading looks into.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::types::Uptime;
 const OPEN_BYTES_MAX: u64 = BUFFER_BYTES_MAX / 2;
 /// A commit waits for merging above it. Merging begins at 4.
 const LOOSE_RUNS_MAX: usize = 24;
+/// A table is written in a moment and synced in many: with one thread, a hundred partitions wait for the disk one by one.
+const WRITERS: usize = 4;
 /// How often a thread without work looks for buffers that are old.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
 
@@ -59,6 +61,7 @@ impl Slot {
 }
 
 struct Sealed {
+    number: u64,
     tree: Arc<Tree>,
     bytes: u64,
 }
@@ -68,9 +71,10 @@ struct State {
     /// In memory, open and sealed.
     buffered: u64,
     sealed: VecDeque<Sealed>,
-    /// Sealed, and of those written or given up, since the start: to wait for.
-    sealed_total: u64,
-    written_total: u64,
+    /// Of the next one sealed.
+    number: u64,
+    /// Sealed, and neither written nor given up.
+    unwritten: BTreeSet<u64>,
     to_merge: VecDeque<Arc<Tree>>,
     merging: Option<i32>,
     ending: bool,
@@ -138,7 +142,7 @@ impl Core {
             if let Some(why) = &state.stopped {
                 return Err(StoreError::Stopped { why: why.clone() });
             }
-            let is_full = state.buffered > BUFFER_BYTES_MAX && state.written_total < state.sealed_total;
+            let is_full = state.buffered > BUFFER_BYTES_MAX && !state.unwritten.is_empty();
             let merges =
                 state.merging == Some(partition) || state.to_merge.iter().any(|other| Arc::ptr_eq(other, tree));
             let is_loose = merges && tree.loose_runs().is_ok_and(|runs| runs > LOOSE_RUNS_MAX);
@@ -175,8 +179,10 @@ impl Core {
         let tree = Arc::clone(&slot.tree);
         match tree.seal() {
             Ok(()) => {
-                state.sealed.push_back(Sealed { tree, bytes });
-                state.sealed_total += 1;
+                let number = state.number;
+                state.number += 1;
+                state.sealed.push_back(Sealed { number, tree, bytes });
+                state.unwritten.insert(number);
             }
             Err(trouble) => {
                 state.buffered -= bytes;
@@ -227,12 +233,12 @@ impl Core {
         for partition in dirty {
             self.seal(&mut state, partition);
         }
-        let target = state.sealed_total;
+        let target = state.number;
         loop {
             if let Some(why) = &state.stopped {
                 return Err(StoreError::Stopped { why: why.clone() });
             }
-            if state.written_total >= target {
+            if state.unwritten.first().is_none_or(|first| *first >= target) {
                 return Ok(());
             }
             state = self.wait(state);
@@ -253,16 +259,16 @@ impl Core {
         self.folder.remove_asides()
     }
 
-    /// The first thread: buffers become tables.
+    /// Some threads: buffers become tables.
     fn write_buffers(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(Sealed { tree, bytes }) = state.sealed.pop_front() {
+            if let Some(Sealed { number, tree, bytes }) = state.sealed.pop_front() {
                 drop(state);
                 let written = if tree.is_gone() { Ok(()) } else { tree.flush() };
                 state = self.lock();
                 state.buffered -= bytes;
-                state.written_total += 1;
+                state.unwritten.remove(&number);
                 match written {
                     Ok(()) if state.to_merge.iter().any(|other| Arc::ptr_eq(other, &tree)) => {}
                     Ok(()) => state.to_merge.push_back(tree),
@@ -284,7 +290,7 @@ impl Core {
         }
     }
 
-    /// The second thread: many tables become few.
+    /// One thread: many tables become few.
     fn merge_tables(&self) {
         let mut state = self.lock();
         loop {
@@ -325,15 +331,17 @@ impl Keeper {
             trees,
             buffered: 0,
             sealed: VecDeque::new(),
-            sealed_total: 0,
-            written_total: 0,
+            number: 0,
+            unwritten: BTreeSet::new(),
             merging: None,
             ending: false,
             stopped: None,
         };
         let core = Core { folder, clock: Clock::start(), state: Mutex::new(state), changed: Condvar::new() };
         let mut keeper = Self { core: Arc::new(core), threads: Vec::new() };
-        keeper.spawn("store-write", Core::write_buffers)?;
+        for _ in 0..WRITERS {
+            keeper.spawn("store-write", Core::write_buffers)?;
+        }
         keeper.spawn("store-merge", Core::merge_tables)?;
         Ok(keeper)
     }
@@ -358,7 +366,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // Without its threads nothing would be written, and nobody could have committed.
-        if self.threads.len() == 2
+        if self.threads.len() > WRITERS
             && let Err(error) = self.core.persist(None)
         {
             tracing::warn!(%error, "local store: what was not written yet comes from the changelog");

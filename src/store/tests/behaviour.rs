@@ -206,6 +206,42 @@ fn more_than_the_buffers_hold_is_written_and_merged_meanwhile() {
     assert_eq!(partition.mark().unwrap(), Some(mark(3_999)));
 }
 
+/// Partitions in threads of their own, while everything is written, merged and purged under them.
+#[test]
+fn partitions_do_not_disturb_each_other() {
+    let scratch = Scratch::new("threads");
+    {
+        let store = scratch.open();
+        let work = |partition: i32| {
+            let partition = store.partition(partition).unwrap();
+            let mut expected = Rows::new();
+            for n in 1..=150 {
+                let rows = rows_of(n, 200);
+                commit(&partition, n, &rows).unwrap();
+                apply(&mut expected, &rows);
+                match n % 30 {
+                    7 => assert!(all(&partition).unwrap() == expected),
+                    11 => partition.purge().unwrap(),
+                    _ => {}
+                }
+                if n % 3 == 0 {
+                    store.persist().unwrap();
+                }
+            }
+            assert!(all(&partition).unwrap() == expected);
+        };
+        std::thread::scope(|scope| (0..4).for_each(|partition| drop(scope.spawn(move || work(partition)))));
+    }
+    let mut expected = Rows::new();
+    (1..=150).for_each(|n| apply(&mut expected, &rows_of(n, 200)));
+    let store = scratch.open();
+    for partition in 0..4 {
+        let partition = store.partition(partition).unwrap();
+        assert_eq!(partition.mark().unwrap(), Some(mark(150)));
+        assert!(all(&partition).unwrap() == expected);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Commit(usize, Vec<(u8, Option<u8>)>),
