@@ -4,7 +4,7 @@
 //! line is one JSON object. `-- --customers 10000000` for more.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench for people")]
 #![expect(clippy::disallowed_methods, reason = "it measures time, in a folder that the environment names")]
-#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "measured numbers for people")]
+#![expect(clippy::cast_precision_loss, reason = "measured numbers for people")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
