@@ -27,6 +27,7 @@
 //! - [`kafka`]: client settings, error classes, topics, and the one file with `unsafe`
 //! - [`registry`]: a schema registry's ids and schemas, asked for, waited for and kept
 //! - [`model`]: the bundle, its features, its graphs through ONNX Runtime, and the tests' fake
+//! - [`store`]: the records of customers at rest on the local disk, a cache of the state's log
 //! - [`generate`]: the synthetic bank, by a seed
 //! - [`pipeline`]: the main job, one file a stage
 //! - [`replay`]: a bounded run of the pipeline, from files or topics to files or topics
@@ -43,6 +44,7 @@ pub mod http;
 pub mod kafka;
 pub mod registry;
 pub mod model;
+pub mod store;
 pub mod generate;
 pub mod pipeline;
 pub mod replay;

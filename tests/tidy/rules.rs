@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 30] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 31] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -13,6 +13,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 30] = [
     ("kafka", &["types", "stop", "config", "telemetry"]),
     ("registry", &["types", "stop", "config", "wire", "telemetry"]),
     ("model", &["types", "config", "wire"]),
+    ("store", &["types", "telemetry"]),
     ("generate", &["types", "wire"]),
     ("pipeline::history", &["types"]),
     ("pipeline::source", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
@@ -86,7 +87,7 @@ pub(super) const IMPURE_WORDS: [&str; 8] =
     ["async", "await", "tokio", "rdkafka", "ort", "metrics", "Instant", "SystemTime"];
 
 /// Crates that are one module's business.
-pub(super) const CRATES: [(&str, &[&str]); 14] = [
+pub(super) const CRATES: [(&str, &[&str]); 16] = [
     (
         "rdkafka",
         &[
@@ -103,6 +104,8 @@ pub(super) const CRATES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("ort", &["model"]),
+    ("lsm_tree", &["store"]),
+    ("xxhash_rust", &["store"]),
     // Container files are compressed by its codecs.
     ("apache_avro", &["wire", "files::avro"]),
     ("parquet", &["files"]),
