@@ -111,6 +111,13 @@ impl Bed {
         name
     }
 
+    /// How many a topic has.
+    pub(crate) fn partitions(&self, topic: &str) -> i32 {
+        let inspector = Inspector::new(&self.settings).expect("a client");
+        let partitions = inspector.describe(topic, WAIT).expect("a broker").expect("the topic exists");
+        i32::try_from(partitions).expect("few partitions")
+    }
+
     /// Gives a topic so many partitions.
     pub(crate) fn grow(&self, topic: &str, partitions: usize) {
         let admin: AdminClient<DefaultClientContext> = self.settings.inspector().create().expect("a client");

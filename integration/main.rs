@@ -9,6 +9,7 @@ mod source_and_sink;
 mod topics;
 mod pipeline;
 mod succession;
+mod state;
 mod registry;
 mod generate;
 mod examples;

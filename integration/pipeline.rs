@@ -13,7 +13,7 @@ use dce::wire::click::ClickEvent;
 use dce::wire::embedding::{CustomerEmbedding, SessionSummary};
 use serde_json::Value;
 
-use crate::harness::{Bed, Click, Dce};
+use crate::harness::{Bed, Click, Dce, Got};
 
 pub(crate) const PARTITIONS: usize = 2;
 
@@ -118,7 +118,7 @@ impl Outputs {
 }
 
 /// All records of a topic without what two runs may differ in.
-fn records(bed: &Bed, topic: &str) -> BTreeMap<i32, Vec<Value>> {
+pub(crate) fn records(bed: &Bed, topic: &str) -> BTreeMap<i32, Vec<Value>> {
     let mut records: BTreeMap<i32, Vec<Value>> = BTreeMap::new();
     for got in bed.read_all(topic) {
         let mut value: Value = serde_json::from_str(&got.value.expect("a value")).expect("JSON");
@@ -259,19 +259,26 @@ fn at_least_once_a_killed_worker_repeats_and_loses_nothing() {
 
 /// Runs until nothing more is to be read, drains, and gives the live topic.
 fn run_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str]) -> BTreeMap<i32, Vec<Value>> {
+    read_to_the_end(bed, outputs, app, settings, "end");
+    records(bed, &outputs.live)
+}
+
+/// Runs until nothing more is to be read, and drains. `marker` is one that no call with these outputs had before.
+pub(crate) fn read_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str], marker: &str) {
     let mut dce = outputs.run(bed, app, settings);
-    let marker = bed.name("end");
+    let marker = bed.name(marker);
+    let partitions = bed.partitions(&outputs.input);
     let end = |partition| Click { timestamp_ms: Some(0), ..Click::new(partition, &marker, "no click") };
     let already = bed.read_all(&outputs.rejected).len();
-    bed.produce(&outputs.input, (0..2).map(end));
+    bed.produce(&outputs.input, (0..partitions).map(end));
     let mut rejected = bed.collector(&outputs.rejected);
     let mut upto = already + 1;
-    while rejected.until(upto).iter().filter(|got| got.key.as_deref() == Some(&marker)).count() < 2 {
+    let is_marker = |got: &&Got| got.key.as_deref() == Some(&*marker);
+    while rejected.until(upto).iter().filter(is_marker).count() < usize::try_from(partitions).unwrap() {
         upto += 1;
     }
     dce.signal("TERM");
     assert!(dce.wait().success(), "{}", dce.said());
-    records(bed, &outputs.live)
 }
 
 #[test]

@@ -253,7 +253,15 @@ impl RejectReason {
 
 /// FNV-1a, 64 bits: the hash of the model contract and of remembered keys. Stable for ever, since states hold it.
 pub fn fnv1a64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    fnv1a64_on(FNV_OF_NOTHING, bytes)
+}
+
+/// The hash of no bytes.
+pub const FNV_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of what the hash is of, and these bytes behind it.
+pub fn fnv1a64_on(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// RFC 4648, padded: for bytes in JSON and for logins.

@@ -14,6 +14,7 @@ mod wire;
 mod sessions;
 mod folding;
 mod restore;
+mod rekeying;
 mod replay;
 mod tidy;
 mod cli;

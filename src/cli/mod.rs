@@ -28,6 +28,7 @@ mod topics;
 mod check;
 mod tail;
 mod rejects;
+mod state;
 mod completions;
 
 pub use output::Output;
@@ -87,6 +88,8 @@ enum Command {
     Tail(tail::Arguments),
     /// Count the rejected clicks by reason, show them, or send them back to the input.
     Rejects(rejects::Arguments),
+    /// Look at the state, save all of it to a file, put it into other topics, key it anew.
+    State(state::Arguments),
     /// Print a script that completes dce's commands and flags in a shell.
     Completions(completions::Arguments),
 }
@@ -216,6 +219,7 @@ fn run(
         Command::Check(arguments) => check::run(&arguments, &frame),
         Command::Tail(arguments) => tail::run(&arguments, &frame),
         Command::Rejects(arguments) => rejects::run(&arguments, &frame),
+        Command::State(arguments) => state::run(&arguments, &frame),
         Command::Completions(arguments) => completions::run(&arguments, &frame),
     }
 }

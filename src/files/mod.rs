@@ -21,6 +21,7 @@ mod parquet_in;
 mod parquet_out;
 pub mod clicks;
 pub mod table;
+pub mod savepoint;
 
 pub use draft::Draft;
 

@@ -13,6 +13,7 @@ pub mod follow;
 pub mod admin;
 pub mod conform;
 pub mod resend;
+pub mod bulk;
 
 /// Until when a call to a broker may wait: for waiting, never for data.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@
 //!   a CUSTOMER        through, parts, sessions, vectors  an active one, where it was written; goes before its c
 //!   b PART CUSTOMER   through, the next bytes            of an active one whose record is too long for one
 //!   p                 [`Head`]                           the partition, last in each epoch that writes anything
+//!   i                 nothing                            an import is under way: what is there is not whole
 //! ```
 //! A record is of the input partition whose number it has. `through` is the input offset below which everything is in it.
 
@@ -99,6 +100,7 @@ pub enum Key<'a> {
     /// With the number of the part, from 1 on.
     Part(u16, &'a str),
     Head,
+    Import,
 }
 
 impl<'a> Key<'a> {
@@ -106,6 +108,7 @@ impl<'a> Key<'a> {
         let text = |bytes| std::str::from_utf8(bytes).ok().filter(|id| CustomerId::parse(id).is_some());
         let parsed = match key {
             Head::KEY => Some(Self::Head),
+            Self::IMPORT => Some(Self::Import),
             [b'c', id @ ..] => text(id).map(Self::Rest),
             [b'a', id @ ..] => text(id).map(Self::Active),
             [b'b', high, low, id @ ..] => text(id).map(|id| Self::Part(u16::from_be_bytes([*high, *low]), id)),
@@ -120,10 +123,12 @@ impl<'a> Key<'a> {
             Self::Active(id) => [b"a", id.as_bytes()].concat().into(),
             Self::Part(part, id) => [b"b", &part.to_be_bytes()[..], id.as_bytes()].concat().into(),
             Self::Head => Self::HEAD.into(),
+            Self::Import => Self::IMPORT.into(),
         }
     }
 
     const HEAD: &'static [u8] = Head::KEY;
+    const IMPORT: &'static [u8] = b"i";
 }
 
 /// Begins a record of a customer at rest.
@@ -155,6 +160,18 @@ pub fn cut_active(through: i64, packed: &[u8]) -> Vec<Vec<u8>> {
         into.into_bytes()
     }));
     values
+}
+
+/// The records of a customer of whom all that was packed is known, in their order.
+pub fn records(partition: i32, id: &str, is_active: bool, through: i64, packed: &[u8]) -> Vec<StateRecord> {
+    let record = |key: Key<'_>, value: Vec<u8>| StateRecord { partition, key: key.pack(), value: Some(value.into()) };
+    if !is_active {
+        let mut into = begin_rest(through);
+        into.packed(packed);
+        return vec![record(Key::Rest(id), into.into_bytes())];
+    }
+    let key = |part| if part == 0 { Key::Active(id) } else { Key::Part(part, id) };
+    (0..=u16::MAX).zip(cut_active(through, packed)).map(|(part, value)| record(key(part), value)).collect()
 }
 
 /// The first record of an active customer: where it reaches, the number of its records, its first bytes.
@@ -192,7 +209,7 @@ mod tests {
 
     #[test]
     fn keys_and_heads_come_back() {
-        for key in [Key::Rest("ana"), Key::Active("p"), Key::Part(258, "ä"), Key::Head] {
+        for key in [Key::Rest("ana"), Key::Active("p"), Key::Part(258, "ä"), Key::Head, Key::Import] {
             assert_eq!(Key::parse(&key.pack()), Ok(key));
         }
         for foreign in [&b""[..], b"x", b"c", b"a\xff", b"b\x00\x01", b"pp"] {

@@ -9,6 +9,7 @@ pub mod customer;
 pub mod rest;
 pub mod log;
 pub mod partitions;
+pub mod savepoint;
 pub mod epoch;
 pub mod sink;
 pub mod succession;

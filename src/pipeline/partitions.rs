@@ -63,31 +63,22 @@ impl Partitions {
         partition: i32,
         rules: &SessionRules,
         state_len: usize,
-        logged: Logged,
+        mut logged: Logged,
     ) -> Result<(), LogError> {
         self.open(partition, rules);
-        let Logged { head, rest, active, parts, empty, .. } = logged;
-        let head = head.unwrap_or(empty);
+        let head = logged.head();
         let log = Log { head, redo: (head.redo_from, head.redo_stream_time), looked: (head.resume, 0), redoing: true };
         self.logs.insert(partition, log);
         self.sessions.entry(partition).and_modify(|sessions| sessions.resume(head.redo_stream_time, head.logged));
-        self.rest.insert(partition, rest);
-        for (id, value) in &active {
-            let torn = |torn| LogError::new(&Key::Active(id).pack(), torn);
-            let (through, count, first) = log::open_active(value).map_err(torn)?;
-            let mut packed = first.to_vec();
-            for part in 1..count {
-                let value = parts.get(&(id.clone(), part)).ok_or(Torn { at: 0, what: "a part of it is missing" });
-                let (reaches, bytes) = value.and_then(|value| log::open_part(value)).map_err(torn)?;
-                if reaches != through {
-                    return Err(torn(Torn { at: 0, what: "its parts are of different epochs" }));
-                }
-                packed.extend_from_slice(bytes);
-            }
-            self.rest.entry(partition).or_default().take(id);
-            let name = CustomerId::parse(id).ok_or_else(|| torn(Torn { at: 0, what: "no customer's name" }))?;
+        let active: Vec<String> = logged.active.keys().cloned().collect();
+        for id in active {
+            let torn = |torn| LogError::new(&Key::Active(&id).pack(), torn);
+            let Some((Told { through, packed, .. }, count)) = logged.active(&id)? else { continue };
+            logged.rest.take(&id);
+            let name = CustomerId::parse(&id).ok_or_else(|| torn(Torn { at: 0, what: "no customer's name" }))?;
             self.wake(partition, &name, through, count, Unpacker::new(&packed), state_len).map_err(torn)?;
         }
+        self.rest.insert(partition, logged.rest);
         Ok(())
     }
 
@@ -273,6 +264,17 @@ pub struct Logged {
     /// What counts as long as nothing is there.
     empty: Head,
     is_fenced: bool,
+    is_importing: bool,
+}
+
+/// All that the log says of one customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub is_active: bool,
+    /// The input offset below which everything is in it.
+    pub through: i64,
+    /// Sessions and vectors.
+    pub packed: Vec<u8>,
 }
 
 impl Logged {
@@ -295,7 +297,13 @@ impl Logged {
             through: 0,
             empty,
             is_fenced,
+            is_importing: false,
         }
+    }
+
+    /// An import was begun and has not ended: nothing of it counts.
+    pub fn is_importing(&self) -> bool {
+        self.is_importing
     }
 
     pub fn head(&self) -> Head {
@@ -330,6 +338,7 @@ impl Logged {
                 head => self.head = Some(head?),
             },
             (Key::Head, None) => self.head = None,
+            (Key::Import, value) => self.is_importing = value.is_some(),
         }
         Ok(())
     }
@@ -363,8 +372,58 @@ impl Logged {
     }
 
     /// Customers with a record.
-    fn customers(&self) -> u64 {
+    pub fn customers(&self) -> u64 {
         let only_active = self.active.keys().filter(|id| self.rest.get(id).is_none()).count();
         (self.rest.len() + only_active) as u64
+    }
+
+    /// Those of them whose record is one of an active customer.
+    pub fn active_customers(&self) -> u64 {
+        self.active.len() as u64
+    }
+
+    /// Of keys and values of all records that count.
+    pub fn bytes(&self) -> u64 {
+        let rest: usize = self.rest.iter().map(|(id, value)| 1 + id.len() + value.len()).sum();
+        let active: usize = self.active.iter().map(|(id, value)| 1 + id.len() + value.len()).sum();
+        let parts: usize = self.parts.iter().map(|((id, _), value)| 3 + id.len() + value.len()).sum();
+        let head = self.head.map_or(0, |head| Head::KEY.len() + head.pack().len());
+        (rest + active + parts + head) as u64
+    }
+
+    /// The ids of all customers with a record, in order.
+    pub fn ids(&self) -> Vec<&str> {
+        let at_rest = self.rest.iter().filter_map(|(id, _)| std::str::from_utf8(id).ok());
+        let mut ids: Vec<&str> = at_rest.chain(self.active.keys().map(String::as_str)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// What counts of a customer; `None` where it has no record.
+    pub fn customer(&self, id: &str) -> Result<Option<Told>, LogError> {
+        if let Some((told, _)) = self.active(id)? {
+            return Ok(Some(told));
+        }
+        let Some(value) = self.rest.get(id) else { return Ok(None) };
+        let (through, from) = log::open_rest(value).map_err(|torn| LogError::new(&Key::Rest(id).pack(), torn))?;
+        Ok(Some(Told { is_active: false, through, packed: from.remainder().to_vec() }))
+    }
+
+    /// An active customer put together from its parts, and how many those are.
+    fn active(&self, id: &str) -> Result<Option<(Told, u16)>, LogError> {
+        let Some(value) = self.active.get(id) else { return Ok(None) };
+        let torn = |torn| LogError::new(&Key::Active(id).pack(), torn);
+        let (through, count, first) = log::open_active(value).map_err(torn)?;
+        let mut packed = first.to_vec();
+        for part in 1..count {
+            let value = self.parts.get(&(id.to_owned(), part)).ok_or(Torn { at: 0, what: "a part of it is missing" });
+            let (reaches, bytes) = value.and_then(|value| log::open_part(value)).map_err(torn)?;
+            if reaches != through {
+                return Err(torn(Torn { at: 0, what: "its parts are of different epochs" }));
+            }
+            packed.extend_from_slice(bytes);
+        }
+        Ok(Some((Told { is_active: true, through, packed }, count)))
     }
 }

@@ -62,6 +62,11 @@ impl Packer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// What was packed before, as it is.
+    pub fn packed(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     pub fn floats(&mut self, floats: &[f32]) {
         self.count(floats.len());
         for float in floats {
@@ -162,6 +167,11 @@ impl<'a> Unpacker<'a> {
     pub fn list<T>(&mut self, mut unpack: impl FnMut(&mut Self) -> Result<T, Torn>) -> Result<Vec<T>, Torn> {
         let count = self.count()?;
         (0..count).map(|_| unpack(self)).collect()
+    }
+
+    /// All that is left, unread.
+    pub fn remainder(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
     }
 
     /// That nothing is left.

@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 31] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 32] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -24,6 +24,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 31] = [
     ("pipeline::rest", &["types"]),
     ("pipeline::log", &["types", "wire"]),
     ("pipeline::partitions", &["types", "config", "wire", "model"]),
+    ("pipeline::savepoint", &["types", "wire"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
     ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
@@ -65,7 +66,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 15] = [
+pub(super) const PURE: [&str; 16] = [
     "types",
     "wire",
     "generate",
@@ -80,6 +81,7 @@ pub(super) const PURE: [&str; 15] = [
     "pipeline::rest",
     "pipeline::log",
     "pipeline::partitions",
+    "pipeline::savepoint",
     "pipeline::epoch",
 ];
 

@@ -24,6 +24,8 @@ use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 mod graphs;
 mod saved;
 
+pub use saved::{Seen, look};
+
 use graphs::{Answer, Request, answer};
 
 /// One step of an epoch, with the vector of its session where it has one.

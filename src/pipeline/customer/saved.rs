@@ -65,28 +65,73 @@ impl Customer {
     }
 
     fn unpack(sessions: Vec<Snapshot>, state_len: usize, from: &mut Unpacker<'_>) -> Result<Self, Torn> {
+        let Saved { frozen, published, kept, folded } = Saved::unpack(from)?;
         let mut customer = Self::new(state_len);
-        let frozen = from.option(|from| {
-            let times = Times { last_end: time(from)?, latest_end: time(from)?, as_of: time(from)? };
-            let state = from.floats()?;
-            if state.len() == state_len {
-                Ok(Mark { state, times: Some(times) })
-            } else {
-                Err(from.torn("a state of another length"))
+        if let Some((times, state)) = frozen {
+            if state.len() != state_len {
+                return Err(from.torn("a state of another length"));
             }
-        })?;
-        customer.frozen = frozen.unwrap_or(customer.frozen);
-        customer.published = from.option(|from| Ok(Published { as_of: time(from)?, embedding: from.floats()? }))?;
-        customer.kept = from.list(|from| Ok(Kept { key_hash: from.fixed()?, context: from.floats()?.into() }))?;
-        let mut sessions = sessions.into_iter();
-        customer.folded = from.list(|from| {
-            let mut session = sessions.next().ok_or_else(|| from.torn("a vector of no session"))?;
-            let (vector, context) = (from.floats()?, from.option(|from| Ok(Arc::from(from.floats()?)))?);
-            let after = Mark { state: Box::default(), times: None };
-            Ok(Folded { session: Brief::of(&mut session), vector, context, after, gate: 1.0 })
-        })?;
-        if sessions.next().is_some() { Err(from.torn("a session without a vector")) } else { Ok(customer) }
+            customer.frozen = Mark { state, times: Some(times) };
+        }
+        (customer.published, customer.kept) = (published, kept);
+        if folded.len() != sessions.len() {
+            return Err(from.torn("not as many vectors as sessions"));
+        }
+        let folded = sessions.into_iter().zip(folded).map(|(mut session, (vector, context))| Folded {
+            session: Brief::of(&mut session),
+            vector,
+            context,
+            after: Mark { state: Box::default(), times: None },
+            gate: 1.0,
+        });
+        customer.folded = folded.collect();
+        Ok(customer)
     }
+}
+
+/// The vector of a revisable session, and its context.
+type SavedFold = (Box<[f32]>, Option<Arc<[f32]>>);
+
+/// What a record says of a customer's vectors.
+struct Saved {
+    frozen: Option<(Times, Box<[f32]>)>,
+    published: Option<Published>,
+    kept: Vec<Kept>,
+    folded: Vec<SavedFold>,
+}
+
+impl Saved {
+    fn unpack(from: &mut Unpacker<'_>) -> Result<Self, Torn> {
+        Ok(Self {
+            frozen: from.option(|from| {
+                let times = Times { last_end: time(from)?, latest_end: time(from)?, as_of: time(from)? };
+                Ok((times, from.floats()?))
+            })?,
+            published: from.option(|from| Ok(Published { as_of: time(from)?, embedding: from.floats()? }))?,
+            kept: from.list(|from| Ok(Kept { key_hash: from.fixed()?, context: from.floats()?.into() }))?,
+            folded: from.list(|from| Ok((from.floats()?, from.option(|from| Ok(Arc::from(from.floats()?)))?)))?,
+        })
+    }
+}
+
+/// The same for a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Of the state that all frozen sessions made; `None` before the first.
+    pub state_norm: Option<f64>,
+    /// The moment of the last published embedding.
+    pub published_as_of: Option<EventTime>,
+}
+
+/// Reads what [`Customers::pack`] wrote.
+pub fn look(from: &mut Unpacker<'_>) -> Result<Seen, Torn> {
+    let saved = from.option(Saved::unpack)?;
+    let norm = |floats: &[f32]| floats.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let state = saved.as_ref().and_then(|saved| saved.frozen.as_ref());
+    Ok(Seen {
+        state_norm: state.map(|(_, state)| norm(state)),
+        published_as_of: saved.as_ref().and_then(|saved| saved.published.as_ref()).map(|published| published.as_of),
+    })
 }
 
 fn pack_time(time: EventTime, into: &mut Packer) {

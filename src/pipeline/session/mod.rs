@@ -32,6 +32,7 @@ mod time;
 pub use event::{Arrival, Event, Tags, TagsSeen, session_key};
 use ledger::Ledger;
 pub use ledger::{Erased, Written};
+pub use saved::{Seen, SeenEnd, SeenSession, look};
 use time::{Alarm, AlarmKind};
 
 /// Where a customer's vectors stand: dense, given anew after an erasure.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Customer, End, Event, Machine, Session, Snapshot, Tags, encoder_input, snapshot};
+use super::{Arrived, Customer, End, Event, Machine, Session, Slot, Snapshot, Tags, encoder_input, snapshot};
 use crate::model::features::EventFeatures;
 use crate::types::{ClickKind, CloseReason, CustomerId, EventTime, Moment, OpenedBy};
 use crate::wire::packed::{Packer, Torn, Unpacker};
@@ -193,6 +193,56 @@ fn unpack_event(from: &mut Unpacker<'_>, time: EventTime, tags: &[Arc<Tags>]) ->
     let place = usize::try_from(from.number()?).unwrap_or(usize::MAX);
     let tags = tags.get(place).map(Arc::clone).ok_or_else(|| from.torn("no such tags"))?;
     Ok(Event { time, kind, id, features: EventFeatures { fields, numbers, unknown: bits & 4 != 0 }, context, tags })
+}
+
+/// What a record says of a customer's sessions, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub sequence: u64,
+    /// Open ones first, then the revisable ones in fold order.
+    pub sessions: Vec<SeenSession>,
+    /// Of the keys that froze last, the latest at the end.
+    pub ends: Vec<SeenEnd>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSession {
+    pub key: Arc<str>,
+    pub uid: Arc<str>,
+    pub opened_by: OpenedBy,
+    pub start: EventTime,
+    pub end: EventTime,
+    pub events: usize,
+    /// `None` while open.
+    pub reason: Option<CloseReason>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenEnd {
+    pub key_hash: u64,
+    pub end: EventTime,
+    pub reason: CloseReason,
+}
+
+/// Reads what `pack` wrote, without a machine to put it into.
+pub fn look(from: &mut Unpacker<'_>) -> Result<Seen, Torn> {
+    let nowhere = Arrived { offset: 0, stream_time: Moment::NEVER, clock: 0 };
+    let customer = unpack(from, Customer::new(Slot(0), nowhere))?;
+    let session = |session: &Session| SeenSession {
+        key: Arc::clone(&session.key),
+        uid: Arc::clone(&session.uid),
+        opened_by: session.opened_by,
+        start: session.start(),
+        end: session.end(),
+        events: session.events.len(),
+        reason: session.reason,
+    };
+    let end = |End { key_hash, end, reason }: &End| SeenEnd { key_hash: *key_hash, end: *end, reason: *reason };
+    Ok(Seen {
+        sequence: customer.sequence,
+        sessions: customer.open.iter().chain(&customer.folded).map(session).collect(),
+        ends: customer.ends.iter().map(end).collect(),
+    })
 }
 
 impl Machine {

@@ -77,10 +77,15 @@ pub enum StateError {
     SchemaGone { topic: String, partition: i32, offset: i64, id: u32, why: &'static str },
     #[error(
         "{topic} has {partitions} partitions and had {was} when its state was made: customers now come by other partitions than \
-         their states are in, and the state cannot be keyed anew yet; begin anew under another app.id, with a new topics.state \
-         and new output topics"
+         their states are in; key the state anew (docs/operations.md, More partitions), or begin anew under \
+         another app.id, with a new topics.state and new output topics"
     )]
     Regrown { topic: String, was: u32, partitions: u32 },
+    #[error(
+        "{topic}/{partition}: dce state import was begun and has not ended, so the state is not whole: delete {topic}, make \
+         it anew (dce topics create), and import again"
+    )]
+    Importing { topic: String, partition: i32 },
     #[error("stopped while the state was restored")]
     Stopped,
     #[error("the thread that reads the state could not be started, or ended: {0}")]
@@ -157,45 +162,47 @@ pub fn to_redo<'b>(batch: &'b Batch, wanted: &BTreeMap<i32, Restored>) -> impl I
 /// Whether the log and the committed offset are of the same epoch. At least once the log may be ahead: its records were
 /// acknowledged before the offset was committed, and what it holds was published.
 fn goes_together(plan: &Plan, restored: &mut Restored, logged: &Logged) -> Result<(), StateError> {
-    let head = logged.head();
+    let log = &plan.sink.topics.state;
     let Restored { partition, history, resume } = restored;
-    let torn = |why| Err(StateError::Torn { topic: plan.input.topic.clone(), partition: *partition, why });
-    match plan.sink.delivery {
-        Delivery::AtLeastOnce => {
-            if head.epoch < history.state_epoch {
-                let said = history.state_epoch;
-                return torn(format!(
-                    "the offset was committed with epoch {said}, and the log ends with {}",
-                    head.epoch
-                ));
-            }
-            history.state_epoch = head.epoch;
-            *resume = (*resume).max(ResumeAt(head.resume));
-        }
-        Delivery::ExactlyOnce => {
-            if history.state_epoch == 0 && head.epoch > 0 {
-                let log = &plan.sink.topics.state;
-                return torn(format!(
-                    "nothing of {log} is committed, yet it has {} epochs: is it another application's?",
-                    head.epoch
-                ));
-            }
-            if head.epoch != history.state_epoch {
-                let said = history.state_epoch;
-                return torn(format!(
-                    "the offset was committed with epoch {said}, and the log ends with {}",
-                    head.epoch
-                ));
-            }
-            if head.resume > resume.0 {
-                return torn(format!("the log reaches offset {}, and {} is committed", head.resume, resume.0));
-            }
-            if let Some(why) = logged.contradiction() {
-                return torn(why);
-            }
-        }
+    if logged.is_importing() {
+        return Err(StateError::Importing { topic: log.clone(), partition: *partition });
+    }
+    if let Some(why) = contradiction(plan.sink.delivery, log, history.state_epoch, *resume, logged) {
+        return Err(StateError::Torn { topic: plan.input.topic.clone(), partition: *partition, why });
+    }
+    if plan.sink.delivery == Delivery::AtLeastOnce {
+        let head = logged.head();
+        history.state_epoch = head.epoch;
+        *resume = (*resume).max(ResumeAt(head.resume));
     }
     Ok(())
+}
+
+/// What of a partition's log and its committed offset cannot be, both read up to their end. `state_epoch` and `resume` stand
+/// with the offset; where none is committed they are 0 and the beginning.
+pub fn contradiction(
+    delivery: Delivery,
+    log: &str,
+    state_epoch: u64,
+    resume: ResumeAt,
+    logged: &Logged,
+) -> Option<String> {
+    let head = logged.head();
+    let other_epochs =
+        || Some(format!("the offset was committed with epoch {state_epoch}, and the log ends with {}", head.epoch));
+    match delivery {
+        Delivery::AtLeastOnce if head.epoch < state_epoch => other_epochs(),
+        Delivery::AtLeastOnce => None,
+        Delivery::ExactlyOnce if state_epoch == 0 && head.epoch > 0 => Some(format!(
+            "nothing of {log} is committed, yet it has {} epochs: is it another application's?",
+            head.epoch
+        )),
+        Delivery::ExactlyOnce if head.epoch != state_epoch => other_epochs(),
+        Delivery::ExactlyOnce if head.resume > resume.0 => {
+            Some(format!("the log reaches offset {}, and {} is committed", head.resume, resume.0))
+        }
+        Delivery::ExactlyOnce => logged.contradiction(),
+    }
 }
 
 /// Whether the record was rejected when it was first read, since nobody had a schema of its id; `None` where it is framed by
