@@ -51,6 +51,8 @@ SEED ?= 1
 
 chaos: cargo packages-test ## workers, broker and disks killed at random: FAULTS=50 SEED=1 (some 5 s a fault)
 	@$(ORT)
+	# Kafka 4.3.1 forgets markers when it is killed at the wrong moment: docs/operations.md, A transaction that hangs.
+	export DCE_TEST_KAFKA_VERSION="$${DCE_TEST_KAFKA_VERSION:-4.1.1}"
 	export FAULTS=$(FAULTS) SEED=$(SEED) CHAOS_RESULT="$(abspath $(BUILT))/chaos.json"
 	rm -f "$$CHAOS_RESULT"
 	status=0

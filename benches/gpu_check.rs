@@ -209,7 +209,7 @@ fn embeddings(model: &mut OnnxModel, clicks: &Clicks, config: &Config) -> anyhow
             value: Some(value),
             traceparent: None,
         });
-        for output in epoch::run(&mut partitions, model, &schemas, &terms, records, |_| ())?.outputs {
+        for output in epoch::run(&mut partitions, &mut Nothing, model, &schemas, &terms, records, |_| ())?.outputs {
             if let Body::Embedding(embedding) = output.body {
                 found.insert((embedding.customer_id.as_str().to_owned(), embedding.sequence), embedding);
             }

@@ -6,6 +6,7 @@
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers of its own making")]
 #![expect(clippy::disallowed_methods, reason = "it measures time, on the broker that the environment names")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dce::config::{Config, Delivery, Layers};
@@ -72,6 +73,9 @@ fn main() {
             },
         },
         terms: TERMS,
+        store: None,
+        cache_bytes: 0,
+        doubted: BTreeMap::new(),
     };
     let rules = Config::load(&Layers::default()).unwrap().session;
     let (mut bare, mut restored, mut per_customer) = (Vec::new(), Vec::new(), 0.0);
@@ -85,7 +89,7 @@ fn main() {
         while !reading.wanted.is_empty() {
             match reading.poll() {
                 None => std::thread::sleep(Duration::from_micros(200)),
-                Some(Event::Log(found, logged)) => states.restore(found.partition, &rules, STATE, *logged).unwrap(),
+                Some(Event::Log(found, logged, _)) => states.restore(found.partition, &rules, STATE, *logged).unwrap(),
                 Some(Event::Complete(done)) => done.iter().for_each(|partition| _ = reading.wanted.remove(partition)),
                 Some(Event::Again(_)) => panic!("nothing is to be done again"),
                 Some(Event::Failed(error)) => panic!("{error}"),
@@ -97,7 +101,7 @@ fn main() {
         std::thread::sleep(Duration::from_secs(1));
         if round == 0 {
             per_customer = (resident_bytes() - before) / customers as f64;
-            assert_eq!(states.rest().0 as u64, customers);
+            assert_eq!(states.rest().0, customers);
             let known = states.states(0, STATE);
             assert!(known.values().all(|state| state.len() == STATE), "the records are such as dce writes");
         }

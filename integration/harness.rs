@@ -149,7 +149,7 @@ impl Bed {
                 std::thread::yield_now();
             }
         }
-        producer.flush(WAIT).expect("all records are stored");
+        producer.flush(WAIT * 5).expect("all records are stored");
     }
 
     /// Writes lines of JSON; each may say where to by fields `partition` and `record_time` (milliseconds), which are
@@ -353,6 +353,30 @@ impl Dce {
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours")
+    }
+
+    /// Its log so far, for later.
+    pub(crate) fn copy_log(&self, to: &std::path::Path) {
+        std::fs::copy(&self.log, to).expect("its log can be copied");
+    }
+
+    /// Waits until it says that.
+    pub(crate) fn until_said(&mut self, text: &str) -> String {
+        let deadline = Deadline::after(WAIT);
+        loop {
+            let said = self.said();
+            if said.contains(text) {
+                return said;
+            }
+            assert!(self.ended().is_none() && !deadline.passed(), "{text:?} is not among what it said:\n{said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Where its endpoints listen.
+    pub(crate) fn address(&mut self) -> String {
+        let said = self.until_said("address=");
+        said.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
     }
 
     /// The end of what it said.

@@ -9,6 +9,8 @@ mod source_and_sink;
 mod topics;
 mod pipeline;
 mod succession;
+mod workers;
+mod local_store;
 mod state;
 mod registry;
 mod generate;

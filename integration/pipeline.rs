@@ -62,6 +62,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+#[derive(Clone)]
 pub(crate) struct Outputs {
     pub(crate) input: String,
     pub(crate) embeddings: String,
@@ -450,8 +451,7 @@ fn avro_goes_in_and_comes_out_and_the_endpoints_say_so() {
     let mut dce = outputs.run(&bed, "avro", &more);
     bed.collector(&outputs.embeddings).until(1);
 
-    let said = dce.said();
-    let address = said.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let address = &dce.address();
     assert!(get(address, "/live").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/ready").starts_with("HTTP/1.1 200"));
     let metrics = get(address, "/metrics");

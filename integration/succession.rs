@@ -18,15 +18,17 @@ use crate::pipeline::{Outputs, PARTITIONS, dirty_clicks};
 const OPEN_FOR: Duration = Duration::from_secs(60);
 
 /// Sees the ends of partitions with and without what is undecided.
-struct Ends {
+pub(crate) struct Ends {
+    partitions: Vec<i32>,
     decided: Lookup,
     undecided: Lookup,
 }
 
 impl Ends {
-    fn new(bed: &Bed) -> Self {
+    pub(crate) fn new(bed: &Bed, partitions: usize) -> Self {
         let group = bed.name("ends");
         Self {
+            partitions: (0..i32::try_from(partitions).unwrap()).collect(),
             decided: Lookup::new(&bed.settings, &group).unwrap(),
             undecided: Lookup::of_undecided(&bed.settings, &group).unwrap(),
         }
@@ -35,11 +37,11 @@ impl Ends {
     /// Of all partitions of the topics: what is decided, and all.
     fn of(&self, topics: &[&str]) -> [Vec<i64>; 2] {
         [&self.decided, &self.undecided]
-            .map(|lookup| lookup.ends(topics, &[0, 1], WAIT).unwrap().into_values().collect())
+            .map(|lookup| lookup.ends(topics, &self.partitions, WAIT).unwrap().into_values().collect())
     }
 
     /// How long it takes until all that is there now can be read.
-    fn until_decided(&self, topics: &[&str]) -> Duration {
+    pub(crate) fn until_decided(&self, topics: &[&str]) -> Duration {
         let [_, ends] = self.of(topics);
         let deadline = Deadline::after(OPEN_FOR);
         while self.of(topics)[0].iter().zip(&ends).any(|(decided, end)| decided < end) {
@@ -113,7 +115,7 @@ fn a_worker_that_is_killed_in_mid_transaction_holds_nobody_up_for_long() {
     bed.produce_ndjson(&input, &dirty_clicks("5"));
     let outputs = Outputs::new(&bed, &input, "a");
     let topics = [&outputs.embeddings, &outputs.live, &outputs.sessions].map(String::as_str);
-    let ends = Ends::new(&bed);
+    let ends = Ends::new(&bed, PARTITIONS);
     let settings = ["provisional.every_events=1", "epoch.events_max=2000", "app.instance=0"];
     let deadline = Deadline::after(WAIT);
     loop {

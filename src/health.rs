@@ -1,4 +1,4 @@
-//! What the process says of itself: whether its worker still moves, and whether it does its work yet. The worker tells,
+//! What the process says of itself: whether its workers still move, and whether they do their work yet. Each worker tells,
 //! the endpoints ask. Time is an argument.
 
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use crate::types::Uptime;
 /// How long the worker may say nothing before it counts as stuck: longer than any one step of it may take.
 pub const SILENCE_MS_MAX: u64 = 60_000;
 
-/// Shared by the worker and the endpoints.
+/// Of one worker; shared by it and the endpoints.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<State>,
@@ -71,6 +71,23 @@ impl Health {
     }
 }
 
+/// Whether all workers of the process move, or what the first says that does not.
+pub fn live(workers: &[Health], now: Uptime) -> Result<(), String> {
+    all(workers, |worker| worker.live(now))
+}
+
+/// Whether all workers do their work, or what the first says that does not.
+pub fn readiness(workers: &[Health], now: Uptime) -> Result<(), String> {
+    all(workers, |worker| worker.readiness(now))
+}
+
+fn all(workers: &[Health], ask: impl Fn(&Health) -> Result<(), String>) -> Result<(), String> {
+    workers.iter().enumerate().try_for_each(|(number, worker)| match workers {
+        [_] => ask(worker),
+        _ => ask(worker).map_err(|why| format!("worker {number}: {why}")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +118,21 @@ mod tests {
         assert!(health.readiness(Uptime(SILENCE_MS_MAX + 1)).unwrap_err().contains("no progress"));
         health.not_ready("draining");
         assert_eq!(health.readiness(Uptime(0)).unwrap_err(), "draining");
+    }
+
+    #[test]
+    fn a_process_is_what_the_worst_of_its_workers_is() {
+        let workers = [Health::new(Uptime(0)), Health::new(Uptime(0)), Health::new(Uptime(90_000))];
+        assert_eq!(readiness(&workers[..1], Uptime(0)).unwrap_err(), "starting", "of one alone no number is said");
+        workers[0].ready();
+        workers[2].ready();
+        assert_eq!(readiness(&workers, Uptime(0)).unwrap_err(), "worker 1: starting");
+        workers[1].ready();
+        assert_eq!(readiness(&workers, Uptime(0)), Ok(()));
+        assert_eq!(live(&workers, Uptime(0)), Ok(()));
+        workers[0].progress(Uptime(90_000), "collect");
+        let stuck = "worker 1: no progress for 90 s (limit 60 s); last step begun: starting";
+        assert_eq!(live(&workers, Uptime(90_000)).unwrap_err(), stuck);
+        assert_eq!(readiness(&workers, Uptime(90_000)).unwrap_err(), stuck);
     }
 }

@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -35,7 +35,8 @@ pub enum HttpError {
 #[derive(Debug, Clone)]
 pub struct Shown {
     pub clock: Clock,
-    pub health: Arc<Health>,
+    /// Of each worker.
+    pub health: Arc<[Health]>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -108,11 +109,11 @@ async fn answer(listener: TcpListener, shown: Shown, stop: Stop) -> std::io::Res
 }
 
 async fn live(State(shown): State<Shown>) -> impl IntoResponse {
-    verdict(shown.health.live(shown.clock.uptime()), "live\n")
+    verdict(health::live(&shown.health, shown.clock.uptime()), "live\n")
 }
 
 async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
-    verdict(shown.health.readiness(shown.clock.uptime()), "ready\n")
+    verdict(health::readiness(&shown.health, shown.clock.uptime()), "ready\n")
 }
 
 fn verdict(result: Result<(), String>, ok: &'static str) -> (StatusCode, String) {
@@ -138,7 +139,7 @@ mod tests {
 
     fn start() -> (Server, Shown) {
         let clock = Clock::start();
-        let health = Arc::new(Health::new(clock.uptime()));
+        let health = Arc::new([Health::new(clock.uptime())]);
         let shown = Shown { clock, health, metrics: Arc::new(Metrics::new()) };
         (serve("127.0.0.1:0".parse().unwrap(), shown.clone()).unwrap(), shown)
     }
@@ -160,15 +161,15 @@ mod tests {
         let (server, shown) = start();
         let text = "text/plain; charset=utf-8".to_owned();
         assert_eq!(ask(&server, "/ready"), (503, text.clone(), "starting\n".to_owned()));
-        shown.health.ready();
+        shown.health[0].ready();
         assert_eq!(ask(&server, "/ready"), (200, text.clone(), "ready\n".to_owned()));
-        shown.health.not_ready("no partitions assigned");
+        shown.health[0].not_ready("no partitions assigned");
         assert_eq!(ask(&server, "/ready"), (503, text, "no partitions assigned\n".to_owned()));
     }
 
     #[test]
     fn live_ends_with_the_workers_progress() {
-        let health = Arc::new(Health::new(Uptime(0)));
+        let health = Health::new(Uptime(0));
         assert_eq!(verdict(health.live(Uptime(5)), "live\n"), (StatusCode::OK, "live\n".to_owned()));
         let (status, why) = verdict(health.live(Uptime(SILENCE_MS_MAX + 1)), "live\n");
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

@@ -295,3 +295,23 @@ fn a_second_signal_ends_the_process() {
         assert_eq!(status.code(), Some(code), "the second ends");
     }
 }
+
+#[test]
+fn the_local_store_s_folder_is_looked_at_and_not_touched() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("check-store");
+    drop(std::fs::remove_dir_all(&folder));
+    let file = scratch("check-store-file", "");
+    let row = |dir: &std::path::Path| {
+        let setting = format!("state.dir={}", dir.display());
+        let (_, stdout, _) = run(&["check", "--offline", "--set", &setting], &[]);
+        stdout.lines().find(|line| line.contains("local store")).unwrap_or_default().trim_end().to_owned()
+    };
+    let found = row(&folder);
+    assert!(found.starts_with('✔') && found.ends_with("will be made, state.cache_mb 512"), "{found}");
+    assert!(!folder.exists(), "nothing is changed");
+    std::fs::create_dir(&folder).unwrap();
+    assert!(row(&folder).contains(" is empty"), "{}", row(&folder));
+    let found = row(&file);
+    assert!(found.starts_with('✘') && found.ends_with("is no folder"), "{found}");
+    assert!(!run(&["check", "--offline"], &[]).1.contains("local store"), "only where there is to be one");
+}

@@ -1,7 +1,7 @@
 //! Crashes, aborted epochs and clean stops at random, against the calm run: what leaves is the same, record by record.
 //! The broker is a model: an input log, and a state log that takes an epoch whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use dce::config::SessionRules;
 use dce::model::Model;
@@ -9,6 +9,7 @@ use dce::model::fake::FakeModel;
 use dce::pipeline::epoch::{Body, Epoch, EpochResult, Origin, Terms};
 use dce::pipeline::log::{Head, StateRecord};
 use dce::pipeline::partitions::{Logged, Partitions};
+use dce::pipeline::rest::{Beyond, BeyondError};
 use dce::types::{CustomerId, EventTime, Moment, Position, RejectReason};
 use rand::RngExt;
 
@@ -22,6 +23,19 @@ enum Input {
     Click(Click),
     Erase(String),
     Tick(i64),
+}
+
+/// Inputs whose customers are looked for together.
+const CHUNK: usize = 7;
+
+impl Input {
+    fn customer(&self) -> Option<CustomerId> {
+        match self {
+            Self::Click(click) => Some(customer(&click.customer)),
+            Self::Erase(name) => Some(customer(name)),
+            Self::Tick(_) => None,
+        }
+    }
 }
 
 fn customer(name: &str) -> CustomerId {
@@ -56,16 +70,51 @@ fn inputs(seed: u64) -> Vec<Input> {
 /// What left, by the offset of its cause: records, and what was refused.
 type Left = BTreeMap<i64, Vec<String>>;
 
+/// A local store as a map: rows by the log's keys, and up to where they have the log.
+#[derive(Debug, Default, Clone)]
+struct Disk {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    mark: usize,
+    head: Option<Head>,
+    reads: usize,
+}
+
+impl Disk {
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => _ = self.rows.insert(key.to_vec(), value.to_vec()),
+            None => _ = self.rows.remove(key),
+        }
+    }
+}
+
+impl Beyond for Disk {
+    fn read(&mut self, _: i32, customers: &[&str]) -> Result<Vec<Option<Vec<u8>>>, BeyondError> {
+        self.reads += customers.len();
+        Ok(customers.iter().map(|id| self.rows.get(format!("c{id}").as_bytes()).cloned()).collect())
+    }
+}
+
+/// Records of the state, each with its offset.
+type Log = Vec<(usize, StateRecord)>;
+
 struct Worker {
     partitions: Partitions,
+    /// Used where there is one.
+    disk: Disk,
+    has_disk: bool,
     model: FakeModel,
     rules: SessionRules,
     clock: i64,
 }
 
+/// Small enough to lose customers all the time.
+const CACHE: usize = 600;
+
 impl Worker {
-    fn new(rules: &SessionRules) -> Self {
-        Self { partitions: Partitions::default(), model: FakeModel::small(), rules: rules.clone(), clock: 0 }
+    fn new(rules: &SessionRules, has_disk: bool) -> Self {
+        let (partitions, model) = (Partitions::with_cache(CACHE), FakeModel::small());
+        Self { partitions, disk: Disk::default(), has_disk, model, rules: rules.clone(), clock: 0 }
     }
 
     fn terms(&self) -> Terms {
@@ -76,7 +125,12 @@ impl Worker {
         let terms = self.terms();
         let mut left = Left::new();
         let mut epoch = Epoch::begin(&mut self.partitions, &self.model, &terms);
-        for (offset, input) in (from as i64..).zip(inputs) {
+        for (place, (offset, input)) in (from as i64..).zip(inputs).enumerate() {
+            if place % CHUNK == 0 {
+                let chunk: Vec<CustomerId> =
+                    inputs.iter().skip(place).take(CHUNK).filter_map(Input::customer).collect();
+                epoch.bring(&mut self.disk, chunk.iter().map(|customer| (0, customer))).unwrap();
+            }
             let position = Position { partition: 0, offset };
             let origin = Origin { position, timestamp_ms: None, traceparent: None };
             match input {
@@ -108,21 +162,22 @@ impl Worker {
     /// Closes and freezes everything; each customer's state as bits.
     fn end(&mut self, offset: usize) -> BTreeMap<String, Vec<u32>> {
         let far = [Input::Tick(1 << 40), Input::Tick(1 << 41)];
-        self.epoch(offset, &far);
-        let states = self.partitions.states(0, self.model.shape().state);
+        let (result, _) = self.epoch(offset, &far);
+        for StateRecord { key, value, .. } in result.state {
+            self.disk.write(&key, value.as_deref());
+        }
+        let states =
+            if self.has_disk { self.states_on_disk() } else { self.partitions.states(0, self.model.shape().state) };
         states.into_iter().map(|(name, state)| (name, state.iter().map(|x| x.to_bits()).collect())).collect()
     }
 
-    /// As a new process would.
-    fn restore(&mut self, log: &[StateRecord], inputs: &[Input], committed: usize) {
-        let mut logged = Logged::new(0, true);
-        for record in log {
-            logged.take(&record.key, record.value.as_deref()).unwrap();
-        }
+    /// As a new process would. `deleted`: below it the log does not keep what was deleted any more.
+    fn restore(&mut self, log: &Log, inputs: &[Input], committed: usize, deleted: usize, rng: &mut Pcg64Mcg) {
+        let logged = if self.has_disk { self.read_over_disk(log, deleted, rng) } else { read_all(log) };
         assert_eq!(logged.contradiction(), None);
         let head = logged.head();
         assert!(head.resume <= committed as i64, "{head:?}");
-        self.partitions = Partitions::default();
+        self.partitions = Partitions::with_cache(CACHE);
         let state_len = self.model.shape().state;
         self.partitions.restore(0, &self.rules, state_len, logged).unwrap();
         let from = head.redo_from as usize;
@@ -133,18 +188,80 @@ impl Worker {
         }
         self.partitions.redone(0);
     }
+
+    fn read_over_disk(&mut self, log: &Log, deleted: usize, rng: &mut Pcg64Mcg) -> Logged {
+        if self.disk.mark < deleted {
+            self.disk = Disk::default();
+        }
+        let disk = &mut self.disk;
+        let mut logged = Logged::over_store(0, true, disk.head);
+        for (key, value) in disk.rows.iter().filter(|(key, _)| key[0] != b'c') {
+            logged.take(key, Some(value)).unwrap();
+        }
+        logged.is_beyond(0);
+        let from = disk.mark;
+        for (offset, record) in log.iter().filter(|(offset, _)| *offset >= from) {
+            logged.take(&record.key, record.value.as_deref()).unwrap();
+            if rng.random_bool(0.05) {
+                Self::write_rows(disk, &mut logged, offset + 1);
+            }
+            // It ends in its midst, and begins again.
+            if rng.random_bool(0.002) {
+                return self.read_over_disk(log, deleted, rng);
+            }
+        }
+        Self::write_rows(disk, &mut logged, log.last().map_or(0, |(offset, _)| offset + 1).max(from));
+        let kept = |kind| disk.rows.keys().filter(move |key| key[0] == kind).map(|key| key[1..].to_vec());
+        let mut names: Vec<Vec<u8>> = kept(b'c').chain(kept(b'a')).collect();
+        names.sort();
+        names.dedup();
+        logged.counts(names.len() as u64);
+        logged
+    }
+
+    fn write_rows(disk: &mut Disk, logged: &mut Logged, mark: usize) {
+        for (key, value) in logged.rows() {
+            disk.write(&key, value);
+        }
+        disk.mark = mark;
+        disk.head = Some(logged.head()).filter(|head| head.epoch > 0);
+        logged.is_beyond(CACHE);
+    }
+
+    /// Everything that the disk says, as one who has it all in memory would see it.
+    fn states_on_disk(&mut self) -> BTreeMap<String, Vec<f32>> {
+        let rows = self.disk.rows.iter();
+        let record = |(key, value): (&Vec<u8>, &Vec<u8>)| StateRecord {
+            partition: 0,
+            key: key.as_slice().into(),
+            value: Some(value.as_slice().into()),
+        };
+        let mut whole = Partitions::default();
+        let logged = read_all(&rows.map(record).map(|record| (0, record)).collect());
+        whole.restore(0, &self.rules, self.model.shape().state, logged).unwrap();
+        whole.states(0, self.model.shape().state)
+    }
 }
 
-/// As a cleaner would, at any moment: the last record of each key stays.
-fn compacted(log: &[StateRecord], rng: &mut Pcg64Mcg) -> Vec<StateRecord> {
+fn read_all(log: &Log) -> Logged {
+    let mut logged = Logged::new(0, true);
+    for (_, record) in log {
+        logged.take(&record.key, record.value.as_deref()).unwrap();
+    }
+    logged
+}
+
+/// As a cleaner would, at any moment: the last record of each key stays. Gives the offset up to which it went.
+fn compacted(log: &Log, rng: &mut Pcg64Mcg) -> (Log, usize) {
     let upto = rng.random_range(0..=log.len());
     let mut last = BTreeMap::new();
-    for (place, record) in log[..upto].iter().enumerate() {
+    for (place, (_, record)) in log[..upto].iter().enumerate() {
         last.insert(&record.key, place);
     }
-    let mut kept: Vec<usize> = last.into_values().filter(|place| log[*place].value.is_some()).collect();
+    let mut kept: Vec<usize> = last.into_values().filter(|place| log[*place].1.value.is_some()).collect();
     kept.sort_unstable();
-    kept.into_iter().chain(upto..log.len()).map(|place| log[place].clone()).collect()
+    let deleted = log[..upto].last().map_or(0, |(offset, _)| offset + 1);
+    (kept.into_iter().chain(upto..log.len()).map(|place| log[place].clone()).collect(), deleted)
 }
 
 fn rules(seed: u64) -> SessionRules {
@@ -159,7 +276,7 @@ fn rules(seed: u64) -> SessionRules {
 }
 
 fn calm(inputs: &[Input], rules: &SessionRules) -> (Left, BTreeMap<String, Vec<u32>>) {
-    let mut worker = Worker::new(rules);
+    let mut worker = Worker::new(rules, false);
     worker.partitions.open(0, rules);
     let (_, left) = worker.epoch(0, inputs);
     (left, worker.end(inputs.len()))
@@ -175,60 +292,129 @@ struct Happened {
     rest_written: u32,
     erased: u32,
     redone: usize,
+    /// Customers looked for on a disk.
+    reads: usize,
+}
+
+impl Happened {
+    fn note(&mut self, state: &[StateRecord]) {
+        for record in state {
+            match (record.key[0], &record.value) {
+                (b'a', Some(_)) => self.active_written += 1,
+                (b'c', Some(_)) => self.rest_written += 1,
+                (b'c', None) => self.erased += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Epochs that are committed and not yet on the disk: number, head, records, and where the log ended.
+type Waiting = VecDeque<(Head, Vec<StateRecord>, usize)>;
+
+struct Storm<'a> {
+    worker: Worker,
+    log: Log,
+    end: usize,
+    waiting: Waiting,
+    /// Below it the log does not keep what was deleted.
+    deleted: usize,
+    rng: Pcg64Mcg,
+    happened: &'a mut Happened,
+}
+
+impl Storm<'_> {
+    fn commit(&mut self, records: Vec<StateRecord>) {
+        let from = self.end;
+        // A transaction's marker has an offset too.
+        let end = from + records.len() + 1;
+        self.end = end;
+        self.log.extend((from..).zip(records.iter().cloned()));
+        if let Some(head) = self.worker.partitions.head(0).filter(|_| !records.is_empty()) {
+            self.waiting.push_back((head, records, end));
+        }
+    }
+
+    /// Some of what waits reaches the disk.
+    fn write_some(&mut self, all: bool) {
+        while !self.waiting.is_empty() && (all || self.rng.random_bool(0.6)) {
+            let Some((head, records, end)) = self.waiting.pop_front() else { return };
+            let Self { worker, rng, .. } = self;
+            for StateRecord { key, value, .. } in records.iter().filter(|record| *record.key != *Head::KEY) {
+                worker.disk.write(key, value.as_deref());
+            }
+            worker.disk.head = Some(head);
+            worker.partitions.is_beyond(0, head.epoch);
+            // The mark may lie behind.
+            if rng.random_bool(0.5) {
+                worker.disk.mark = worker.disk.mark.max(end);
+            }
+        }
+    }
+
+    fn crash(&mut self, inputs: &[Input], committed: usize) {
+        if self.rng.random_bool(0.3) {
+            let (log, deleted) = compacted(&self.log, &mut self.rng);
+            (self.log, self.deleted) = (log, self.deleted.max(deleted));
+        }
+        if self.worker.has_disk && self.rng.random_bool(0.05) {
+            self.worker.disk = Disk::default();
+        }
+        self.waiting.clear();
+        self.worker.restore(&self.log, inputs, committed, self.deleted, &mut self.rng);
+        let head = self.worker.partitions.head(0);
+        self.happened.redone += committed - head.map_or(0, |head| head.redo_from as usize);
+    }
 }
 
 fn stormy(
     seed: u64,
     inputs: &[Input],
     rules: &SessionRules,
+    has_disk: bool,
     happened: &mut Happened,
 ) -> (Left, BTreeMap<String, Vec<u32>>) {
-    let mut rng = rng(seed ^ 0x5eed);
-    let (mut worker, mut log, mut left) = (Worker::new(rules), Vec::new(), Left::new());
-    worker.restore(&log, inputs, 0);
+    let rng = rng(seed ^ 0x5eed);
+    let worker = Worker::new(rules, has_disk);
+    let mut storm = Storm { worker, log: Log::new(), end: 0, waiting: Waiting::new(), deleted: 0, rng, happened };
+    let mut left = Left::new();
+    storm.crash(inputs, 0);
     let mut committed = 0;
     while committed < inputs.len() {
-        worker.clock += rng.random_range(0..20_000);
-        let upto = (committed + rng.random_range(1..=40)).min(inputs.len());
-        let (result, mut said) = worker.epoch(committed, &inputs[committed..upto]);
-        let is_aborted = rng.random_bool(0.05);
+        storm.worker.clock += storm.rng.random_range(0..20_000);
+        let upto = (committed + storm.rng.random_range(1..=40)).min(inputs.len());
+        let (result, mut said) = storm.worker.epoch(committed, &inputs[committed..upto]);
+        let is_aborted = storm.rng.random_bool(0.05);
         if !is_aborted {
-            for record in &result.state {
-                match (record.key[0], &record.value) {
-                    (b'a', Some(_)) => happened.active_written += 1,
-                    (b'c', Some(_)) => happened.rest_written += 1,
-                    (b'c', None) => happened.erased += 1,
-                    _ => {}
-                }
-            }
-            log.extend(result.state);
+            storm.happened.note(&result.state);
+            storm.commit(result.state);
             left.append(&mut said);
             committed = upto;
-            if rng.random_bool(0.03) {
-                happened.stops += 1;
+            if storm.rng.random_bool(0.03) {
+                storm.happened.stops += 1;
                 loop {
-                    let state = worker.partitions.settle(0, committed as i64, worker.clock, true);
+                    let clock = storm.worker.clock;
+                    let state = storm.worker.partitions.settle(0, committed as i64, clock, true);
                     if state.is_empty() {
                         break;
                     }
-                    log.extend(state);
+                    storm.commit(state);
                 }
-                let head = worker.partitions.head(0).unwrap();
+                let head = storm.worker.partitions.head(0).unwrap();
                 assert_eq!(head.redo_from, committed as i64, "a clean stop leaves nothing to be done again");
             }
         }
-        happened.aborts += u32::from(is_aborted);
-        let is_crashed = rng.random_bool(0.05);
+        storm.write_some(false);
+        storm.happened.aborts += u32::from(is_aborted);
+        let is_crashed = storm.rng.random_bool(0.05);
         if is_aborted || is_crashed {
-            happened.crashes += u32::from(is_crashed);
-            if rng.random_bool(0.3) {
-                log = compacted(&log, &mut rng);
-            }
-            worker.restore(&log, inputs, committed);
-            happened.redone += committed - worker.partitions.head(0).map_or(0, |head: Head| head.redo_from as usize);
+            storm.happened.crashes += u32::from(is_crashed);
+            storm.crash(inputs, committed);
         }
     }
-    (left, worker.end(committed))
+    storm.write_some(true);
+    storm.happened.reads += storm.worker.disk.reads;
+    (left, storm.worker.end(committed))
 }
 
 #[test]
@@ -238,15 +424,18 @@ fn whatever_crashes_the_records_are_those_of_a_calm_run() {
     for seed in 0..seeds {
         let (inputs, rules) = (inputs(seed), rules(seed));
         let (want, states) = calm(&inputs, &rules);
-        let (found, found_states) = stormy(seed, &inputs, &rules, &mut happened);
-        for (offset, want) in &want {
-            assert_eq!(found.get(offset), Some(want), "seed {seed}, offset {offset}: {:?}", inputs[*offset as usize]);
+        for has_disk in [false, true] {
+            let (found, found_states) = stormy(seed, &inputs, &rules, has_disk, &mut happened);
+            for (offset, want) in &want {
+                let input = &inputs[*offset as usize];
+                assert_eq!(found.get(offset), Some(want), "seed {seed}, disk {has_disk}, offset {offset}: {input:?}");
+            }
+            assert_eq!(found.len(), want.len(), "seed {seed}, disk {has_disk}");
+            assert_eq!(found_states, states, "seed {seed}, disk {has_disk}");
         }
-        assert_eq!(found.len(), want.len(), "seed {seed}");
-        assert_eq!(found_states, states, "seed {seed}");
     }
-    let Happened { crashes, aborts, stops, active_written, rest_written, erased, redone } = happened;
-    let all = [crashes, aborts, stops, active_written, rest_written, erased, redone as u32];
+    let Happened { crashes, aborts, stops, active_written, rest_written, erased, redone, reads } = happened;
+    let all = [crashes, aborts, stops, active_written, rest_written, erased, redone as u32, reads as u32];
     assert!(all.iter().all(|n| *n > 50), "{happened:?}");
 }
 
@@ -257,8 +446,8 @@ const EVERY: usize = 10;
 /// before; and what they were if all that is known of the customer was written each time, as session windows are in Kafka Streams.
 fn log_bytes(count: usize, seconds: i64) -> (f64, f64) {
     let rules = SessionRules { gap_ms: 1_800_000, ..wide_rules() };
-    let mut worker = Worker::new(&rules);
-    worker.restore(&[], &[], 0);
+    let mut worker = Worker::new(&rules, false);
+    worker.restore(&Log::new(), &[], 0, 0, &mut rng(0));
     let click = |n: usize, kind| Click {
         id: format!("{n:032x}"),
         customer: "customer-0000001".to_owned(),

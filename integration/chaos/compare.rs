@@ -10,6 +10,8 @@ use crate::harness::{Bed, Got};
 const TOLERANCE: f64 = 1e-5;
 /// Differing records that are shown.
 const SHOWN: usize = 5;
+/// Of each.
+const SHOWN_CHARS: usize = 160;
 
 #[derive(Debug, Default)]
 pub(super) struct Difference {
@@ -38,7 +40,8 @@ impl Difference {
 
     fn show(&mut self, what: &str, record: &Got) {
         if self.first.len() < SHOWN {
-            self.first.push(format!("{what}: {record:?}"));
+            let record: String = format!("{record:?}").chars().take(SHOWN_CHARS).collect();
+            self.first.push(format!("{what}: {record}"));
         }
     }
 }

@@ -16,6 +16,7 @@ mod output;
 mod signals;
 mod help;
 mod demo;
+mod workers;
 mod run;
 mod sessions;
 mod replay;

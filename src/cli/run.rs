@@ -5,37 +5,44 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::workers::side_by_side;
 use super::{Frame, stop_on_signals};
 use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
 use crate::kafka::topics::{self, Inspector, TopicSpec};
+use crate::model::bundle::Bundle;
 use crate::model::device;
 use crate::model::onnx::OnnxModel;
 use crate::pipeline::sink::{OutputTopics, SinkSettings};
 use crate::pipeline::source::SourceSettings;
 use crate::pipeline::undecided::Undecided;
-use crate::pipeline::worker::{self, Watch, WorkerSettings};
+use crate::pipeline::worker::{self, LocalStore, Watch, WorkerSettings};
+use crate::store::{Identity, Store};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
 
 /// How long the broker may take to answer at the start.
 const BROKER_WAIT: Duration = Duration::from_secs(15);
-/// Of records fetched ahead.
+/// Of records fetched ahead, by all workers of the process together.
 const PREFETCH_KBYTES: u32 = 32 * 1024;
-/// Of records not yet acknowledged.
+/// What part of the cache is for blocks of the local store's files; the rest is for customers' records.
+const CACHE_OF_BLOCKS: usize = 4;
+/// Of records not yet acknowledged, by all workers of the process together.
 const BUFFER_KBYTES: u32 = 128 * 1024;
+/// Of the records of the epochs that are computed at one time, likewise.
+const EPOCH_BYTES_MAX: usize = 64 << 20;
 
 const EXAMPLES: &str = "Examples:
   dce run --create-topics                          on localhost:9092, a first time
   dce run --config bank.toml                       with settings of your own
-  DCE_APP__INSTANCE=$HOSTNAME dce run              one of several workers
+  DCE_APP__INSTANCE=$HOSTNAME dce run              one of several processes
+  dce run --set app.workers=4                      four workers in this one
   dce run --set inference.device=cuda:0            the model on a GPU
   dce run --set model.path=models/mine --set provisional.every_events=5
 
-SIGTERM or ^C drains: the running epoch commits, then the worker leaves its group; a second one ends it
-at once. /live, /ready and /metrics answer on http.listen.";
+SIGTERM or ^C drains: the running epoch commits, then the worker ends; a second one ends it at once. /live, /ready and /metrics answer on http.listen.";
 
 /// Run the pipeline: read clicks, publish embeddings, until SIGTERM.
 #[derive(Debug, clap::Args)]
@@ -51,26 +58,40 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     frame.start_logs(&config)?;
     let stop = stop_on_signals()?;
     let clock = Clock::start();
+    let count = config.app.workers;
     let settings = worker_settings(&config);
-    let mut model = load_model(frame, &config)?;
+    let models = load_models(frame, &config, count)?;
     check_topics(arguments, &config, &settings.source.client)?;
-    let (health, metrics) = (Arc::new(Health::new(clock.uptime())), Arc::new(Metrics::new()));
-    metrics.inference_device(&model.device().to_string());
+    let store = local_store(&config, &settings.source.client)?;
+    let metrics = Arc::new(Metrics::new());
+    let health: Arc<[Health]> = (0..count).map(|_| Health::new(clock.uptime())).collect();
+    metrics.inference_device(&models[0].device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;
     let _undecided = Undecided::watch(&settings.sink, &settings.source.application, clock, Arc::clone(&metrics))?;
-    let mut watch = Watch { clock, health: &health, metrics: &metrics, committed: &mut |_| () };
-    worker::run(&settings, &mut model, &mut watch, &stop)?;
-    Ok(())
+    side_by_side(models, &stop, |number, mut model| {
+        let settings = WorkerSettings { store: store.clone(), ..settings_of(&config, number, count) };
+        let metrics = metrics.of_worker(number);
+        let mut watch = Watch { clock, health: &health[number], metrics: &metrics, committed: &mut |_| () };
+        Ok(worker::run(&settings, &mut model, &mut watch, &stop)?)
+    })
 }
 
 /// The bundle that the settings name, put to its tests.
 pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxModel> {
+    Ok(load_models(frame, config, 1)?.remove(0))
+}
+
+/// The same, opened once for each worker; there is one at least.
+fn load_models(frame: &Frame, config: &Config, count: usize) -> anyhow::Result<Vec<OnnxModel>> {
     let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
     if let Some(why) = &found.why_not_cuda {
         tracing::info!(device = %found.device, why_not_cuda = why, "inference.device is auto, and no GPU can be used");
     }
-    let model = OnnxModel::load(&runtime, &config.model_path, config.inference_threads, found.device)?;
+    let bundle = Bundle::read(&config.model_path)?;
+    let open = || OnnxModel::open(&runtime, &bundle, config.inference_threads, found.device);
+    let mut model = open()?;
+    model.check(&bundle)?;
     tracing::info!(
         model = crate::model::Model::id(&model).as_str(),
         device = %model.device(),
@@ -80,10 +101,21 @@ pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxM
     if !crate::model::Model::heads(&model).is_empty() {
         tracing::warn!("the bundle's heads are not run yet: the records' scores stay empty");
     }
-    Ok(model)
+    let mut models = vec![model];
+    while models.len() < count {
+        models.push(open()?);
+    }
+    Ok(models)
 }
 
+/// Of a worker that is alone in its process.
 pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
+    settings_of(config, 0, 1)
+}
+
+/// Of one of so many workers of the process; they divide what bounds its memory.
+fn settings_of(config: &Config, worker: usize, workers: usize) -> WorkerSettings {
+    let share = |kbytes: u32| kbytes / u32::try_from(workers).unwrap_or(u32::MAX);
     let client = ClientSettings::from(&config.kafka);
     let topics = &config.topics;
     WorkerSettings {
@@ -91,15 +123,15 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
             client: client.clone(),
             topic: topics.clickstream.clone(),
             application: config.app.id.clone(),
-            slot: config.app.instance.clone(),
-            prefetch_kbytes: PREFETCH_KBYTES,
+            slot: config.app.slot(worker),
+            prefetch_kbytes: share(PREFETCH_KBYTES),
         },
         sink: SinkSettings {
             client,
             delivery: config.delivery,
-            transactional_id: config.app.transactional_id(),
+            transactional_id: config.app.transactional_id(worker),
             transaction_timeout: TRANSACTION_TIMEOUT,
-            buffer_kbytes: BUFFER_KBYTES,
+            buffer_kbytes: share(BUFFER_KBYTES),
             input: topics.clickstream.clone(),
             topics: OutputTopics {
                 embeddings: topics.embeddings.clone(),
@@ -114,8 +146,28 @@ pub(super) fn worker_settings(config: &Config) -> WorkerSettings {
         rules: config.session.clone(),
         labels: config.labels.iter().map(|label| Arc::from(label.as_str())).collect(),
         epoch_events_max: config.epoch.events_max,
+        epoch_bytes_max: EPOCH_BYTES_MAX / workers,
         epoch_wait_max: config.epoch.wait_max,
+        store: None,
     }
+}
+
+/// Opens the local store, where there is to be one: all workers' together, which divide its cache.
+fn local_store(config: &Config, client: &ClientSettings) -> anyhow::Result<Option<LocalStore>> {
+    let Some(dir) = &config.state.dir else { return Ok(None) };
+    let cluster = Inspector::new(client)?.cluster_id(BROKER_WAIT)?;
+    let identity = Identity {
+        application: &config.app.id,
+        instance: &config.app.instance,
+        cluster: &cluster,
+        topic: &config.topics.state,
+    };
+    let bytes = config.state.cache_bytes;
+    let of_blocks = bytes / CACHE_OF_BLOCKS;
+    let opened =
+        Store::open(dir, &identity, of_blocks as u64).with_context(|| format!("state.dir {}", dir.display()))?;
+    let cache_bytes = (bytes - of_blocks) / config.app.workers;
+    Ok(Some(LocalStore { store: opened.store, cache_bytes }))
 }
 
 /// The partitions of a clickstream that had to be created.
@@ -133,6 +185,10 @@ fn check_topics(arguments: &Arguments, config: &Config, client: &ClientSettings)
         }
     }
     inspector.check(input, &config.topics.written(), BROKER_WAIT)?;
+    let (workers, partitions) = (config.app.workers, inspector.describe(input, BROKER_WAIT)?.unwrap_or(0));
+    if workers > partitions {
+        tracing::warn!(workers, partitions, "app.workers is above the clickstream's partitions: some never get one");
+    }
     let kept = topics::check_kept(client, input, BROKER_WAIT)?;
     let (retention_ms, kept_ms) = (kept.and_then(|kept| kept.ms), config.session.kept_ms());
     if let Some(retention_ms) = retention_ms.filter(|ms| *ms < kept_ms) {

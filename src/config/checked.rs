@@ -12,11 +12,12 @@ use super::properties::{self, Properties};
 use super::registry;
 use super::{
     App, Config, ConfigError, Delivery, Encoding, Epoch, InferenceDevice, Kafka, Log, LogFormat, LogLevel,
-    SessionRules, Topics,
+    SessionRules, State, Topics,
 };
 use crate::types::{Moment, NAME_BYTES_MAX};
 
 const COUNTS: RangeInclusive<i64> = 1..=u32::MAX as i64;
+const CACHE_MB: RangeInclusive<i64> = 16..=1_048_576;
 const LABELS_MAX: usize = 16;
 const EPOCH_WAIT_MS_MAX: u64 = 2_000;
 
@@ -25,7 +26,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
     let session = session(&read)?;
     let registry = registry::registry(&read)?;
     Ok(Config {
-        app: App { id: read.identifier("app.id")?, instance: read.identifier("app.instance")? },
+        app: App {
+            id: read.identifier("app.id")?,
+            instance: read.identifier("app.instance")?,
+            workers: read.count("app.workers", 1..=64)?,
+        },
         kafka: kafka(&read)?,
         topics: topics(&read, session.provisional_every_events > 0)?,
         encoding: match read.text("encoding")? {
@@ -46,6 +51,10 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         epoch: Epoch {
             events_max: read.count("epoch.events_max", 1..=1_000_000)?,
             wait_max: Duration::from_millis(read.duration_ms("epoch.wait_max", EPOCH_WAIT_MS_MAX, "2s")?),
+        },
+        state: State {
+            dir: Some(read.text("state.dir")?).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            cache_bytes: read.count::<usize>("state.cache_mb", CACHE_MB)? << 20,
         },
         model_path: match read.text("model.path")? {
             "" => return Err(read.invalid("model.path", "the folder of a model bundle")),
@@ -241,7 +250,7 @@ impl<'a> Reader<'a> {
         Ok(ms)
     }
 
-    /// Part of a group instance id: of what Kafka allows there, and short enough for two of them and a hyphen.
+    /// Part of a group instance id: of what Kafka allows there, and short enough for two of them, a hyphen and a worker's number.
     fn identifier(&self, key: &str) -> Result<String, ConfigError> {
         const LEN_MAX: usize = 120;
         let text = self.text(key)?;

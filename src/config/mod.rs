@@ -37,6 +37,7 @@ pub struct Config {
     /// Names of the attributes that become labels; distinct, none empty.
     pub labels: Vec<String>,
     pub epoch: Epoch,
+    pub state: State,
     /// The model bundle's folder. Whether it is there, its reader says.
     pub model_path: PathBuf,
     /// 1 or more.
@@ -58,6 +59,8 @@ impl Config {
 pub struct App {
     pub id: String,
     pub instance: String,
+    /// In this process: 1 or more.
+    pub workers: usize,
 }
 
 impl App {
@@ -66,13 +69,19 @@ impl App {
         &self.id
     }
 
-    /// `group.instance.id`: at most 241 characters that Kafka allows there.
-    pub fn group_instance_id(&self) -> String {
-        format!("{}-{}", self.id, self.instance)
+    /// Which worker of the deployment a worker of this process is, counted from 0; the first is the instance itself, so that
+    /// nothing is renamed where a second one is added.
+    pub fn slot(&self, worker: usize) -> String {
+        if worker == 0 { self.instance.clone() } else { format!("{}-w{worker}", self.instance) }
     }
 
-    pub fn transactional_id(&self) -> String {
-        format!("{}-{}", self.id, self.instance)
+    /// `group.instance.id`: at most 245 characters that Kafka allows there.
+    pub fn group_instance_id(&self, worker: usize) -> String {
+        format!("{}-{}", self.id, self.slot(worker))
+    }
+
+    pub fn transactional_id(&self, worker: usize) -> String {
+        format!("{}-{}", self.id, self.slot(worker))
     }
 }
 
@@ -215,6 +224,15 @@ pub struct Epoch {
     /// 1 or more.
     pub events_max: usize,
     pub wait_max: Duration,
+}
+
+/// Where the customers at rest are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Of the local store; `None`: all are in memory.
+    pub dir: Option<PathBuf>,
+    /// What of the local store's customers is kept in memory, in bytes.
+    pub cache_bytes: usize,
 }
 
 /// What is logged, and how.

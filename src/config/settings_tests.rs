@@ -25,6 +25,7 @@ fn every_setting_has_an_effect() {
         "log.level" => "warn",
         "log.format" => "json",
         "topics.embeddings_live" => "other",
+        "app.workers" => "7",
         _ if key.contains("topics.") || key.contains("app.") || key.contains("model.") => "other",
         "session.gap" | "session.allowed_lateness" | "session.future_max" | "session.duration_max" => "77s",
         "epoch.wait_max" => "77ms",

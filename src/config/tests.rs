@@ -62,6 +62,10 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
 
         set: app.instance=a/b
 
+        set: app.workers=0
+
+        set: app.workers=65
+
         set: kafka.bootstrap=
 
         set: kafka.bootstrap=kafka
@@ -162,6 +166,8 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
         app.id = "" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
         app.id = "two words" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
         app.instance = "a/b" (from --set): must be 1 to 120 of: letters, digits, '.', '_', '-'
+        app.workers = 0 (from --set): must be a whole number from 1 to 64
+        app.workers = 65 (from --set): must be a whole number from 1 to 64
         kafka.bootstrap = "" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
         kafka.bootstrap = "kafka" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
         kafka.bootstrap = "kafka:0" (from --set): must be host:port, several separated by commas, such as "kafka-1:9092,kafka-2:9092"
@@ -457,6 +463,7 @@ fn the_defaults_are_those_of_the_design() {
             app: App {
                 id: "dce",
                 instance: "0",
+                workers: 1,
             },
             kafka: Kafka {
                 bootstrap: "localhost:9092",
@@ -491,6 +498,10 @@ fn the_defaults_are_those_of_the_design() {
                 events_max: 10000,
                 wait_max: 10ms,
             },
+            state: State {
+                dir: None,
+                cache_bytes: 536870912,
+            },
             model_path: "models/bank-small",
             inference_threads: 1,
             inference_device: Cpu,
@@ -506,8 +517,8 @@ fn the_defaults_are_those_of_the_design() {
     "#]]
     .assert_debug_eq(&config);
     assert_eq!(config.app.group_id(), "dce");
-    assert_eq!(config.app.transactional_id(), "dce-0");
-    assert_eq!(config.app.group_instance_id(), "dce-0");
+    assert_eq!([0, 2].map(|worker| config.app.transactional_id(worker)), ["dce-0", "dce-0-w2"]);
+    assert_eq!([0, 2].map(|worker| config.app.group_instance_id(worker)), ["dce-0", "dce-0-w2"]);
 }
 
 #[test]

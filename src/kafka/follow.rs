@@ -19,6 +19,8 @@ use crate::types::ResumeAt;
 
 /// Of records fetched ahead.
 const PREFETCH_KBYTES: u32 = 8 * 1024;
+/// For the answer of a broker that has been found to be there.
+const PENDING_WAIT: Duration = Duration::from_secs(2);
 /// Records of one call to the client.
 const CHUNK_RECORDS: usize = 1_000;
 /// Without a step forward for so long a bounded read is at an end, with the reason.
@@ -205,6 +207,25 @@ impl Lookup {
         }
         Ok(committed)
     }
+}
+
+/// Of which of the partitions the group's offset has been pending for `wait`, in a transaction that nobody decides. An error
+/// where the broker does not answer at all.
+pub fn pending(
+    settings: &ClientSettings,
+    group: &str,
+    topic: &str,
+    partitions: &[i32],
+    wait: Duration,
+) -> Result<Vec<i32>, LookupError> {
+    let decided = Lookup::new(settings, group)?;
+    let Err(error) = decided.committed(topic, partitions, wait) else { return Ok(Vec::new()) };
+    // One that does not wait for decisions is answered, if anybody is there.
+    if Lookup::of_undecided(settings, group)?.committed(topic, partitions, PENDING_WAIT).is_err() {
+        return Err(error);
+    }
+    let is_pending = |partition: &i32| decided.committed(topic, &[*partition], PENDING_WAIT).is_err();
+    Ok(partitions.iter().copied().filter(is_pending).collect())
 }
 
 impl std::fmt::Debug for Lookup {

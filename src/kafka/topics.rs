@@ -75,6 +75,16 @@ impl Inspector {
         }
     }
 
+    /// The broker's name for its cluster.
+    pub fn cluster_id(&self, wait: Duration) -> Result<String, TopicError> {
+        let deadline = Deadline::after(wait);
+        let id = self.client.client().fetch_cluster_id(wait);
+        id.ok_or_else(|| {
+            let error = KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut);
+            self.unanswered(&error, deadline.elapsed())
+        })
+    }
+
     /// The low watermark and the log's own end, which open transactions do not hold back.
     pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), TopicError> {
         self.client.fetch_watermarks(topic, partition, wait).map_err(|error| self.unanswered(&error, wait))
@@ -264,6 +274,17 @@ pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Res
         .collect();
     let ms = value("retention.ms").parse().ok();
     Ok((!finite.is_empty()).then(|| Kept { ms, text: finite.join(", ") }))
+}
+
+/// How long a compacted topic keeps a deletion for those who read it late (`delete.retention.ms`); the broker's default where it
+/// does not tell.
+pub fn deletions_kept_ms(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<i64, TopicError> {
+    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+    let options = AdminOptions::new().operation_timeout(Some(wait));
+    let described = runtime()?.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
+    let config = described.ok().and_then(|mut all| all.pop()).and_then(Result::ok);
+    let value = config.and_then(|config| config.get("delete.retention.ms")?.value.clone()?.parse().ok());
+    Ok(value.unwrap_or(DAY_MS.cast_signed()))
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {

@@ -14,6 +14,7 @@ use crate::pipeline::decode::{self, Decoded, Refusal};
 use crate::pipeline::encode::{self, OpenInput, SessionInput};
 use crate::pipeline::log::{LogError, StateRecord};
 use crate::pipeline::partitions::{Partitions, Standing};
+use crate::pipeline::rest::{Beyond, BeyondError};
 use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
 use crate::pipeline::source::Record;
 use crate::types::{CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
@@ -98,6 +99,8 @@ pub enum EpochError {
     /// A customer's own record.
     #[error("the state of a customer cannot be read: {0}")]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Beyond(#[from] BeyondError),
 }
 
 /// Records that are read together, before their customers are looked for.
@@ -106,6 +109,7 @@ const CHUNK_RECORDS: usize = 512;
 /// Runs one epoch over records of opened partitions. An error leaves the partitions unusable: drop them.
 pub fn run<'a>(
     partitions: &mut Partitions,
+    beyond: &mut dyn Beyond,
     model: &mut dyn Model,
     schemas: &Schemas,
     terms: &Terms,
@@ -122,6 +126,8 @@ pub fn run<'a>(
         if chunk.is_empty() {
             break;
         }
+        let customers = chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.customer()?)));
+        epoch.bring(beyond, customers)?;
         for (record, read) in chunk.drain(..) {
             epoch.take(&record, read);
         }
@@ -137,6 +143,16 @@ enum Read {
     Tick(EventTime),
     Erase(CustomerId),
     Refused(Refusal),
+}
+
+impl Read {
+    fn customer(&self) -> Option<&CustomerId> {
+        match self {
+            Self::Click(arrival) => Some(&arrival.customer),
+            Self::Erase(customer) => Some(customer),
+            Self::Tick(_) | Self::Refused(_) => None,
+        }
+    }
 }
 
 /// Reads records: depends on the record alone, so it may be ahead of the sessions.
@@ -208,6 +224,15 @@ impl<'e> Epoch<'e> {
             records: 0,
             steps: Vec::new(),
         }
+    }
+
+    /// Has the states of the customers of the next inputs in memory.
+    pub fn bring<'c>(
+        &mut self,
+        beyond: &mut dyn Beyond,
+        customers: impl Iterator<Item = (i32, &'c CustomerId)>,
+    ) -> Result<(), BeyondError> {
+        self.partitions.bring(beyond, customers)
     }
 
     fn take(&mut self, record: &Record<'_>, read: Read) {
@@ -380,6 +405,7 @@ impl<'e> Epoch<'e> {
         for (partition, resume) in &self.resume {
             state.append(&mut self.partitions.settle(*partition, resume.0, emitted_at, false));
         }
+        self.partitions.trim();
         let resume = self.resume.into_iter().collect();
         Ok(EpochResult { outputs, resume, duplicates: self.duplicates, records: self.records, state })
     }

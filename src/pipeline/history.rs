@@ -153,8 +153,8 @@ mod tests {
             unknown.reject(i32::MAX.cast_unsigned() - id, i64::MAX - 20_000 + i64::from(id));
         }
         let it = history(unknown);
-        // The longest id is one of app.id, a hyphen and app.instance.
-        let metadata = signed(&it.to_metadata(), &"x".repeat(241));
+        // The longest id is one of app.id, a hyphen, app.instance and a worker's number.
+        let metadata = signed(&it.to_metadata(), &"x".repeat(245));
         assert!(metadata.len() < 4_096, "{}", metadata.len());
         assert_eq!(it.unknown.rejected(i32::MAX.cast_unsigned(), 0), None, "the earliest are forgotten");
         assert_eq!(it.unknown.rejected(i32::MAX.cast_unsigned() - 9_999, 0), Some(true));

@@ -14,5 +14,6 @@ pub mod epoch;
 pub mod sink;
 pub mod succession;
 pub mod undecided;
+pub mod shelf;
 pub mod state;
 pub mod worker;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::config::SessionRules;
 use crate::pipeline::customer::Customers;
 use crate::pipeline::log::{self, Head, Key, LogError, StateRecord};
-use crate::pipeline::rest::Rest;
+use crate::pipeline::rest::{Beyond, BeyondError, Rest};
 use crate::pipeline::session::{Partition, TagsSeen};
 use crate::types::{CustomerId, Moment};
 use crate::wire::packed::{Packer, Torn, Unpacker};
@@ -24,6 +24,8 @@ pub struct Partitions {
     pub(super) customers: BTreeMap<i32, Customers>,
     rest: BTreeMap<i32, Rest>,
     logs: BTreeMap<i32, Log>,
+    /// Of the records that a local store has, in bytes.
+    cache_max: usize,
     /// Saves work and decides nothing.
     pub(super) tags: TagsSeen,
 }
@@ -49,6 +51,11 @@ pub enum Standing {
 }
 
 impl Partitions {
+    /// Of partitions whose customers at rest a local store holds, memory keeps about so many bytes in all.
+    pub fn with_cache(bytes: usize) -> Self {
+        Self { cache_max: bytes, ..Self::default() }
+    }
+
     /// Begins a partition from nothing, without a log; one that is there already is dropped.
     pub fn open(&mut self, partition: i32, rules: &SessionRules) {
         self.close(partition);
@@ -105,9 +112,57 @@ impl Partitions {
         self.logs.get(&partition).map(|log| log.head)
     }
 
-    /// Customers at rest, and about what they take of memory.
-    pub fn rest(&self) -> (usize, usize) {
-        self.rest.values().fold((0, 0), |(count, bytes), rest| (count + rest.len(), bytes + rest.bytes()))
+    /// Customers at rest, wherever they are, and about what they take of memory.
+    pub fn rest(&self) -> (u64, usize) {
+        let at_rest = self.sessions.values().map(|s| s.customers().saturating_sub(s.active() as u64)).sum();
+        (at_rest, self.rest.values().map(Rest::bytes).sum())
+    }
+
+    /// Has the customers' records in memory before their input comes, where they are beyond it.
+    pub(super) fn bring<'c>(
+        &mut self,
+        beyond: &mut dyn Beyond,
+        customers: impl Iterator<Item = (i32, &'c CustomerId)>,
+    ) -> Result<(), BeyondError> {
+        if self.cache_max == 0 {
+            return Ok(());
+        }
+        let mut wanted: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
+        for (partition, customer) in customers {
+            let (Some(rest), Some(sessions)) = (self.rest.get(&partition), self.sessions.get(&partition)) else {
+                continue;
+            };
+            // What was erased in this epoch is still there beyond.
+            if !rest.knows(customer.as_str()) && sessions.stands(customer).is_none() && !sessions.is_erased(customer) {
+                wanted.entry(partition).or_default().push(customer.as_str());
+            }
+        }
+        for (partition, mut customers) in wanted {
+            customers.sort_unstable();
+            customers.dedup();
+            let records = beyond.read(partition, &customers)?;
+            let rest = self.rest.entry(partition).or_default();
+            for (customer, record) in customers.into_iter().zip(records) {
+                if let Some(record) = record {
+                    rest.offer(customer, &record);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The local store has what the partition's epochs up to that one gave.
+    pub fn is_beyond(&mut self, partition: i32, epoch: u64) {
+        if let Some(rest) = self.rest.get_mut(&partition) {
+            rest.is_beyond(epoch);
+        }
+    }
+
+    /// Keeps the cache within its bounds.
+    pub(super) fn trim(&mut self) {
+        if self.rest.values().map(Rest::young_bytes).sum::<usize>() > self.cache_max / 2 {
+            self.rest.values_mut().for_each(Rest::age);
+        }
     }
 
     /// Each customer's state with all of its sessions folded, as bits; without those of whom nothing was folded.
@@ -142,8 +197,14 @@ impl Partitions {
     ) -> Result<Standing, LogError> {
         let is_logged = self.logs.contains_key(&partition);
         let past = |through: i64| if is_logged && offset < through { Standing::Past } else { Standing::Ready };
-        if let Some(through) = self.sessions.get(&partition).and_then(|sessions| sessions.stands(customer)) {
-            return Ok(past(through));
+        if let Some(sessions) = self.sessions.get(&partition) {
+            if let Some(through) = sessions.stands(customer) {
+                return Ok(past(through));
+            }
+            // What memory has of it is yet to go.
+            if sessions.is_erased(customer) {
+                return Ok(Standing::Ready);
+            }
         }
         let Some(rest) = self.rest.get_mut(&partition) else { return Ok(Standing::Ready) };
         let Some(record) = rest.get(customer.as_str()) else { return Ok(Standing::Ready) };
@@ -181,6 +242,7 @@ impl Partitions {
         if self.logs.get(&partition).is_some_and(|log| log.redoing) {
             return told;
         }
+        let epoch = self.logs.get(&partition).map_or(0, |log| log.head.epoch + 1);
         let customers = self.customers.entry(partition).or_default();
         let rest = self.rest.entry(partition).or_default();
         let mut tell = |key: Key<'_>, value: Option<Vec<u8>>| {
@@ -188,6 +250,7 @@ impl Partitions {
         };
         for erased in sessions.take_erased() {
             let id = erased.customer.as_str();
+            rest.erase(id, epoch);
             tell(Key::Rest(id), None);
             forget_active(id, 0, erased.active_parts, &mut tell);
         }
@@ -198,11 +261,14 @@ impl Partitions {
             let Some(written) = sessions.pack(&name, &mut into) else { continue };
             customers.pack(written.slot, &mut into);
             let record = into.into_bytes();
-            rest.put(id, &record);
-            if written.is_dirty {
+            // Whoever has been active has to be found by who is looked for as one at rest.
+            if written.is_dirty || written.active_parts > 0 {
+                rest.put(id, &record, epoch);
                 forget_active(id, 0, written.active_parts, &mut tell);
                 tell(Key::Rest(id), Some(record));
                 sessions.is_written(&name, through, 0);
+            } else {
+                rest.offer(id, &record);
             }
             sessions.leave(&name);
             customers.leave(written.slot);
@@ -265,7 +331,22 @@ pub struct Logged {
     empty: Head,
     is_fenced: bool,
     is_importing: bool,
+    store: Option<InStore>,
 }
+
+/// Of a log whose customers at rest go to a local store.
+#[derive(Debug, Default)]
+struct InStore {
+    /// Rows of active customers that the store does not have yet.
+    active: Vec<Row>,
+    /// Up to this epoch the store had the log before: what comes of them again says nothing new.
+    epoch: u64,
+    /// Customers at rest in the store, where they were counted.
+    at_rest: Option<u64>,
+}
+
+/// A record of the log for the local store, `None` where there is none any more.
+pub type Row = (Box<[u8]>, Option<Box<[u8]>>);
 
 /// All that the log says of one customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -298,7 +379,57 @@ impl Logged {
             empty,
             is_fenced,
             is_importing: false,
+            store: None,
         }
+    }
+
+    /// The same where a local store has the customers at rest, and had the log as it was at `head`.
+    pub fn over_store(begun: i64, is_fenced: bool, head: Option<Head>) -> Self {
+        let store = InStore { epoch: head.map_or(0, |head| head.epoch), ..InStore::default() };
+        Self { head, rest: Rest::cached(), store: Some(store), ..Self::new(begun, is_fenced) }
+    }
+
+    /// What the store does not have yet, and about how many bytes that is.
+    pub fn rows(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, [u8]>, Option<&[u8]>)> {
+        let at_rest = self.rest.fresh().map(|(id, record)| ([b"c", id].concat().into(), record));
+        let active = self.store.iter().flat_map(|store| &store.active);
+        at_rest.chain(active.map(|(key, value)| (key.as_ref().into(), value.as_deref())))
+    }
+
+    pub fn rows_bytes(&self) -> usize {
+        let bytes = |(key, value): &Row| key.len() + value.as_ref().map_or(0, |value| value.len());
+        self.rest.fresh_bytes() + self.store.iter().flat_map(|store| &store.active).map(bytes).sum::<usize>()
+    }
+
+    /// The store has all of [`Self::rows`] now. Of the customers, `cache` bytes stay in memory.
+    pub fn is_beyond(&mut self, cache: usize) {
+        self.rest.is_beyond(u64::MAX);
+        if self.rest.young_bytes() > cache / 2 {
+            self.rest.age();
+        }
+        if let Some(store) = &mut self.store {
+            store.active.clear();
+        }
+    }
+
+    /// The store was counted through: so many customers are at rest in it, and all of the log was read.
+    pub fn counts(&mut self, at_rest: u64) {
+        if let Some(store) = &mut self.store {
+            store.at_rest = Some(at_rest);
+        }
+    }
+
+    /// Whether it is a customer's record that only the store may know an older one of, and must be asked for with
+    /// [`Self::offer`] first: where nobody was fenced.
+    pub fn asks<'k>(&self, key: &'k [u8]) -> Option<&'k str> {
+        match Key::parse(key) {
+            Ok(Key::Rest(id)) if !self.is_fenced && !self.rest.knows(id) => Some(id),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    pub fn offer(&mut self, id: &str, record: &[u8]) {
+        self.rest.offer(id, record);
     }
 
     /// An import was begun and has not ended: nothing of it counts.
@@ -318,6 +449,9 @@ impl Logged {
     /// The next record.
     pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {
         let parsed = Key::parse(key)?;
+        if let (Some(store), Key::Active(_) | Key::Part(..)) = (&mut self.store, parsed) {
+            store.active.push((key.into(), value.map(Box::from)));
+        }
         if let (Key::Rest(_) | Key::Active(_), Some(value)) = (parsed, value) {
             let (through, _) = log::open_rest(value).map_err(|torn| LogError::new(key, torn))?;
             self.through = self.through.max(through);
@@ -325,14 +459,15 @@ impl Logged {
         match (parsed, value) {
             (Key::Rest(id), Some(value)) => {
                 if self.is_fenced || !self.is_behind(id, value) {
-                    self.rest.put(id, value);
+                    self.rest.put(id, value, 0);
                 }
             }
-            (Key::Rest(id), None) => _ = self.rest.take(id),
+            (Key::Rest(id), None) => self.rest.erase(id, 0),
             (Key::Active(id), Some(value)) => _ = self.active.insert(id.to_owned(), value.into()),
             (Key::Active(id), None) => _ = self.active.remove(id),
             (Key::Part(part, id), Some(value)) => _ = self.parts.insert((id.to_owned(), part), value.into()),
             (Key::Part(part, id), None) => _ = self.parts.remove(&(id.to_owned(), part)),
+            (Key::Head, Some(value)) if self.is_known(&Head::unpack(value)?) => {}
             (Key::Head, Some(value)) => match self.next_head(Head::unpack(value)?) {
                 Err(_) if !self.is_fenced => {}
                 head => self.head = Some(head?),
@@ -349,6 +484,11 @@ impl Logged {
         self.rest.get(id).is_some_and(|known| through(known) > through(value))
     }
 
+    /// Whether the store had the log up to there before.
+    fn is_known(&self, next: &Head) -> bool {
+        self.store.as_ref().is_some_and(|store| next.epoch <= store.epoch)
+    }
+
     /// Epochs go up by one, unless compaction has taken some; one that follows directly begins where the one before ended.
     fn next_head(&self, next: Head) -> Result<Head, LogError> {
         let what = match self.head {
@@ -363,10 +503,14 @@ impl Logged {
 
     /// What of it cannot be, if it was written in transactions as a whole and has been read up to its end.
     pub fn contradiction(&self) -> Option<String> {
-        let (head, customers) = (self.head(), self.customers());
+        let head = self.head();
         if self.through > head.resume {
             return Some(format!("a customer's record reaches offset {}, the epoch {}", self.through, head.resume));
         }
+        let customers = match &self.store {
+            None => self.customers(),
+            Some(InStore { at_rest, .. }) => (*at_rest)?,
+        };
         let is_counted = customers == head.logged;
         (!is_counted).then(|| format!("it has records of {customers} customers, and should have {}", head.logged))
     }
@@ -380,6 +524,10 @@ impl Logged {
     /// Those of them whose record is one of an active customer.
     pub fn active_customers(&self) -> u64 {
         self.active.len() as u64
+    }
+
+    pub fn active_ids(&self) -> impl Iterator<Item = &str> {
+        self.active.keys().map(String::as_str)
     }
 
     /// Of keys and values of all records that count.

@@ -1,7 +1,14 @@
 //! The customers at rest of one partition, as the bytes of their records. Customer → record. `[pure]`
 //!
-//! Nearly all customers are at rest at any moment: each costs its record, its id and a pointer.
+//! Nearly all customers are at rest at any moment: each costs its record, its id and a pointer. Where a local store holds
+//! them all, memory holds a cache of it, and what the store does not have yet:
+//!
+//! ```text
+//!   an epoch's records ──▸ fresh, by epoch ──the store has them──▸ young ──young is full──▸ old ──▸ gone
+//!                                            read from the store ──▸  ┘  ◂── looked for again ┘
+//! ```
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table as table};
@@ -11,11 +18,206 @@ use crate::types::CustomerId;
 /// An allocation and its place in the table, beside the bytes themselves.
 const ENTRY_BYTES: usize = 32;
 
+/// Where the records are that memory does not hold.
+pub trait Beyond {
+    /// The customers' records, in their order; `None` for one who has none.
+    fn read(&mut self, partition: i32, customers: &[&str]) -> Result<Vec<Option<Vec<u8>>>, BeyondError>;
+}
+
+/// Nowhere: memory holds all.
+#[derive(Debug)]
+pub struct Nothing;
+
+impl Beyond for Nothing {
+    fn read(&mut self, _: i32, customers: &[&str]) -> Result<Vec<Option<Vec<u8>>>, BeyondError> {
+        Ok(vec![None; customers.len()])
+    }
+}
+
+/// Why records could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BeyondError {
+    pub partition: i32,
+    pub why: String,
+    /// What is there is not what was written, as against a disk that refuses.
+    pub is_damage: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Rest {
-    table: HashTable<Entry>,
-    hasher: DefaultHashBuilder,
-    bytes: usize,
+    /// All, or the younger half of the cache.
+    table: Table,
+    /// `None`: memory holds all.
+    cached: Option<Cached>,
+}
+
+#[derive(Debug, Default)]
+struct Cached {
+    old: Table,
+    /// What the store does not have yet, by epoch; an empty record says that there is none any more.
+    fresh: VecDeque<(u64, Table)>,
+}
+
+/// A record that was taken out.
+#[derive(Debug)]
+pub struct Record(Entry);
+
+impl Record {
+    pub fn bytes(&self) -> &[u8] {
+        self.0.split().1
+    }
+}
+
+impl Rest {
+    /// A cache of what lies beyond.
+    pub fn cached() -> Self {
+        Self { table: Table::default(), cached: Some(Cached::default()) }
+    }
+
+    /// Customers in memory.
+    pub fn len(&self) -> usize {
+        let cached = self
+            .cached
+            .as_ref()
+            .map_or(0, |cached| cached.old.len() + cached.fresh.iter().map(|(_, table)| table.len()).sum::<usize>());
+        self.table.len() + cached
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// About what it takes of memory.
+    pub fn bytes(&self) -> usize {
+        let fresh = |cached: &Cached| cached.fresh.iter().map(|(_, table)| table.bytes).sum::<usize>();
+        self.table.bytes + self.cached.as_ref().map_or(0, |cached| cached.old.bytes + fresh(cached))
+    }
+
+    /// Of the younger half of the cache; 0 where memory holds all.
+    pub fn young_bytes(&self) -> usize {
+        if self.cached.is_some() { self.table.bytes } else { 0 }
+    }
+
+    /// The younger half becomes the older one, which goes.
+    pub fn age(&mut self) {
+        if let Some(cached) = &mut self.cached {
+            cached.old = std::mem::take(&mut self.table);
+        }
+    }
+
+    /// Whether what memory says of the customer is all that can be said.
+    pub fn knows(&self, customer: &str) -> bool {
+        self.cached.as_ref().is_none_or(|cached| {
+            cached.fresh(customer).is_some() || self.table.get(customer).is_some() || cached.old.get(customer).is_some()
+        })
+    }
+
+    /// The record that an epoch gave a customer, in the place of an earlier one.
+    pub fn put(&mut self, customer: &str, record: &[u8], epoch: u64) {
+        match &mut self.cached {
+            None => self.table.put(customer, record),
+            Some(cached) => cached.of(epoch).put(customer, record),
+        }
+    }
+
+    /// A record that is known beyond, too.
+    pub fn offer(&mut self, customer: &str, record: &[u8]) {
+        if self.cached.as_ref().is_none_or(|cached| cached.fresh(customer).is_none()) {
+            self.table.put(customer, record);
+        }
+    }
+
+    /// The customer has none from that epoch on.
+    pub fn erase(&mut self, customer: &str, epoch: u64) {
+        match &mut self.cached {
+            None => drop(self.table.take(customer)),
+            Some(cached) => cached.of(epoch).put(customer, &[]),
+        }
+    }
+
+    /// What was put up to that epoch is beyond by now.
+    pub fn is_beyond(&mut self, epoch: u64) {
+        let Self { table, cached: Some(cached) } = self else { return };
+        while cached.fresh.front().is_some_and(|(of, _)| *of <= epoch) {
+            let Some((_, stored)) = cached.fresh.pop_front() else { return };
+            for entry in stored.table {
+                let (id, record) = entry.split();
+                if record.is_empty() {
+                    let id = String::from_utf8_lossy(id);
+                    table.take(&id);
+                    cached.old.take(&id);
+                } else {
+                    table.insert(entry);
+                }
+            }
+        }
+    }
+
+    /// What is not beyond yet, in no order; `None` where a customer has no record any more.
+    pub fn fresh(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let tables = self.cached.iter().flat_map(|cached| cached.fresh.iter());
+        let entries = tables.flat_map(|(_, table)| table.iter());
+        entries.map(|(id, record)| (id, Some(record).filter(|record| !record.is_empty())))
+    }
+
+    /// Of them.
+    pub fn fresh_bytes(&self) -> usize {
+        self.cached.iter().flat_map(|cached| cached.fresh.iter()).map(|(_, table)| table.bytes).sum()
+    }
+
+    /// Makes place for so many more at once: growing looks at each customer again.
+    pub fn reserve(&mut self, customers: usize) {
+        if self.cached.is_none() {
+            self.table.reserve(customers);
+        }
+    }
+
+    pub fn contains(&self, customer: &CustomerId) -> bool {
+        self.get(customer.as_str()).is_some()
+    }
+
+    pub fn get(&self, customer: &str) -> Option<&[u8]> {
+        let Some(cached) = &self.cached else { return self.table.get(customer) };
+        match cached.fresh(customer) {
+            Some(record) => Some(record).filter(|record| !record.is_empty()),
+            None => self.table.get(customer).or_else(|| cached.old.get(customer)),
+        }
+    }
+
+    /// A record whose customer becomes active. What is not beyond yet stays, for nobody else could say it.
+    pub fn take(&mut self, customer: &str) -> Option<Record> {
+        let Some(cached) = &mut self.cached else { return self.table.take(customer) };
+        match cached.fresh(customer) {
+            Some(record) => {
+                Some(record).filter(|record| !record.is_empty()).map(|record| Record(Entry::new(customer, record)))
+            }
+            None => {
+                let old = cached.old.take(customer);
+                self.table.take(customer).or(old)
+            }
+        }
+    }
+
+    /// Each customer in memory with its record, in no order; where memory is a cache, without what is not beyond yet.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.table.iter().chain(self.cached.iter().flat_map(|cached| cached.old.iter()))
+    }
+}
+
+impl Cached {
+    /// The newest that is not beyond yet.
+    fn fresh(&self, customer: &str) -> Option<&[u8]> {
+        self.fresh.iter().rev().find_map(|(_, table)| table.get(customer))
+    }
+
+    fn of(&mut self, epoch: u64) -> &mut Table {
+        if self.fresh.back().is_none_or(|(newest, _)| *newest < epoch) {
+            self.fresh.push_back((epoch, Table::default()));
+        }
+        let (_, table) = self.fresh.back_mut().expect("there is one by now");
+        table
+    }
 }
 
 /// The length of the id in two bytes, the id, the record: one allocation a customer.
@@ -39,60 +241,46 @@ impl Entry {
     }
 }
 
-/// A record that was taken out.
-#[derive(Debug)]
-pub struct Record(Entry);
-
-impl Record {
-    pub fn bytes(&self) -> &[u8] {
-        self.0.split().1
-    }
+#[derive(Debug, Default)]
+struct Table {
+    table: HashTable<Entry>,
+    hasher: DefaultHashBuilder,
+    bytes: usize,
 }
 
-impl Rest {
-    pub fn len(&self) -> usize {
+impl Table {
+    fn len(&self) -> usize {
         self.table.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn put(&mut self, customer: &str, record: &[u8]) {
+        self.insert(Entry::new(customer, record));
     }
 
-    /// About what it takes of memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// In the place of an earlier record, if there is one.
-    pub fn put(&mut self, customer: &str, record: &[u8]) {
-        let entry = Entry::new(customer, record);
+    /// In the place of an earlier one, if there is one.
+    fn insert(&mut self, entry: Entry) {
         self.bytes += entry.cost();
         let hasher = &self.hasher;
-        let hash = hasher.hash_one(customer.as_bytes());
-        let is_same = |known: &Entry| known.split().0 == customer.as_bytes();
+        let hash = hasher.hash_one(entry.split().0);
+        let is_same = |known: &Entry| known.split().0 == entry.split().0;
         match self.table.entry(hash, is_same, |entry| hasher.hash_one(entry.split().0)) {
             table::Entry::Occupied(mut known) => self.bytes -= std::mem::replace(known.get_mut(), entry).cost(),
             table::Entry::Vacant(place) => _ = place.insert(entry),
         }
     }
 
-    /// Makes place for so many more at once: growing looks at each customer again.
-    pub fn reserve(&mut self, customers: usize) {
+    fn reserve(&mut self, customers: usize) {
         let hasher = &self.hasher;
         self.table.reserve(customers, |entry| hasher.hash_one(entry.split().0));
     }
 
-    pub fn contains(&self, customer: &CustomerId) -> bool {
-        self.get(customer.as_str()).is_some()
-    }
-
-    pub fn get(&self, customer: &str) -> Option<&[u8]> {
+    fn get(&self, customer: &str) -> Option<&[u8]> {
         let hash = self.hasher.hash_one(customer.as_bytes());
         let found = self.table.find(hash, |known| known.split().0 == customer.as_bytes());
         found.map(|entry| entry.split().1)
     }
 
-    pub fn take(&mut self, customer: &str) -> Option<Record> {
+    fn take(&mut self, customer: &str) -> Option<Record> {
         let hash = self.hasher.hash_one(customer.as_bytes());
         let found = self.table.find_entry(hash, |known| known.split().0 == customer.as_bytes()).ok()?;
         let entry = found.remove().0;
@@ -100,8 +288,7 @@ impl Rest {
         Some(Record(entry))
     }
 
-    /// Each customer with its record, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.table.iter().map(Entry::split)
     }
 }
@@ -123,7 +310,7 @@ mod tests {
                 match what {
                     0 => assert_eq!(rest.get(&customer), map.get(&customer).map(String::as_bytes)),
                     1 => {
-                        rest.put(&customer, record.as_bytes());
+                        rest.put(&customer, record.as_bytes(), 1);
                         map.insert(customer, record);
                     }
                     _ => {
@@ -134,6 +321,55 @@ mod tests {
                 assert_eq!(rest.len(), map.len());
                 let bytes: usize = map.iter().map(|(id, record)| 2 + id.len() + record.len() + ENTRY_BYTES).sum();
                 assert_eq!(rest.bytes(), bytes);
+            }
+        }
+
+        /// The store is a map that gets an epoch's records some epochs later.
+        #[test]
+        fn a_cache_says_what_the_store_will(work in proptest::collection::vec((0..8_u8, 0..9_u8, ".{1,9}"), 0..120)) {
+            let (mut rest, mut all, mut epoch) = (Rest::cached(), BTreeMap::<String, String>::new(), 1);
+            let (mut store, mut stored) = (BTreeMap::<String, String>::new(), 0);
+            let mut told: Vec<(u64, String, Option<String>)> = Vec::new();
+            for (what, customer, record) in work {
+                let customer = format!("c{customer}");
+                match what {
+                    0 | 1 => {
+                        if !rest.knows(&customer) && let Some(record) = store.get(&customer) {
+                            rest.offer(&customer, record.as_bytes());
+                        }
+                        assert_eq!(rest.get(&customer), all.get(&customer).map(String::as_bytes));
+                        if what == 1 {
+                            // It wakes, and goes back as it was.
+                            let taken = rest.take(&customer).map(|record| record.bytes().to_vec());
+                            assert_eq!(taken.as_deref(), all.get(&customer).map(String::as_bytes));
+                            if let Some(record) = taken {
+                                rest.offer(&customer, &record);
+                            }
+                        }
+                    }
+                    2 | 3 => {
+                        rest.put(&customer, record.as_bytes(), epoch);
+                        told.push((epoch, customer.clone(), Some(record.clone())));
+                        all.insert(customer, record);
+                    }
+                    4 => {
+                        rest.erase(&customer, epoch);
+                        told.push((epoch, customer.clone(), None));
+                        all.remove(&customer);
+                    }
+                    5 => epoch += 1,
+                    6 => rest.age(),
+                    _ => {
+                        stored = (stored + 1).min(epoch - 1);
+                        for (_, customer, record) in told.extract_if(.., |(of, _, _)| *of <= stored) {
+                            match record {
+                                Some(record) => _ = store.insert(customer, record),
+                                None => _ = store.remove(&customer),
+                            }
+                        }
+                        rest.is_beyond(stored);
+                    }
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::files::clicks::{Limits, Size};
 use crate::model::Model;
 use crate::pipeline::epoch::{self, Body, Epoch, EpochError, Origin, Output, Phase, Reject, Terms};
 use crate::pipeline::partitions::Partitions;
+use crate::pipeline::rest::Nothing;
 use crate::pipeline::source;
 use crate::registry::{Event, RegistryError, Resolver};
 use crate::stop::Stop;
@@ -291,11 +292,19 @@ impl Run<'_> {
         let records = chunk.records().filter(|record| record.fault.is_none()).map(as_source);
         let (clock, times) = (self.clock, &mut self.summary.phases_ms);
         let mut since = clock.uptime();
-        let result = epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, records, |phase| {
-            let now = clock.uptime();
-            times[phase as usize] += now.0 - since.0;
-            since = now;
-        })?;
+        let result = epoch::run(
+            &mut self.partitions,
+            &mut Nothing,
+            self.model,
+            self.resolver.schemas(),
+            &terms,
+            records,
+            |phase| {
+                let now = clock.uptime();
+                times[phase as usize] += now.0 - since.0;
+                since = now;
+            },
+        )?;
         self.summary.duplicates += result.duplicates;
         let outputs = with_faults(chunk, result.outputs);
         self.summary.outputs(&outputs);

@@ -28,7 +28,10 @@ where
 
 fn filter(log: &Log) -> Targets {
     let targets = log.targets.iter().map(|(target, level)| (target.clone(), level_filter(*level)));
-    Targets::new().with_default(level_filter(log.level)).with_targets(targets)
+    let level = level_filter(log.level);
+    // It says which files it opens.
+    let quiet = if log.level == LogLevel::Info { LevelFilter::WARN } else { level };
+    Targets::new().with_default(level).with_target("lsm_tree", quiet).with_targets(targets)
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {

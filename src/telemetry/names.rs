@@ -50,6 +50,8 @@ pub const PARTITIONS_RESTORING: &str = "dce_partitions_restoring";
 pub const RESTORE_REMAINING_OFFSETS: &str = "dce_restore_remaining_offsets";
 pub const CUSTOMERS_AT_REST: &str = "dce_customers_at_rest";
 pub const CUSTOMERS_AT_REST_BYTES: &str = "dce_customers_at_rest_bytes";
+pub const LOCAL_STORE_BYTES: &str = "dce_local_store_bytes";
+pub const LOCAL_STORE_READS: &str = "dce_local_store_reads_total";
 pub const PARTITION_UNDECIDED_RECORDS: &str = "dce_partition_undecided_records";
 pub const PARTITION_UNDECIDED_SECONDS: &str = "dce_partition_undecided_seconds";
 pub const REGISTRY_ANSWERS: &str = "dce_registry_answers_total";
@@ -60,7 +62,7 @@ pub const INFERENCE_DEVICE_INFO: &str = "dce_inference_device_info";
 const PARTITION: Option<(&str, &[&str])> = Some(("partition", &[]));
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 28] = [
+pub const METRICS: [Metric; 30] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -102,7 +104,7 @@ pub const METRICS: [Metric; 28] = [
     Metric {
         name: EPOCHS_ABORTED,
         kind: Kind::Counter,
-        label: Some(("cause", &["rebalance", "broker", "fatal", "unknown_outcome"])),
+        label: Some(("cause", &["rebalance", "broker", "fatal", "unknown_outcome", "local_store"])),
         help: "epochs dropped and done again: partitions were taken away, the broker refused the transaction, the producer \
                was fenced or broken, or nobody can say whether it was committed",
     },
@@ -173,9 +175,21 @@ pub const METRICS: [Metric; 28] = [
         name: CUSTOMERS_AT_REST,
         kind: Kind::Gauge,
         label: None,
-        help: "customers without an open or revisable session whose records are in memory",
+        help: "customers without an open or revisable session, in memory or in the local store",
     },
     Metric { name: CUSTOMERS_AT_REST_BYTES, kind: Kind::Gauge, label: None, help: "about what these take of memory" },
+    Metric {
+        name: LOCAL_STORE_BYTES,
+        kind: Kind::Gauge,
+        label: None,
+        help: "bytes of the files of the local store (state.dir), by the last look (every 5 s)",
+    },
+    Metric {
+        name: LOCAL_STORE_READS,
+        kind: Kind::Counter,
+        label: None,
+        help: "customers looked for in the local store since memory did not have them, new ones too",
+    },
     Metric {
         name: PARTITION_UNDECIDED_RECORDS,
         kind: Kind::Gauge,
@@ -201,7 +215,7 @@ pub const METRICS: [Metric; 28] = [
         name: REGISTRY_WAITING,
         kind: Kind::Gauge,
         label: None,
-        help: "1 while the worker waits for the schema registry and reads nothing, else 0",
+        help: "workers of this process that wait for the schema registry and read nothing",
     },
     Metric {
         name: BUILD_INFO,

@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 32] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 33] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -26,13 +26,14 @@ pub(super) const IMPORTS: [(&str, &[&str]); 32] = [
     ("pipeline::partitions", &["types", "config", "wire", "model"]),
     ("pipeline::savepoint", &["types", "wire"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
-    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model"]),
+    ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model", "store"]),
+    ("pipeline::shelf", &["types", "telemetry", "kafka", "store"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::succession", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::undecided", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     (
         "pipeline::worker",
-        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model"],
+        &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry", "model", "store"],
     ),
     ("drift", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),
     ("serve", &["types", "stop", "config", "wire", "telemetry", "health", "http", "kafka", "registry"]),

@@ -13,6 +13,7 @@ use crate::pipeline::decode::{self, Decoded};
 use crate::pipeline::encode::{SessionInput, encode};
 use crate::pipeline::epoch::{self, Body, EpochError, Output, Terms};
 use crate::pipeline::partitions::Partitions;
+use crate::pipeline::rest::Nothing;
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
 use crate::pipeline::source::Record;
 use crate::types::{Moment, Position};
@@ -99,7 +100,7 @@ pub(super) fn epochs(
     let mut failed = None;
     let seconds = timed(|| {
         for records in records.chunks(epoch_events) {
-            match epoch::run(&mut states, model, &schemas, terms, records.iter().copied(), |_| ()) {
+            match epoch::run(&mut states, &mut Nothing, model, &schemas, terms, records.iter().copied(), |_| ()) {
                 Ok(result) => outputs = result.outputs,
                 Err(error) => failed = Some(error),
             }

@@ -96,8 +96,8 @@ fn members_row(facts: Option<&GroupFacts>, config: &Config, input: Option<&Topic
             format!("{found}; the clickstream has {} partitions, so some of them have nothing to do", input.partitions);
         return Row::look(WHAT, found, "stop some, or give the topics more partitions before the next beginning");
     }
-    let own = config.app.group_instance_id();
-    if facts.members.iter().any(|member| member.name == own) {
+    let mut own = (0..config.app.workers).map(|worker| config.app.group_instance_id(worker));
+    if let Some(own) = own.find(|own| facts.members.iter().any(|member| member.name == *own)) {
         let instance = &config.app.instance;
         return Row::right(
             WHAT,

@@ -1,5 +1,8 @@
 //! What needs no broker: schemas, ONNX Runtime's library, the model, the device, the registry's setting.
 
+use std::io;
+use std::path::Path;
+
 use super::report::{Report, Row};
 use crate::cli::Frame;
 use crate::config::{Config, InferenceDevice};
@@ -31,6 +34,9 @@ pub(super) fn check(
             report.add(model_row);
             report.add(row);
             report.add(registry_row(config, is_offline));
+            if let Some(dir) = &config.state.dir {
+                report.add(store_row(dir, config.state.cache_bytes));
+            }
             model
         }
         None => {
@@ -55,6 +61,33 @@ fn device_row(config: &Config, runtime: Option<&Runtime>) -> (Row, Option<Device
             (Row::right(WHAT, found), Some(device))
         }
         Err(error) => (Row::wrong(WHAT, error.to_string(), "set inference.device = \"cpu\", or see docs/gpu.md"), None),
+    }
+}
+
+/// The local store's folder, as far as can be seen without touching it.
+fn store_row(dir: &Path, cache_bytes: usize) -> Row {
+    const WHAT: &str = "local store";
+    const FIX: &str = "a folder on a local disk that this user may write to, of this process alone, as state.dir";
+    let (shown, mb) = (dir.display(), cache_bytes >> 20);
+    match dir.metadata() {
+        Ok(found) if !found.is_dir() => Row::wrong(WHAT, format!("state.dir {shown} is no folder"), FIX),
+        Ok(found) if found.permissions().readonly() => {
+            Row::wrong(WHAT, format!("state.dir {shown} cannot be written to"), FIX)
+        }
+        Ok(_) => {
+            let begun = if dir.join("data").is_dir() { "has a store" } else { "is empty" };
+            Row::right(WHAT, format!("{shown} {begun}, state.cache_mb {mb}"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = dir.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists());
+            match above.map(Path::metadata) {
+                Some(Ok(above)) if above.is_dir() && above.permissions().readonly() => {
+                    Row::wrong(WHAT, format!("state.dir {shown} cannot be made"), FIX)
+                }
+                Some(_) | None => Row::right(WHAT, format!("{shown} will be made, state.cache_mb {mb}")),
+            }
+        }
+        Err(error) => Row::wrong(WHAT, format!("state.dir {shown}: {error}"), FIX),
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) fn row(config: &Config, settings: &ClientSettings, admin: &Admin, wai
         }
     };
     let limit = TRANSACTION_TIMEOUT + LOOKED_FOR;
+    if let Some(row) = pending(config, settings, admin, limit, wait) {
+        return row;
+    }
     let now_ms = Clock::start().wall_ms();
     let mut oldest_ms = 0;
     let offsets: u64 = open.iter().map(|open| open.offsets).sum();
@@ -65,6 +68,27 @@ pub(super) fn row(config: &Config, settings: &ClientSettings, admin: &Admin, wai
         WHAT,
         format!("{} offsets of the output topics are not decided yet, for {since} at most", thousands(offsets)),
     )
+}
+
+/// A partition of which the group's offset is not decided for so long that a worker stands still.
+fn pending(config: &Config, settings: &ClientSettings, admin: &Admin, limit: Duration, wait: Duration) -> Option<Row> {
+    let input = &config.topics.clickstream;
+    let partitions = admin.inspector().describe(input, wait).ok().flatten()?;
+    let partitions: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
+    // What does not answer at all is told by other rows.
+    let pending = follow::pending(settings, config.app.group_id(), input, &partitions, limit).ok()?;
+    let first = *pending.first()?;
+    let found = format!(
+        "{input}: the group's offset of partitions {pending:?} has been pending for {} s, and no transaction decides it: who \
+         restores them waits for it and ends",
+        limit.as_secs()
+    );
+    let fix = format!(
+        "see A transaction that hangs in docs/operations.md; it begins with: kafka-transactions.sh --bootstrap-server {} \
+         find-hanging --broker-id N (partition {first} of {input})",
+        settings.bootstrap
+    );
+    Some(Row::wrong(WHAT, found, fix))
 }
 
 /// `None` where there are no output topics.

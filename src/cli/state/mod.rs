@@ -21,16 +21,17 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-The state is the topic topics.state: a record of each customer who is at rest, and of those who have been active for long. What
-an active customer got since is in the input alone, and is done again from there after a crash. docs/operations.md says how to
-save an application, to move it and to give its topics more partitions.
+The state is the topic topics.state: a record of each customer who is at rest, and of those who
+have been active for long. What an active customer got since is in the input alone, and is done
+again from there after a crash. docs/operations.md says how to save an application, to move it and
+to give its topics more partitions.
 
 Examples:
   dce state show c-1017                           what the log holds of one customer
   dce state stats                                 customers, bytes and offsets by partition
   dce state export bank.dce                       all of it into a file, from stopped workers
   dce state import bank.dce --set app.id=bank-2 --set topics.state=bank-2-state
-  dce state import bank.dce --partitions 12       each customer to the partition of 12 that its id goes to";
+  dce state import bank.dce --partitions 12       keyed anew, for 12 partitions";
 
 #[derive(Debug, clap::Subcommand)]
 enum StateCommand {
@@ -49,8 +50,9 @@ enum StateCommand {
 }
 
 const SHOW_HELP: &str = "\
-The customer's partition is that of Java's default partitioner, murmur2 of the id. An active customer's record is as old as it
-says: what came since is known to its worker, and in the input. Times are UTC.
+The customer's partition is that of Java's default partitioner, murmur2 of the id. An active
+customer's record is as old as it says: what came since is known to its worker, and in the input.
+Times are UTC.
 Exit code: 0 the log has a record, 1 it has none.
 
 Examples:
@@ -59,9 +61,9 @@ Examples:
   dce state show c-1017 --json | jq .sessions";
 
 const STATS_HELP: &str = "\
-The whole log is read. BYTES are those of the records that count; LOG OFFSETS are what the topic has in all, until it is
-compacted. EPOCH wrote to the log last. AGAIN is how many input records a restart would do again now, BEHIND how many are not
-read yet.
+The whole log is read. BYTES are those of the records that count; LOG OFFSETS are what the topic
+has in all, until it is compacted. EPOCH wrote to the log last. AGAIN is how many input records a
+restart would do again now, BEHIND how many are not read yet.
 Exit code: 0 log and offsets go together, 1 they do not, or something could not be read.
 
 Examples:
@@ -69,21 +71,24 @@ Examples:
   dce state stats --json | jq .again";
 
 const EXPORT_HELP: &str = "\
-Refused while the group has members (one that has stopped leaves after its session timeout, which is waited for), and where a
-partition's log lacks what was read: start the workers and stop them by SIGTERM, which writes everything. The file is one zstd
-frame with a checksum at its end; it gets its name when it is whole.
+Refused while the group has members (one that has stopped leaves after its session timeout, which
+is waited for), and where a partition's log lacks what was read: start the workers and stop them
+by SIGTERM, which writes everything. The file is one zstd frame with a checksum at its end; it
+gets its name when it is whole.
 
 Examples:
   dce state export bank-2026-03-01.dce
   dce state export bank.dce --force               in the place of an older one";
 
 const IMPORT_HELP: &str = "\
-The file is read to its end and checked before anything is written. Then the customers go into the topic, and one transaction at
-the end commits all offsets: before it dce run refuses to start, with the reason, whatever became of the import.
+The file is read to its end and checked before anything is written. Then the customers go into the
+topic, and one transaction at the end commits all offsets: before it dce run refuses to start,
+with the reason, whatever became of the import.
 
-With --partitions each customer goes to the partition that Java's default partitioner, murmur2 of the id, gives it among so many.
-Old partitions of the same input go on at their committed offsets, new ones begin with their first record. What is not read yet
-must be keyed by the new number already: stop the producers before the workers, and start them after the topic has grown.
+With --partitions each customer goes to the partition that Java's default partitioner, murmur2 of
+the id, gives it among so many. Old partitions of the same input go on at their committed offsets,
+new ones begin with their first record. What is not read yet must be keyed by the new number
+already: stop the producers before the workers, and start them after the topic has grown.
 
 Examples:
   dce state import bank.dce --set app.id=bank-2 --set topics.state=bank-2-state

@@ -8,6 +8,8 @@
 //! for a customer that stays active is written at doubling distances: a session's events go to the log twice at the most
 //! while it grows, whatever its length.
 
+use std::collections::BTreeMap;
+
 use super::{Arrived, Customer, Machine, Partition, Slot, Snapshot, saved};
 use crate::config::SessionRules;
 use crate::types::{CustomerId, Moment};
@@ -26,7 +28,8 @@ pub(super) struct Ledger {
     logged: u64,
     /// Came to rest, some perhaps not for long.
     resting: Vec<CustomerId>,
-    erased: Vec<Erased>,
+    /// With the parts of their records as active ones.
+    erased: BTreeMap<CustomerId, u16>,
 }
 
 /// A customer of which the log must keep nothing.
@@ -42,7 +45,7 @@ impl Ledger {
         self.known -= 1;
         if log.through.is_some() {
             self.logged -= 1;
-            self.erased.push(Erased { customer: name.clone(), active_parts: log.active_parts });
+            self.erased.insert(name.clone(), log.active_parts);
         }
     }
 }
@@ -153,7 +156,13 @@ impl Partition {
 
     /// The customers that were erased since this was called last, of which the log has a record.
     pub fn take_erased(&mut self) -> Vec<Erased> {
-        std::mem::take(&mut self.machine.ledger.erased)
+        let erased = std::mem::take(&mut self.machine.ledger.erased);
+        erased.into_iter().map(|(customer, active_parts)| Erased { customer, active_parts }).collect()
+    }
+
+    /// Whether that is yet to be said of the customer.
+    pub fn is_erased(&self, name: &CustomerId) -> bool {
+        self.machine.ledger.erased.contains_key(name)
     }
 
     /// Active customers that have been dirty for long; `all`: all dirty ones. In order.

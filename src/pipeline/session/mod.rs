@@ -389,6 +389,8 @@ impl Partition {
             let Some(Reverse(alarm)) = self.machine.alarms.pop() else { break };
             if let Some(customer) = self.customers.get_mut(&alarm.customer) {
                 let steps_before = self.machine.steps.len();
+                // Who is at rest from then on is so at that moment, not at the one before it.
+                self.machine.stream_time = self.machine.stream_time.max(alarm.when);
                 self.machine.ring(&alarm, customer);
                 self.machine.arm_freeze(&alarm.customer, customer);
                 self.machine.touched(&alarm.customer, customer, self.machine.steps.len() > steps_before);

@@ -19,17 +19,19 @@ use super::epoch::{self, EpochError, Terms};
 use super::history::{History, UnknownIds};
 use super::log::LogError;
 use super::partitions::{Logged, Partitions};
+use super::rest::Beyond;
 use super::sink::SinkSettings;
 use super::source::{Batch, Committed, Record, SourceError, SourceSettings};
 use crate::config::{Delivery, SessionRules};
 use crate::kafka::follow::LookupError;
 use crate::kafka::topics::TopicError;
 use crate::model::Model;
-use crate::registry::Resolver;
+use crate::store::{Store, StoreError};
 use crate::types::{Position, ResumeAt, fnv1a64};
 use crate::wire::avro::{Schemas, framing_id};
 
 mod reading;
+mod stored;
 
 pub use reading::{Event, Reading};
 
@@ -49,6 +51,8 @@ pub enum StateError {
     Topics(#[from] TopicError),
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(
         "{topic}/{partition}: the state cannot be completed: its log lacks what the records from offset {begun} on did, and \
          the oldest record is now {oldest}; give {topic} a longer retention, or begin anew under another app.id with new \
@@ -86,6 +90,11 @@ pub enum StateError {
          it anew (dce topics create), and import again"
     )]
     Importing { topic: String, partition: i32 },
+    #[error(
+        "{topic}: the committed offset of partitions {partitions:?} has been pending for minutes, in a transaction that nobody \
+         decides: see A transaction that hangs in docs/operations.md"
+    )]
+    Pending { topic: String, partitions: Vec<i32> },
     #[error("stopped while the state was restored")]
     Stopped,
     #[error("the thread that reads the state could not be started, or ended: {0}")]
@@ -132,23 +141,36 @@ pub struct Plan {
     pub sink: SinkSettings,
     /// See [`fingerprint`].
     pub terms: u64,
+    /// `None`: all customers are in memory.
+    pub store: Option<Store>,
+    /// Of the store's records, what stays in memory of all partitions together.
+    pub cache_bytes: usize,
+    /// Partitions whose part of the store is not believed, and why.
+    pub doubted: BTreeMap<i32, String>,
 }
 
 /// Runs records again, those of `wanted` partitions, and drops what they give.
 pub fn redo(
     batch: &Batch,
     wanted: &BTreeMap<i32, Restored>,
-    topic: &str,
     states: &mut Partitions,
+    beyond: &mut dyn Beyond,
     model: &mut dyn Model,
-    resolver: &Resolver,
+    schemas: &Schemas,
     terms: &Terms,
 ) -> Result<(), StateError> {
-    for record in to_redo(batch, wanted) {
-        check_schema(topic, wanted, resolver.schemas(), &record)?;
-    }
-    epoch::run(states, model, resolver.schemas(), terms, to_redo(batch, wanted), |_| ())?;
+    epoch::run(states, beyond, model, schemas, terms, to_redo(batch, wanted), |_| ())?;
     Ok(())
+}
+
+/// That the records of the input can be read as they were.
+pub fn check_schemas(
+    topic: &str,
+    batch: &Batch,
+    wanted: &BTreeMap<i32, Restored>,
+    schemas: &Schemas,
+) -> Result<(), StateError> {
+    to_redo(batch, wanted).try_for_each(|record| check_schema(topic, wanted, schemas, &record))
 }
 
 /// Rejected records went into nothing.

@@ -7,15 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use super::{ANSWER_MAX, Plan, Restored, StateError, goes_together, patiently, start};
+use super::stored::{self, Stored, TakeError};
+use super::{ANSWER_MAX, Plan, Restored, StateError, contradiction, goes_together, patiently, start};
 use crate::config::Delivery;
-use crate::kafka::follow::Lookup;
+use crate::kafka::follow::{self, Lookup};
 use crate::kafka::reader::Span;
-use crate::kafka::topics::Inspector;
+use crate::kafka::topics::{self, Inspector};
 use crate::pipeline::history::History;
 use crate::pipeline::partitions::Logged;
-use crate::pipeline::source::{Batch, Committed, Rebuild};
+use crate::pipeline::shelf::Held;
+use crate::pipeline::source::{Batch, Committed, Rebuild, Record};
 use crate::pipeline::succession;
+use crate::telemetry::Clock;
 use crate::types::ResumeAt;
 
 /// Without a record for so long a restore is at an end, with the reason.
@@ -26,7 +29,7 @@ const STEP_RECORDS: usize = 2_000;
 const STEPS_AHEAD: usize = 4;
 
 /// Where a partition stands, before its log is read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Found {
     restored: Restored,
     /// Offset of the input.
@@ -36,8 +39,8 @@ struct Found {
 /// What comes of the reading, in this order for each partition.
 #[derive(Debug)]
 pub enum Event {
-    /// All of its log.
-    Log(Restored, Box<Logged>),
+    /// All of its log, and the local store that has the customers at rest of it.
+    Log(Restored, Box<Logged>, Option<Held>),
     /// Records to be done again, of partitions whose logs came.
     Again(Batch),
     /// Nothing more is to be done again.
@@ -111,10 +114,22 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
     // What the last owners did must be decided before anything is believed.
     succession::end_left_open(&plan.input, &plan.sink, partitions);
     let found = find(plan, partitions, progress)?;
-    let logs = read_logs(plan, &found, progress)?;
+    let mut logs = read_logs(plan, &found, progress, &plan.doubted)?;
+    // What goes wrong with a local store's help is tried without it first.
+    let doubted: BTreeMap<i32, String> = logs
+        .iter()
+        .filter_map(|(partition, log)| Some((*partition, log.doubt(plan, found.get(partition)?)?)))
+        .collect();
+    if !doubted.is_empty() {
+        logs.retain(|partition, _| !doubted.contains_key(partition));
+        let again = found.iter().filter(|(partition, _)| doubted.contains_key(partition));
+        let again = again.map(|(partition, found)| (*partition, found.clone())).collect();
+        logs.append(&mut read_logs(plan, &again, progress, &doubted)?);
+    }
     let (mut spans, mut complete) = (Vec::new(), Vec::new());
-    for ((partition, found), logged) in found.into_iter().zip(logs.into_values()) {
+    for ((partition, found), log) in found.into_iter().zip(logs.into_values()) {
         let Found { mut restored, oldest } = found;
+        let Log { logged, held, .. } = log;
         goes_together(plan, &mut restored, &logged)?;
         let (from, until) = (ResumeAt(logged.head().redo_from), restored.resume);
         if from < until {
@@ -126,7 +141,7 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
         } else {
             complete.push(partition);
         }
-        if events.send(Event::Log(restored, Box::new(logged))).is_err() {
+        if events.send(Event::Log(restored, Box::new(logged), held)).is_err() {
             return Ok(());
         }
     }
@@ -157,7 +172,14 @@ fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap
     let inspector = Inspector::new(&plan.input.client)?;
     let partition_count = patiently(is_cancelled, || inspector.describe(topic, ANSWER_MAX))?.unwrap_or(0);
     let partition_count = u32::try_from(partition_count).unwrap_or(u32::MAX);
-    let committed = patiently(is_cancelled, || lookup.committed(topic, partitions, ANSWER_MAX))?;
+    let committed = patiently(is_cancelled, || lookup.committed(topic, partitions, ANSWER_MAX));
+    let committed = committed.map_err(|error| {
+        let plan = &plan.input;
+        match follow::pending(&plan.client, &plan.application, topic, partitions, Duration::from_secs(1)) {
+            Ok(pending) if !pending.is_empty() => StateError::Pending { topic: topic.clone(), partitions: pending },
+            Ok(_) | Err(_) => error,
+        }
+    })?;
     let extents = patiently(is_cancelled, || lookup.extents(topic, partitions, ANSWER_MAX))?;
     let mut found = BTreeMap::new();
     for extent in extents {
@@ -172,38 +194,137 @@ fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap
     Ok(found)
 }
 
-/// The logs from their beginning up to their high watermark.
+/// A partition's log, as far as it is read.
+struct Log {
+    logged: Logged,
+    /// Until all is read.
+    stored: Option<Stored>,
+    /// From then on.
+    held: Option<Held>,
+    /// What is wrong, though it may be the local store's fault alone.
+    doubt: Option<String>,
+    /// The log was read from a store's mark on.
+    is_believed: bool,
+}
+
+impl Log {
+    fn take(&mut self, record: &Record<'_>) -> Result<(), TakeError> {
+        let Some(key) = record.key else { return Ok(()) };
+        match &mut self.stored {
+            None => Ok(self.logged.take(key, record.value)?),
+            Some(stored) => stored.take(&mut self.logged, record.position.offset, key, record.value),
+        }
+    }
+
+    /// All records were taken.
+    fn finish(&mut self) -> Result<(), TakeError> {
+        if let Some(stored) = self.stored.take() {
+            self.held = Some(stored.finish(&mut self.logged)?);
+        }
+        Ok(())
+    }
+
+    /// An error is only a doubt where a local store may be behind it.
+    fn met(&mut self, met: Result<(), TakeError>, failed: impl Fn(TakeError) -> StateError) -> Result<(), StateError> {
+        match met {
+            Ok(()) => Ok(()),
+            Err(TakeError::Store(error)) if !error.is_damage() => Err(error.into()),
+            Err(error) if self.is_believed => {
+                self.doubt.get_or_insert(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Why its local store is not to be believed.
+    fn doubt(&self, plan: &Plan, found: &Found) -> Option<String> {
+        let Restored { history, resume, .. } = &found.restored;
+        let log = &plan.sink.topics.state;
+        let contradiction = || contradiction(plan.sink.delivery, log, history.state_epoch, *resume, &self.logged);
+        if self.is_believed { self.doubt.clone().or_else(contradiction) } else { None }
+    }
+}
+
+/// The logs, from their beginning or their local store's mark up to their high watermark.
 fn read_logs(
     plan: &Plan,
     found: &BTreeMap<i32, Found>,
     progress: &Progress,
-) -> Result<BTreeMap<i32, Logged>, StateError> {
+    doubted: &BTreeMap<i32, String>,
+) -> Result<BTreeMap<i32, Log>, StateError> {
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
     let log = &plan.sink.topics.state;
     let is_fenced = plan.sink.delivery == Delivery::ExactlyOnce;
-    let mut logs = BTreeMap::new();
-    let mut spans = Vec::new();
+    let (mut logs, mut spans) = (BTreeMap::new(), Vec::new());
     let inspector = Inspector::new(&plan.input.client)?;
+    let now_ms = Clock::start().wall_ms();
+    let deletions_kept_ms = match &plan.store {
+        Some(_) => topics::deletions_kept_ms(&plan.input.client, log, ANSWER_MAX)?,
+        None => 0,
+    };
+    let count = found.len();
     for (partition, found) in found {
-        logs.insert(*partition, Logged::new(found.restored.history.begun.0, is_fenced));
-        let (from, until) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
-        if from < until {
-            spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(until) });
-            logs.entry(*partition).and_modify(|logged| logged.expect(until.abs_diff(from)));
+        let (low, end) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
+        let history = &found.restored.history;
+        let begun = history.begun.0;
+        let extent = || stored::Extent {
+            low,
+            end,
+            begun,
+            is_fenced,
+            epoch: history.state_epoch,
+            deletions_kept_ms,
+            now_ms,
+            partitions: count,
+            cache_bytes: plan.cache_bytes,
+        };
+        let (logged, stored) = match &plan.store {
+            None => {
+                let mut logged = Logged::new(begun, is_fenced);
+                logged.expect(end.abs_diff(low));
+                (logged, None)
+            }
+            Some(store) => {
+                let doubt = doubted.get(partition).map(String::as_str);
+                let (stored, logged) = Stored::open(store, *partition, extent(), doubt, is_cancelled)?;
+                (logged, Some(stored))
+            }
+        };
+        let from = stored.as_ref().map_or(low, Stored::from);
+        if from < end {
+            spans.push(Span { partition: *partition, from: ResumeAt(from), until: ResumeAt(end) });
         }
+        let is_believed = stored.as_ref().is_some_and(|stored| stored.is_believed);
+        logs.insert(*partition, Log { logged, stored, held: None, doubt: None, is_believed });
     }
-    if spans.is_empty() {
-        return Ok(logs);
-    }
+    let failed = |partition: i32| {
+        move |error: TakeError| match error {
+            TakeError::Log(error) => StateError::Log { topic: log.clone(), partition, error },
+            TakeError::Store(error) => error.into(),
+        }
+    };
     progress.total.store(spans.iter().map(|span| span.until.0.abs_diff(span.from.0)).sum(), Ordering::Relaxed);
-    let mut reader = Rebuild::start(&plan.input, log, &spans, STALL_MAX)?;
-    while let Some(batch) = reader.next(STEP_RECORDS, is_cancelled)? {
-        for record in batch.records() {
-            let partition = record.position.partition;
-            let (Some(logged), Some(key)) = (logs.get_mut(&partition), record.key) else { continue };
-            logged.take(key, record.value).map_err(|error| StateError::Log { topic: log.clone(), partition, error })?;
+    if !spans.is_empty() {
+        let mut reader = Rebuild::start(&plan.input, log, &spans, STALL_MAX)?;
+        while let Some(batch) = reader.next(STEP_RECORDS, is_cancelled)? {
+            for record in batch.records() {
+                let partition = record.position.partition;
+                let Some(log) = logs.get_mut(&partition).filter(|log| log.doubt.is_none()) else { continue };
+                let met = log.take(&record);
+                log.met(met, failed(partition))?;
+            }
+            progress.done.store(reader.progress().done, Ordering::Relaxed);
         }
-        progress.done.store(reader.progress().done, Ordering::Relaxed);
     }
-    if is_cancelled() { Err(StateError::Stopped) } else { Ok(logs) }
+    if is_cancelled() {
+        return Err(StateError::Stopped);
+    }
+    for (partition, log) in &mut logs {
+        if log.doubt.is_none() {
+            let met = log.finish();
+            log.met(met, failed(*partition))?;
+        }
+    }
+    Ok(logs)
 }

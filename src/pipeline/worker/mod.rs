@@ -11,24 +11,31 @@ use std::time::Duration;
 
 use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
+use super::log::StateRecord;
 use super::partitions::Partitions;
-use super::sink::{Encode, Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
+use super::rest::Nothing;
+use super::shelf::{Shelf, ShelfSettings};
+use super::sink::{Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSettings};
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
 use crate::kafka::raw::GroupMetadata;
 use crate::model::Model;
-use crate::registry::{self, Interrupted, OutputIds, RegisteredTopics, RegistryError, Resolver};
+use crate::registry::{self, Interrupted, RegistryError, Resolver};
 use crate::stop::Stop;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, ResumeAt, Uptime};
 
 mod moves;
+mod rows;
+mod written;
 
-/// Of an epoch's keys and values.
-const EPOCH_BYTES_MAX: usize = 64 << 20;
+use rows::beyond;
+use written::{Written, encoder, written};
+
 /// How long an idle worker waits for records before it looks at its other duties.
 const IDLE_MAX: Duration = Duration::from_millis(50);
 /// The same while an epoch is under way, so that its commit is seen when it happens.
@@ -52,7 +59,19 @@ pub struct WorkerSettings {
     pub rules: SessionRules,
     pub labels: Vec<Arc<str>>,
     pub epoch_events_max: usize,
+    /// Of keys and values.
+    pub epoch_bytes_max: usize,
     pub epoch_wait_max: Duration,
+    /// `None`: all customers are in memory.
+    pub store: Option<LocalStore>,
+}
+
+/// Where the customers at rest are that memory does not hold.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    pub store: Store,
+    /// Of their records, what stays in memory, about.
+    pub cache_bytes: usize,
 }
 
 /// Who watches the worker.
@@ -98,6 +117,10 @@ pub enum WorkerError {
     Epoch(#[from] EpochError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a customer's record could not be read from the local store: {why}")]
+    LocalStore { partition: i32, why: String },
     #[error(
         "{FAILURES_MAX} epochs in a row could not be committed by {id}, last: {why}; does another process run with the \
          same app.id and app.instance, or does the broker refuse the records?"
@@ -119,13 +142,25 @@ pub fn run(
     watch.health.not_ready("joining the group");
     let sink = Sink::spawn(settings.sink.clone(), encoder(written))?;
     let source = Source::new(&settings.source)?;
+    let shelf = settings.store.as_ref().map(|local| {
+        let settings = ShelfSettings {
+            is_fenced: settings.sink.delivery == Delivery::ExactlyOnce,
+            store: local.store.clone(),
+            client: settings.source.client.clone(),
+            application: settings.source.application.clone(),
+            log: settings.sink.topics.state.clone(),
+        };
+        Shelf::start(settings, watch.clock)
+    });
     let mut worker = Worker {
         settings,
         model,
         watch,
         resolver,
         written,
-        partitions: Partitions::default(),
+        partitions: Partitions::with_cache(settings.store.as_ref().map_or(0, |local| local.cache_bytes)),
+        shelf: shelf.transpose()?,
+        doubted: BTreeMap::new(),
         histories: BTreeMap::new(),
         positions: BTreeMap::new(),
         restoring: Vec::new(),
@@ -147,62 +182,6 @@ pub fn run(
     }
 }
 
-/// How outputs are written, with all that it takes.
-#[derive(Debug, Clone, Copy)]
-enum Written {
-    By(Encoding),
-    ByIds(OutputIds),
-}
-
-/// Asks the registry where there is one; `None` where the stop came first.
-fn written(
-    settings: &WorkerSettings,
-    resolver: &Resolver,
-    watch: &Watch<'_>,
-    stop: &Stop,
-) -> Result<Option<Written>, WorkerError> {
-    let mut on_event = |event: registry::Event<'_>| {
-        watch.registry(&event);
-        false
-    };
-    let asked = match (settings.encoding, &settings.registry) {
-        (Encoding::Confluent, Some(registry)) => {
-            let topics = &settings.sink.topics;
-            let topics = RegisteredTopics {
-                embeddings: &topics.embeddings,
-                live: topics.live.as_deref(),
-                sessions: topics.sessions.as_deref(),
-            };
-            let ids = resolver.register_outputs(registry, &topics, stop, &mut on_event);
-            ids.map(|ids| ids.map(Written::ByIds))
-        }
-        (encoding, _) => {
-            let greeted = resolver.greet(stop, &mut on_event);
-            greeted.map(|greeted| greeted.map(|()| Written::By(encoding)))
-        }
-    };
-    watch.metrics.registry_waiting(false);
-    match asked {
-        Ok(written) => Ok(Some(written?)),
-        Err(Interrupted::Stopped | Interrupted::GaveUp) => Ok(None),
-    }
-}
-
-fn encoder(written: Written) -> Encode {
-    Box::new(move |body, out| {
-        let encoded = match (body, written) {
-            (Body::Embedding(record), Written::By(encoding)) => record.encode_into(encoding, out),
-            (Body::Embedding(record), Written::ByIds(ids)) => record.encode_by_id(ids.embedding, out),
-            (Body::Session(summary), Written::By(encoding)) => summary.encode_into(encoding, out),
-            (Body::Session(summary), Written::ByIds(ids)) => {
-                summary.encode_by_id(ids.session.expect("sessions are written where their topic was registered"), out)
-            }
-            (Body::Reject(_) | Body::Erased(_), Written::By(_) | Written::ByIds(_)) => Ok(()),
-        };
-        encoded.expect("embeddings are finite and of unit length before they get here");
-    })
-}
-
 struct Worker<'w, 's> {
     settings: &'w WorkerSettings,
     model: &'w mut dyn Model,
@@ -210,6 +189,10 @@ struct Worker<'w, 's> {
     resolver: Resolver,
     written: Written,
     partitions: Partitions,
+    /// Where the customers are that memory does not hold.
+    shelf: Option<Shelf>,
+    /// Partitions whose part of the store is to be filled anew, and why.
+    doubted: BTreeMap<i32, String>,
     /// The assigned partitions, each with what its state was made of.
     histories: BTreeMap<i32, History>,
     /// Where each goes on, with what has been computed.
@@ -239,6 +222,8 @@ struct UnderWay {
     since: Uptime,
     /// Delivered at least once: what is to be committed of it, as things stood when it was computed.
     positions: BTreeMap<i32, (ResumeAt, History)>,
+    /// For the local store, where there is one.
+    state: Vec<StateRecord>,
 }
 
 /// Whether an epoch can be computed.
@@ -266,10 +251,11 @@ impl Worker<'_, '_> {
     fn turn(&mut self) -> Result<(), WorkerError> {
         let waiting = self.watch.clock.uptime();
         self.watch.health.progress(waiting, "collect");
+        self.look_at_shelf()?;
         let is_restoring = !self.restoring.is_empty() && self.restore_some()?;
         let collected = self.source.collect(&CollectLimits {
             events_max: self.settings.epoch_events_max,
-            bytes_max: EPOCH_BYTES_MAX,
+            bytes_max: self.settings.epoch_bytes_max,
             wait_max: self.settings.epoch_wait_max,
             idle_max: match (is_restoring, self.under_way.is_some() || !self.restoring.is_empty()) {
                 (true, _) => Duration::ZERO,
@@ -328,21 +314,27 @@ impl Worker<'_, '_> {
         }
         let clock = self.watch.clock;
         let terms = self.terms();
-        let mut laps = [clock.uptime(); 4];
+        let (mut laps, mut nothing) = ([clock.uptime(); 4], Nothing);
         // What was fetched before its partition was paused comes again, and nothing is taken twice.
         let positions = &self.positions;
         let is_next = |record: &Record<'_>| {
             positions.get(&record.position.partition).is_some_and(|resume| record.position.offset >= resume.0)
         };
         let records = batch.records().filter(is_next);
-        let result = epoch::run(&mut self.partitions, self.model, self.resolver.schemas(), &terms, records, |phase| {
+        let beyond = beyond(&mut self.shelf, &mut nothing);
+        let schemas = self.resolver.schemas();
+        let run = epoch::run(&mut self.partitions, beyond, self.model, schemas, &terms, records, |phase| {
             laps[match phase {
                 Phase::Sessionize => 1,
                 Phase::Encode => 2,
                 Phase::Fold => 3,
             }] = clock.uptime();
-        })?;
+        });
         drop(batch);
+        let result = match run {
+            Err(EpochError::Beyond(error)) => return self.doubt(&error),
+            run => run?,
+        };
         self.note_progress(&result);
         let mut stats = self.stats(&result);
         let between = |from: Uptime, to: Uptime| Duration::from_millis(to.0.saturating_sub(from.0));
@@ -366,8 +358,9 @@ impl Worker<'_, '_> {
                 .filter_map(|(partition, resume)| Some((*partition, (*resume, self.histories.get(partition)?.clone()))))
                 .collect(),
         };
+        let state = self.to_shelve(&result);
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
-        self.under_way = Some(UnderWay { stats, since: self.watch.clock.uptime(), positions });
+        self.under_way = Some(UnderWay { stats, since: self.watch.clock.uptime(), positions, state });
     }
 
     /// Where the partitions stand with this result.
@@ -532,7 +525,10 @@ impl Worker<'_, '_> {
     }
 
     fn committed(&mut self) {
-        let Some(UnderWay { mut stats, since, mut positions }) = self.under_way.take() else { return };
+        let Some(UnderWay { mut stats, since, mut positions, state }) = self.under_way.take() else { return };
+        if let Some(shelf) = &mut self.shelf {
+            shelf.write(state);
+        }
         let now = self.watch.clock.uptime();
         stats.phases.commit = Duration::from_millis(now.0.saturating_sub(since.0));
         // What was lost meanwhile is somebody else's to commit.

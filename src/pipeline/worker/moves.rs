@@ -1,9 +1,13 @@
 //! Partitions that come, go, or have to go back to what is committed. Restoring goes on beside the epochs of the other
 //! partitions: a thread reads, and between two epochs the worker takes one step of what was read.
 
+use super::rows::beyond;
 use super::{SEEK_MAX, Worker, WorkerError};
 use crate::config::Delivery;
 use crate::kafka::client::Rebalance;
+use crate::pipeline::epoch::EpochError;
+use crate::pipeline::rest::Nothing;
+use crate::pipeline::shelf::Held;
 use crate::pipeline::state::{self, Event, Plan, Reading, StateError, fingerprint};
 use crate::registry::{self, Interrupted};
 use crate::telemetry::metrics::AbortCause;
@@ -24,7 +28,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         self.source.pause(&assigned)?;
-        self.forget(&assigned);
+        self.forget(&assigned)?;
         self.begin(&assigned);
         self.say_readiness();
         Ok(())
@@ -35,7 +39,7 @@ impl Worker<'_, '_> {
             Rebalance::Assigned(partitions) => {
                 // What commits now would be read as committed or not, at random.
                 self.finish()?;
-                self.forget(partitions);
+                self.forget(partitions)?;
                 // The group does not wait for the restore.
                 self.source.assign_paused(partitions)?;
                 self.begin(partitions);
@@ -50,7 +54,7 @@ impl Worker<'_, '_> {
                     self.histories.remove(partition);
                 }
                 self.finish()?;
-                self.forget(partitions);
+                self.forget(partitions)?;
                 for partition in partitions {
                     self.watch.metrics.revoked(*partition);
                 }
@@ -66,12 +70,15 @@ impl Worker<'_, '_> {
     }
 
     /// Drops all that is known of the partitions; a restore of theirs is cancelled.
-    fn forget(&mut self, partitions: &[i32]) {
+    pub(super) fn forget(&mut self, partitions: &[i32]) -> Result<(), WorkerError> {
         for partition in partitions {
             self.histories.remove(partition);
             self.positions.remove(partition);
             self.acknowledged.remove(partition);
             self.partitions.close(*partition);
+            if let Some(shelf) = &mut self.shelf {
+                shelf.close(*partition)?;
+            }
             for reading in &mut self.restoring {
                 reading.wanted.remove(partition);
                 reading.restored.remove(partition);
@@ -79,13 +86,17 @@ impl Worker<'_, '_> {
         }
         self.restoring.retain(|reading| !reading.wanted.is_empty());
         self.show_progress();
+        Ok(())
     }
 
-    fn begin(&mut self, partitions: &[i32]) {
+    pub(super) fn begin(&mut self, partitions: &[i32]) {
         let plan = Plan {
             input: self.settings.source.clone(),
             sink: self.settings.sink.clone(),
             terms: fingerprint(&self.settings.rules, self.model),
+            store: self.settings.store.as_ref().map(|local| local.store.clone()),
+            cache_bytes: self.settings.store.as_ref().map_or(0, |local| local.cache_bytes),
+            doubted: partitions.iter().filter_map(|partition| self.doubted.remove_entry(partition)).collect(),
         };
         self.restoring.push(Reading::start(plan, partitions));
     }
@@ -97,7 +108,7 @@ impl Worker<'_, '_> {
             let Some(event) = self.restoring[at].poll() else { continue };
             came = true;
             match event {
-                Event::Log(restored, logged) => self.take_log(at, restored, *logged)?,
+                Event::Log(restored, logged, held) => self.take_log(at, restored, *logged, held)?,
                 Event::Again(batch) => self.take_again(at, &batch)?,
                 Event::Complete(partitions) => self.take_complete(at, &partitions)?,
                 Event::Failed(error) => return Err(error.into()),
@@ -127,6 +138,7 @@ impl Worker<'_, '_> {
         at: usize,
         restored: state::Restored,
         logged: crate::pipeline::partitions::Logged,
+        held: Option<Held>,
     ) -> Result<(), WorkerError> {
         let partition = restored.partition;
         let reading = &mut self.restoring[at];
@@ -136,6 +148,9 @@ impl Worker<'_, '_> {
         reading.restored.insert(partition, restored);
         let state_len = self.model.shape().state;
         let topic = || self.settings.sink.topics.state.clone();
+        if let (Some(shelf), Some(held)) = (&mut self.shelf, held) {
+            shelf.open(partition, held, logged.head().epoch);
+        }
         self.partitions
             .restore(partition, &self.settings.rules, state_len, logged)
             .map_err(|error| StateError::Log { topic: topic(), partition, error })?;
@@ -145,7 +160,7 @@ impl Worker<'_, '_> {
     /// Runs records again, once the schemas that they need are there.
     fn take_again(&mut self, at: usize, batch: &crate::pipeline::source::Batch) -> Result<(), WorkerError> {
         let terms = self.terms();
-        let Self { restoring, resolver, source, watch, stop, partitions, model, settings, .. } = self;
+        let Self { restoring, resolver, source, watch, stop, partitions, shelf, model, settings, .. } = self;
         let wanted = &restoring[at].restored;
         watch.health.progress(watch.clock.uptime(), "restore");
         let (mut stayed, mut waited) = (Ok(()), false);
@@ -163,7 +178,13 @@ impl Worker<'_, '_> {
         if let Err(Interrupted::Stopped | Interrupted::GaveUp) = prepared {
             return Err(StateError::Stopped.into());
         }
-        state::redo(batch, wanted, &settings.source.topic, partitions, *model, resolver, &terms)?;
+        let schemas = resolver.schemas();
+        state::check_schemas(&settings.source.topic, batch, wanted, schemas)?;
+        let redone = state::redo(batch, wanted, partitions, beyond(shelf, &mut Nothing), *model, schemas, &terms);
+        if let Err(StateError::Epoch(EpochError::Beyond(error))) = redone {
+            return self.doubt(&error);
+        }
+        redone?;
         if waited {
             self.say_readiness();
         }

@@ -1,10 +1,10 @@
-//! The metrics, counted per epoch and given in Prometheus's text format. The worker hands over [`EpochStats`] after each
+//! The metrics, counted per epoch and given in Prometheus's text format. A worker hands over [`EpochStats`] after each
 //! commit; what must go on rising while nothing commits is computed when it is asked for.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
@@ -100,10 +100,12 @@ pub enum AbortCause {
     Fatal,
     /// Nobody can say whether it was committed.
     UnknownOutcome,
+    /// The local store is damaged.
+    Store,
 }
 
 impl AbortCause {
-    pub const ALL: [Self; 4] = [Self::Rebalance, Self::Broker, Self::Fatal, Self::UnknownOutcome];
+    pub const ALL: [Self; 5] = [Self::Rebalance, Self::Broker, Self::Fatal, Self::UnknownOutcome, Self::Store];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,6 +113,7 @@ impl AbortCause {
             Self::Broker => "broker",
             Self::Fatal => "fatal",
             Self::UnknownOutcome => "unknown_outcome",
+            Self::Store => "local_store",
         }
     }
 }
@@ -142,8 +145,15 @@ impl RegistryAnswer {
     }
 }
 
-/// All metrics of one process. Shared by the worker, which counts, and the endpoint, which shows.
+/// All metrics of one process, as one of its workers counts them, and as the endpoint shows them.
 pub struct Metrics {
+    /// Counted from 0.
+    worker: usize,
+    series: Arc<Series>,
+}
+
+/// What the workers share.
+struct Series {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     records: Counter,
@@ -166,16 +176,31 @@ pub struct Metrics {
     restore_remaining: Gauge,
     at_rest: Gauge,
     at_rest_bytes: Gauge,
+    store_bytes: Gauge,
+    store_reads: Counter,
     registry_answers: [Counter; RegistryAnswer::ALL.len()],
     registry_waiting: Gauge,
     /// How many were recorded since they were last folded into buckets, about.
     samples: AtomicUsize,
-    /// Of what is assigned now: a partition that another worker has must not be shown here.
+    /// What each worker said last of what is shown as a sum.
+    workers: Mutex<BTreeMap<usize, OfWorker>>,
+    /// Of what is assigned now: a partition that another process has must not be shown here.
     partitions: Mutex<BTreeMap<i32, Partition>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct OfWorker {
+    partitions_restoring: usize,
+    restore_remaining: u64,
+    at_rest: u64,
+    at_rest_bytes: usize,
+    waits_for_registry: bool,
 }
 
 #[derive(Debug)]
 struct Partition {
+    /// Whose it is. One that was thrown out of the group may hear of it after the next one has the partition.
+    worker: usize,
     /// By the wall clock.
     committed_ms: i64,
     consumer_lag: Option<u64>,
@@ -185,8 +210,166 @@ struct Partition {
 }
 
 impl Metrics {
-    /// Every series that is not a partition's is there from the start, at 0, so that its first increase is seen.
+    /// Of the first worker. Every series that is not a partition's is there from the start, at 0, so that its first increase
+    /// is seen.
     pub fn new() -> Self {
+        Self { worker: 0, series: Arc::new(Series::new()) }
+    }
+
+    /// The same, for another worker of the process to count by.
+    #[must_use]
+    pub fn of_worker(&self, worker: usize) -> Self {
+        Self { worker, series: Arc::clone(&self.series) }
+    }
+
+    /// Where the model runs, once it is known.
+    pub fn inference_device(&self, device: &str) {
+        let key = Key::from_parts(names::INFERENCE_DEVICE_INFO, vec![Label::new("device", device.to_owned())]);
+        self.series.recorder.register_gauge(&key, &METADATA).set(1.0);
+    }
+
+    /// The worker has the partition from now (wall clock) on; its state may already be known.
+    pub fn assigned(&self, partition: i32, now_ms: i64) {
+        let worker = self.worker;
+        let it = Partition { worker, committed_ms: now_ms, consumer_lag: None, undecided: None, last: None };
+        self.series.partitions().insert(partition, it);
+    }
+
+    /// To all workers of the process.
+    pub fn assigned_partitions(&self) -> Vec<i32> {
+        self.series.partitions().keys().copied().collect()
+    }
+
+    /// Its series vanish: they are another worker's to show.
+    pub fn revoked(&self, partition: i32) {
+        self.series.partitions().retain(|number, it| *number != partition || it.worker != self.worker);
+    }
+
+    /// How a partition stands that was restored, or moved without a commit of its own.
+    pub fn restored(&self, stats: PartitionStats) {
+        if let Some(partition) = self.mine(&mut self.series.partitions(), stats.partition) {
+            partition.last = Some(stats);
+        }
+    }
+
+    /// Partitions whose state is being read, and the offsets that are left to read.
+    pub fn restoring(&self, partitions: usize, remaining: u64) {
+        self.say(|it| (it.partitions_restoring, it.restore_remaining) = (partitions, remaining));
+    }
+
+    /// Customers at rest, and the bytes that they take of memory.
+    pub fn at_rest(&self, customers: u64, bytes: usize) {
+        self.say(|it| (it.at_rest, it.at_rest_bytes) = (customers, bytes));
+    }
+
+    /// Bytes of the files of the process's local store, and customers that this worker looked for in it since the last call.
+    pub fn local_store(&self, bytes: u64, reads: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        self.series.store_bytes.set(bytes as f64);
+        self.series.store_reads.increment(reads);
+    }
+
+    /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).
+    pub fn epoch_committed(&self, stats: &EpochStats, now_ms: i64) {
+        let series = &*self.series;
+        series.epochs.increment(1);
+        series.records.increment(stats.records);
+        series.duplicates.increment(stats.duplicates);
+        series.erasures.increment(stats.erasures);
+        let counted = (series.rejects.iter().zip(&stats.rejects))
+            .chain(series.closed.iter().zip(&stats.closed))
+            .chain(series.embeddings.iter().zip(&stats.embeddings));
+        for (counter, count) in counted {
+            counter.increment(*count);
+        }
+        series.revised.increment(stats.embeddings[EmbeddingKind::SessionRevised as usize]);
+        #[expect(clippy::cast_precision_loss, reason = "an epoch is far below 2^53 records")]
+        series.epoch_records.record(stats.records as f64);
+        series.wait.record(stats.phases.wait);
+        series.sessionize.record(stats.phases.sessionize);
+        series.encode.record(stats.phases.encode);
+        series.fold.record(stats.phases.fold);
+        series.commit.record(stats.phases.commit);
+        for timestamp_ms in &stats.cause_timestamps_ms {
+            series.record_to_commit.record(seconds_between(*timestamp_ms, now_ms).max(0.0));
+        }
+        series.bound_samples(stats);
+        let mut partitions = series.partitions();
+        for stats in &stats.partitions {
+            // One that was revoked meanwhile is gone; its commit was lawful all the same.
+            if let Some(partition) = self.mine(&mut partitions, stats.partition) {
+                partition.committed_ms = now_ms;
+                partition.last = Some(*stats);
+            }
+        }
+    }
+
+    pub fn epoch_aborted(&self, cause: AbortCause) {
+        self.series.aborted[cause as usize].increment(1);
+    }
+
+    pub fn registry_answered(&self, answer: RegistryAnswer) {
+        self.series.registry_answers[answer as usize].increment(1);
+    }
+
+    pub fn registry_waiting(&self, waits: bool) {
+        self.say(|it| it.waits_for_registry = waits);
+    }
+
+    /// As the client last saw it.
+    pub fn consumer_lag(&self, partition: i32, records: u64) {
+        if let Some(partition) = self.mine(&mut self.series.partitions(), partition) {
+            partition.consumer_lag = Some(records);
+        }
+    }
+
+    /// Of all outputs at that partition number: what is undecided, and for how long the same transaction has been open.
+    pub fn undecided(&self, partition: i32, records: u64, held_up: Duration) {
+        if let Some(partition) = self.series.partitions().get_mut(&partition) {
+            partition.undecided = Some((records, held_up));
+        }
+    }
+
+    /// All metrics in Prometheus's text format, as they are at `now_ms` (wall clock).
+    pub fn render(&self, now_ms: i64) -> String {
+        let mut text = self.series.handle.render();
+        let partitions = self.series.partitions();
+        for metric in METRICS.iter().filter(|metric| is_partitions(metric)) {
+            let values = partitions
+                .iter()
+                .filter_map(|(number, partition)| Some((number, partition.value(metric.name, now_ms)?)));
+            let mut values = values.peekable();
+            if values.peek().is_some() {
+                _ = write!(text, "# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind.as_str());
+            }
+            for (number, value) in values {
+                _ = writeln!(text, "{}{{partition=\"{number}\"}} {value}", metric.name);
+            }
+        }
+        text
+    }
+
+    fn mine<'p>(&self, partitions: &'p mut BTreeMap<i32, Partition>, partition: i32) -> Option<&'p mut Partition> {
+        partitions.get_mut(&partition).filter(|it| it.worker == self.worker)
+    }
+
+    /// Changes what this worker says, and shows the sum of all.
+    #[expect(clippy::cast_precision_loss, reason = "offsets, counts and bytes are far below 2^53")]
+    fn say(&self, change: impl FnOnce(&mut OfWorker)) {
+        let series = &*self.series;
+        let mut workers = series.workers.lock().expect("nothing panics under this lock");
+        change(workers.entry(self.worker).or_default());
+        let sum = |of: fn(&OfWorker) -> f64| workers.values().map(of).sum::<f64>();
+        series.partitions_restoring.set(sum(|it| it.partitions_restoring as f64));
+        series.restore_remaining.set(sum(|it| it.restore_remaining as f64));
+        series.at_rest.set(sum(|it| it.at_rest as f64));
+        series.at_rest_bytes.set(sum(|it| it.at_rest_bytes as f64));
+        series.registry_waiting.set(sum(|it| f64::from(u8::from(it.waits_for_registry))));
+    }
+}
+
+impl Series {
+    fn new() -> Self {
         let recorder = recorder();
         let handle = recorder.handle();
         let counter = |name, label| recorder.register_counter(&key(name, label), &METADATA);
@@ -224,132 +407,16 @@ impl Metrics {
             restore_remaining: gauge(names::RESTORE_REMAINING_OFFSETS),
             at_rest: gauge(names::CUSTOMERS_AT_REST),
             at_rest_bytes: gauge(names::CUSTOMERS_AT_REST_BYTES),
+            store_bytes: gauge(names::LOCAL_STORE_BYTES),
+            store_reads: counter(names::LOCAL_STORE_READS, None),
             registry_answers: RegistryAnswer::ALL
                 .map(|answer| counter(names::REGISTRY_ANSWERS, Some(("answer", answer.as_str())))),
             registry_waiting: gauge(names::REGISTRY_WAITING),
             samples: AtomicUsize::new(0),
+            workers: Mutex::new(BTreeMap::new()),
             partitions: Mutex::new(BTreeMap::new()),
             recorder,
         }
-    }
-
-    /// Where the model runs, once it is known.
-    pub fn inference_device(&self, device: &str) {
-        let key = Key::from_parts(names::INFERENCE_DEVICE_INFO, vec![Label::new("device", device.to_owned())]);
-        self.recorder.register_gauge(&key, &METADATA).set(1.0);
-    }
-
-    /// The worker has the partition from now (wall clock) on; its state may already be known.
-    pub fn assigned(&self, partition: i32, now_ms: i64) {
-        let it = Partition { committed_ms: now_ms, consumer_lag: None, undecided: None, last: None };
-        self.lock().insert(partition, it);
-    }
-
-    pub fn assigned_partitions(&self) -> Vec<i32> {
-        self.lock().keys().copied().collect()
-    }
-
-    /// Its series vanish: they are another worker's to show.
-    pub fn revoked(&self, partition: i32) {
-        self.lock().remove(&partition);
-    }
-
-    /// How a partition stands that was restored, or moved without a commit of its own.
-    pub fn restored(&self, stats: PartitionStats) {
-        if let Some(partition) = self.lock().get_mut(&stats.partition) {
-            partition.last = Some(stats);
-        }
-    }
-
-    /// Partitions whose state is being read, and the offsets that are left to read.
-    pub fn restoring(&self, partitions: usize, remaining: u64) {
-        self.partitions_restoring.set(partitions as f64);
-        self.restore_remaining.set(remaining as f64);
-    }
-
-    /// Customers at rest in memory, and their bytes.
-    pub fn at_rest(&self, customers: usize, bytes: usize) {
-        self.at_rest.set(customers as f64);
-        self.at_rest_bytes.set(bytes as f64);
-    }
-
-    /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).
-    pub fn epoch_committed(&self, stats: &EpochStats, now_ms: i64) {
-        self.epochs.increment(1);
-        self.records.increment(stats.records);
-        self.duplicates.increment(stats.duplicates);
-        self.erasures.increment(stats.erasures);
-        let counted = (self.rejects.iter().zip(&stats.rejects))
-            .chain(self.closed.iter().zip(&stats.closed))
-            .chain(self.embeddings.iter().zip(&stats.embeddings));
-        for (counter, count) in counted {
-            counter.increment(*count);
-        }
-        self.revised.increment(stats.embeddings[EmbeddingKind::SessionRevised as usize]);
-        #[expect(clippy::cast_precision_loss, reason = "an epoch is far below 2^53 records")]
-        self.epoch_records.record(stats.records as f64);
-        self.wait.record(stats.phases.wait);
-        self.sessionize.record(stats.phases.sessionize);
-        self.encode.record(stats.phases.encode);
-        self.fold.record(stats.phases.fold);
-        self.commit.record(stats.phases.commit);
-        for timestamp_ms in &stats.cause_timestamps_ms {
-            self.record_to_commit.record(seconds_between(*timestamp_ms, now_ms).max(0.0));
-        }
-        self.bound_samples(stats);
-        let mut partitions = self.lock();
-        for stats in &stats.partitions {
-            // One that was revoked meanwhile is gone; its commit was lawful all the same.
-            if let Some(partition) = partitions.get_mut(&stats.partition) {
-                partition.committed_ms = now_ms;
-                partition.last = Some(*stats);
-            }
-        }
-    }
-
-    pub fn epoch_aborted(&self, cause: AbortCause) {
-        self.aborted[cause as usize].increment(1);
-    }
-
-    pub fn registry_answered(&self, answer: RegistryAnswer) {
-        self.registry_answers[answer as usize].increment(1);
-    }
-
-    pub fn registry_waiting(&self, waits: bool) {
-        self.registry_waiting.set(if waits { 1.0 } else { 0.0 });
-    }
-
-    /// As the client last saw it.
-    pub fn consumer_lag(&self, partition: i32, records: u64) {
-        if let Some(partition) = self.lock().get_mut(&partition) {
-            partition.consumer_lag = Some(records);
-        }
-    }
-
-    /// Of all outputs at that partition number: what is undecided, and for how long the same transaction has been open.
-    pub fn undecided(&self, partition: i32, records: u64, held_up: Duration) {
-        if let Some(partition) = self.lock().get_mut(&partition) {
-            partition.undecided = Some((records, held_up));
-        }
-    }
-
-    /// All metrics in Prometheus's text format, as they are at `now_ms` (wall clock).
-    pub fn render(&self, now_ms: i64) -> String {
-        let mut text = self.handle.render();
-        let partitions = self.lock();
-        for metric in METRICS.iter().filter(|metric| is_partitions(metric)) {
-            let values = partitions
-                .iter()
-                .filter_map(|(number, partition)| Some((number, partition.value(metric.name, now_ms)?)));
-            let mut values = values.peekable();
-            if values.peek().is_some() {
-                _ = write!(text, "# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind.as_str());
-            }
-            for (number, value) in values {
-                _ = writeln!(text, "{}{{partition=\"{number}\"}} {value}", metric.name);
-            }
-        }
-        text
     }
 
     /// Folds the samples into the histograms' buckets where nobody scrapes, before they pile up.
@@ -361,7 +428,7 @@ impl Metrics {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Partition>> {
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<i32, Partition>> {
         self.partitions.lock().expect("nothing panics under this lock")
     }
 }

@@ -243,7 +243,7 @@ fn samples_do_not_pile_up_where_nobody_scrapes() {
     for _ in 0..3 {
         metrics.epoch_committed(&stats, 1_000);
     }
-    assert!(metrics.samples.load(Ordering::Relaxed) < SAMPLES_MAX);
+    assert!(metrics.series.samples.load(Ordering::Relaxed) < SAMPLES_MAX);
     let count = format!("{}", 3 * stats.cause_timestamps_ms.len());
     assert_eq!(sample(&metrics, 0, "dce_record_to_commit_seconds_count"), Some(count), "and none is lost");
 }
@@ -271,4 +271,47 @@ fn the_documentation_is_the_list() {
         commits go on. A worker is at its limit where `dce_epoch_records` comes near `epoch.events_max`. A transaction hangs where\n\
         `dce_partition_undecided_seconds` is above 30: [what to do](operations.md#a-transaction-that-hangs).\n";
     expect_file!["../../../docs/metrics.md"].assert_eq(&page);
+}
+
+#[test]
+fn workers_of_one_process_add_up() {
+    let first = Metrics::new();
+    let second = first.of_worker(1);
+    let shown = |name: &str| sample(&first, 100_000, name).unwrap();
+    first.epoch_committed(&epoch(), 100_000);
+    second.epoch_committed(&epoch(), 100_000);
+    assert_eq!(shown("dce_records_total"), "500");
+    first.restoring(2, 700);
+    second.restoring(1, 50);
+    first.at_rest(10, 4_000);
+    second.at_rest(5, 2_000);
+    first.registry_waiting(true);
+    second.registry_waiting(true);
+    let sums = || {
+        ["partitions_restoring", "restore_remaining_offsets", "customers_at_rest", "customers_at_rest_bytes"]
+            .map(|name| shown(&format!("dce_{name}")))
+    };
+    assert_eq!(sums(), ["3", "750", "15", "6000"]);
+    assert_eq!(shown("dce_registry_waiting"), "2");
+    first.restoring(0, 0);
+    second.registry_waiting(false);
+    assert_eq!(sums()[..2], ["1", "50"], "what one of them says leaves the other's");
+    assert_eq!(shown("dce_registry_waiting"), "1");
+}
+
+#[test]
+fn a_partition_is_its_last_owners() {
+    let first = Metrics::new();
+    let second = first.of_worker(1);
+    let lag = || sample(&first, 100_000, "dce_partition_consumer_lag_records{partition=\"3\"}");
+    first.assigned(3, 50_000);
+    first.consumer_lag(3, 17);
+    second.assigned(3, 60_000);
+    second.consumer_lag(3, 8);
+    first.consumer_lag(3, 99);
+    first.revoked(3);
+    assert_eq!(lag().as_deref(), Some("8"), "one that was thrown out hears of it later");
+    assert_eq!(second.assigned_partitions(), [3]);
+    second.revoked(3);
+    assert_eq!(lag(), None);
 }
