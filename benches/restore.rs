@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use dce::config::{Config, Delivery, Layers};
 use dce::kafka::client::ClientSettings;
+use dce::kafka::follow::Lookups;
 use dce::kafka::reader::{Span, SpanReader};
 use dce::kafka::topics::{self, Inspector, Purpose, TopicSpec};
 use dce::model::features::hours;
@@ -72,6 +73,7 @@ fn main() {
                 state: log.clone(),
             },
         },
+        lookups: Lookups::start(&client, &group, &clicks).unwrap(),
         terms: TERMS,
         store: None,
         cache_bytes: 0,

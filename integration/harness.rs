@@ -250,12 +250,21 @@ impl Bed {
 
     /// The real binary, with this broker.
     pub(crate) fn dce(&self, arguments: &[&str]) -> Dce {
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_dce")).args(arguments))
+    }
+
+    /// The same where no file can grow beyond so many kilobytes, its own log neither: a disk that is full.
+    pub(crate) fn dce_on_full_disk(&self, kbytes: u32, arguments: &[&str]) -> Dce {
+        let script = format!("trap '' XFSZ; ulimit -f {kbytes}; exec \"$0\" \"$@\"");
+        self.spawn(Command::new("bash").args(["-c", &script, env!("CARGO_BIN_EXE_dce")]).args(arguments))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Dce {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("dce-{}-{run}.log", self.name));
         let output = File::create(&log).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_dce"))
-            .args(arguments)
+        let child = command
             .args(["--set", &format!("kafka.bootstrap={}", self.settings.bootstrap)])
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))

@@ -169,3 +169,23 @@ fn a_store_that_is_not_to_be_believed_is_filled_from_the_log() {
     first.kill();
     run.ends_as_without("end");
 }
+
+#[test]
+fn a_full_disk_ends_it_with_the_reason_and_loses_nothing() {
+    let run = Run::new("store-full", "14");
+    let settings = run.settings();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let arguments = run.outputs.arguments(&run.bed, "disk", &settings);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut dce = run.bed.dce_on_full_disk(FULL_KBYTES, &arguments);
+    // What it has in memory is written when it ends, at the latest.
+    run.bed.collector(&run.outputs.live).until(run.count * 3 / 4);
+    dce.signal("TERM");
+    let status = dce.wait();
+    let said = dce.said();
+    assert!(said.contains("local store takes no more"), "{status}: {said}");
+    run.ends_as_without("end");
+}
+
+/// Below what the customers take.
+const FULL_KBYTES: u32 = 24;

@@ -90,6 +90,11 @@ impl Outputs {
     }
 
     pub(crate) fn run(&self, bed: &Bed, app: &str, more: &[&str]) -> Dce {
+        bed.dce(&self.arguments(bed, app, more).iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Of `dce run`.
+    pub(crate) fn arguments(&self, bed: &Bed, app: &str, more: &[&str]) -> Vec<String> {
         let settings = [
             "http.listen=off".to_owned(),
             format!("app.id={}", bed.name(app)),
@@ -100,11 +105,9 @@ impl Outputs {
             format!("topics.rejected={}", self.rejected),
             format!("topics.state={}", self.state),
         ];
-        let mut arguments = vec!["run"];
-        for setting in settings.iter().map(String::as_str).chain(more.iter().copied()) {
-            arguments.extend(["--set", setting]);
-        }
-        bed.dce(&arguments)
+        let settings = settings.into_iter().chain(more.iter().map(|&setting| setting.to_owned()));
+        let settings = settings.flat_map(|setting| ["--set".to_owned(), setting]);
+        ["run".to_owned()].into_iter().chain(settings).collect()
     }
 
     /// The sessions topic by customer, in the form of the sessionizer's rows.

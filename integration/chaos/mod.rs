@@ -72,12 +72,24 @@ impl Told {
     }
 }
 
+/// A client whose broker was killed may have to find out, and asks again.
+fn answered<T>(ask: impl Fn() -> Option<T>) -> T {
+    let asked = (0..5).find_map(|_| {
+        let answer = ask();
+        if answer.is_none() {
+            eprintln!("no answer: asking again");
+        }
+        answer
+    });
+    asked.expect("a broker that answers")
+}
+
 /// Until all of the input is committed, and each partition's markers are seen in each topic.
 fn wait_for_the_end(bed: &Bed, undecided: &Undecided, outputs: &Outputs, mut tend: impl FnMut()) {
     let since = Instant::now();
     loop {
         tend();
-        let behind = undecided.behind(WAIT).expect("a broker that answers");
+        let behind = answered(|| undecided.behind(WAIT));
         if behind.is_empty() {
             break;
         }
@@ -107,7 +119,7 @@ fn wait_for_the_end(bed: &Bed, undecided: &Undecided, outputs: &Outputs, mut ten
 fn wait_until_decided(undecided: &Undecided) {
     let since = Instant::now();
     loop {
-        let open = undecided.open(WAIT).expect("a broker that answers");
+        let open = answered(|| undecided.open(WAIT));
         if open.is_empty() {
             return;
         }
@@ -142,7 +154,7 @@ fn run(seed: u64, faults: usize, name: &str, kinds: &[Fault]) -> Told {
         storm.calm_down();
         writing.join().expect("all of the input is written");
     });
-    let behind = storm.undecided.behind(WAIT).expect("a broker that answers");
+    let behind = answered(|| storm.undecided.behind(WAIT));
     storm.told.behind = behind.iter().map(|(_, offset, end)| end - offset).sum();
     storm.bed.produce(&input, plan::markers("marker"));
     let (bed, outputs) = (Bed::at(&storm.bed.settings.bootstrap, "reader"), storm.outputs.clone());

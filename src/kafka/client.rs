@@ -84,7 +84,8 @@ impl ClientSettings {
             &[
                 // Above the transaction's timeout, so that a member's transaction has ended when its partitions go on.
                 ("session.timeout.ms", "10000"),
-                ("heartbeat.interval.ms", "2000"),
+                // That others come or go is heard with its answer, and while a rebalance goes on the partitions that move wait.
+                ("heartbeat.interval.ms", "300"),
                 // At the default of 1 s a full queue is a hole of 1 s in the stream.
                 ("fetch.queue.backoff.ms", "5"),
                 // The broker gathers for a moment. At the default of one byte a client and its broker answer each other
@@ -256,6 +257,11 @@ impl ConsumerEvents {
     /// Whether one waits to be taken.
     pub fn has_rebalances(&self) -> bool {
         !lock(&self.rebalances).is_empty()
+    }
+
+    /// Whether one that waits says that partitions were lost.
+    pub fn lost_partitions(&self) -> bool {
+        lock(&self.rebalances).iter().any(|rebalance| matches!(rebalance, Rebalance::Revoked { lost: true, .. }))
     }
 
     /// From now on rebalances are answered at once: nobody will.

@@ -192,6 +192,8 @@ impl Lookup {
     /// What the group has committed; partitions without are left out. Waits for a predecessor's pending transaction.
     pub fn committed(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<GroupOffset>, LookupError> {
         const DOING: &str = "asking for the committed offsets";
+        // A client that lives long must be asked for its events, or they pile up.
+        drop(self.consumer.poll(Duration::ZERO));
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             list.add_partition(topic, *partition);
@@ -206,6 +208,30 @@ impl Lookup {
             }
         }
         Ok(committed)
+    }
+}
+
+/// Two that stay: a client of its own takes half a second to find the group's coordinator.
+#[derive(Debug)]
+pub struct Lookups {
+    pub decided: Lookup,
+    /// See [`Lookup::of_undecided`].
+    pub undecided: Lookup,
+}
+
+impl Lookups {
+    /// Finds the coordinator in the background.
+    pub fn start(settings: &ClientSettings, group: &str, topic: &str) -> Result<Arc<Self>, LookupError> {
+        let decided = Lookup::new(settings, group)?;
+        let lookups = Arc::new(Self { decided, undecided: Lookup::of_undecided(settings, group)? });
+        let (early, topic) = (Arc::clone(&lookups), topic.to_owned());
+        let thread = std::thread::Builder::new().name("lookups".to_owned()).spawn(move || {
+            // What fails is asked again by who needs it.
+            drop(early.undecided.committed(&topic, &[0], PENDING_WAIT));
+            drop(early.decided.committed(&topic, &[0], PENDING_WAIT));
+        });
+        drop(thread);
+        Ok(lookups)
     }
 }
 

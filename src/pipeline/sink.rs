@@ -99,6 +99,12 @@ pub enum Outcome {
     Aborted {
         why: String,
     },
+    /// Nothing of it is visible, for the group is of another generation by now. The sink goes on, and who has had the
+    /// partitions all the while may submit it again, as a member of that one.
+    Stale {
+        why: String,
+        epoch: Box<Epoch>,
+    },
     /// Nothing of it is visible, and the sink is at its end: as for an abort, with a new sink.
     Fatal {
         why: String,
@@ -253,11 +259,18 @@ impl Sink {
                         (Outcome::Committed(receipt), disconnected || receipt.commit > DOUBTFUL_COMMIT)
                     }
                     // After a failed delivery the old producer's next transaction would fail too, by its sequence.
-                    Err(error) => (self.outcome_of(error), true),
+                    Err(error) => {
+                        let is_stale = is_stale(&error);
+                        match self.outcome_of(error) {
+                            Outcome::Aborted { why } if is_stale => {
+                                (Outcome::Stale { why, epoch: Box::new(epoch) }, true)
+                            }
+                            outcome => (outcome, true),
+                        }
+                    }
                 }
             };
-            drop(epoch);
-            let goes_on = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. });
+            let goes_on = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. } | Outcome::Stale { .. });
             if outcomes.send(outcome).is_err() || !goes_on {
                 return;
             }
@@ -523,6 +536,12 @@ impl fmt::Debug for Sink {
 
 fn is_too_large(error: &CallError) -> bool {
     error.code == RDKafkaErrorCode::MessageSizeTooLarge
+}
+
+/// The group has gone on, or is about to: the offsets of an older generation are not taken.
+fn is_stale(error: &TransactionError) -> bool {
+    let codes = [RDKafkaErrorCode::IllegalGeneration, RDKafkaErrorCode::RebalanceInProgress];
+    matches!(error, TransactionError::Abort(error) if codes.contains(&error.code))
 }
 
 /// A producer that may begin transactions: whoever had the id before is fenced, and what it left open is ended.

@@ -59,7 +59,7 @@ impl Bed {
         self.cluster.request_errors(api, answers);
         let outcome = publish(&mut sink, epoch());
         self.cluster.clear_request_errors(api);
-        let next = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. });
+        let next = matches!(outcome, Outcome::Committed(_) | Outcome::Aborted { .. } | Outcome::Stale { .. });
         let next = next.then(|| publish(&mut sink, epoch()));
         (outcome, next)
     }
@@ -228,7 +228,7 @@ fn an_empty_epoch_still_commits_its_offsets() {
         group: GroupMetadata::of_generation(1),
         histories: BTreeMap::new(),
     };
-    assert!(matches!(publish(&mut sink, empty()), Outcome::Aborted { .. }));
+    assert!(matches!(publish(&mut sink, empty()), Outcome::Stale { .. }));
     assert!(matches!(publish(&mut sink, empty()), Outcome::Committed(Receipt { records: 0, .. })));
 }
 
@@ -257,7 +257,6 @@ fn what_the_coordinator_will_do_later_is_waited_for() {
 fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
     let bed = Bed::new();
     for (api, answer) in [
-        (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID),
         (Api::TxnOffsetCommit, Answer::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED),
@@ -270,6 +269,15 @@ fn what_the_group_or_the_topic_refuses_is_aborted_and_the_sink_goes_on() {
         assert!(matches!(outcome, Outcome::Aborted { .. }), "{api:?} {answer:?}: {outcome:?}");
         assert!(matches!(next, Some(Outcome::Committed(_))), "{api:?} {answer:?}, next: {next:?}");
     }
+}
+
+#[test]
+fn offsets_of_an_older_generation_give_the_epoch_back_and_the_sink_goes_on() {
+    let bed = Bed::new();
+    let (outcome, next) = bed.answers(Api::TxnOffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    let Outcome::Stale { epoch, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(!epoch.result.resume.is_empty() && !epoch.result.outputs.is_empty(), "whole: {epoch:?}");
+    assert!(matches!(next, Some(Outcome::Committed(_))), "{next:?}");
 }
 
 #[test]
@@ -378,7 +386,7 @@ fn a_commit_in_doubt_is_its_producer_s_last() {
     let (first, next) = next_after(&|bed| {
         bed.cluster.request_errors(Api::TxnOffsetCommit, &[Answer::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
     });
-    assert!(matches!(first, Outcome::Aborted { .. }), "{first:?}");
+    assert!(matches!(first, Outcome::Stale { .. }), "{first:?}");
     assert!(matches!(next, Outcome::Fatal { .. }), "an abort's request is on its way like a commit's: {next:?}");
 }
 

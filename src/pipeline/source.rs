@@ -339,6 +339,12 @@ impl Source {
         !self.unanswered.is_empty() || self.consumer.context().has_rebalances()
     }
 
+    /// Whether partitions were lost, and that has not been answered yet.
+    pub fn loss_waits(&self) -> bool {
+        let is_lost = |rebalance: &Rebalance| matches!(rebalance, Rebalance::Revoked { lost: true, .. });
+        self.unanswered.iter().any(is_lost) || self.consumer.context().lost_partitions()
+    }
+
     /// Rebalances and errors of the client; must be looked at often, or the group takes this member for dead.
     fn serve_events(&mut self) -> Result<Vec<Rebalance>, SourceError> {
         while let Some(event) = self.consumer.poll(Duration::ZERO) {

@@ -17,7 +17,7 @@ use super::source::SourceSettings;
 use crate::config::Delivery;
 use crate::kafka::Deadline;
 use crate::kafka::fence::{FenceError, fence};
-use crate::kafka::follow::{Lookup, LookupError};
+use crate::kafka::follow::{Lookup, LookupError, Lookups};
 
 /// How long a transaction may take to end by itself: a commit that was answered writes its markers for some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,8 +30,8 @@ const FENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Waits until all that the last owners did in the partitions is decided, or ends it; 10 s at the most, mostly some
 /// milliseconds. What cannot be ended here is left to the broker, which does it in time.
-pub fn end_left_open(source: &SourceSettings, sink: &SinkSettings, partitions: &[i32]) {
-    let succession = Succession { source, sink, partitions };
+pub fn end_left_open(source: &SourceSettings, sink: &SinkSettings, lookups: &Lookups, partitions: &[i32]) {
+    let succession = Succession { source, sink, lookups, partitions };
     let settled = match sink.delivery {
         Delivery::ExactlyOnce => succession.settle(),
         Delivery::AtLeastOnce => Ok(()),
@@ -53,6 +53,7 @@ enum SuccessionError {
 struct Succession<'a> {
     source: &'a SourceSettings,
     sink: &'a SinkSettings,
+    lookups: &'a Lookups,
     partitions: &'a [i32],
 }
 
@@ -60,20 +61,19 @@ impl Succession<'_> {
     /// Where nobody else committed last there is nothing to wait for: making a producer of one's own id has ended what was
     /// open under it.
     fn settle(&self) -> Result<(), SuccessionError> {
-        let undecided = Lookup::of_undecided(&self.source.client, &self.source.application)?;
-        let last_owners = self.last_owners(&undecided)?;
+        let Lookups { decided, undecided } = self.lookups;
+        let last_owners = self.last_owners()?;
         if last_owners.is_empty() {
             return Ok(());
         }
-        let decided = Lookup::new(&self.source.client, &self.source.application)?;
         let patience = Deadline::after(PATIENCE);
-        if self.outputs_are_decided(&undecided, &decided, &patience)?
+        if self.outputs_are_decided(undecided, decided, &patience)?
             && decided.committed(&self.source.topic, self.partitions, patience.remaining().max(LOOK_EVERY)).is_ok()
         {
             return Ok(());
         }
         // A coordinator that does not answer at all is no sign of an open transaction.
-        for id in self.last_owners(&undecided)? {
+        for id in self.last_owners()? {
             let (partitions, waited) = (self.partitions, patience.elapsed());
             tracing::warn!(
                 id,
@@ -88,8 +88,8 @@ impl Succession<'_> {
 
     /// Those who committed last, but for ourselves. An id of another application is nobody's business here, whoever wrote
     /// it there.
-    fn last_owners(&self, undecided: &Lookup) -> Result<BTreeSet<String>, LookupError> {
-        let committed = undecided.committed(&self.source.topic, self.partitions, ANSWER_MAX)?;
+    fn last_owners(&self) -> Result<BTreeSet<String>, LookupError> {
+        let committed = self.lookups.undecided.committed(&self.source.topic, self.partitions, ANSWER_MAX)?;
         let ids = committed.iter().filter_map(|committed| history::writer(&committed.metadata));
         Ok(ids.filter(|id| self.is_fellow(id)).map(str::to_owned).collect())
     }
@@ -153,7 +153,8 @@ mod tests {
                 state: "state".to_owned(),
             },
         };
-        let it = Succession { source: &source, sink: &sink, partitions: &[0] };
+        let lookups = Lookups::start(&source.client, "dce", "clicks").unwrap();
+        let it = Succession { source: &source, sink: &sink, lookups: &lookups, partitions: &[0] };
         let fellows = ["dce-0", "dce-a.b", "dce-1", "dce", "dce2-0", "payments-0", ""].map(|id| it.is_fellow(id));
         assert_eq!(fellows, [true, true, false, false, false, false, false]);
     }

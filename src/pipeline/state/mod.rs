@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::epoch::{self, EpochError, Terms};
@@ -23,7 +24,7 @@ use super::rest::Beyond;
 use super::sink::SinkSettings;
 use super::source::{Batch, Committed, Record, SourceError, SourceSettings};
 use crate::config::{Delivery, SessionRules};
-use crate::kafka::follow::LookupError;
+use crate::kafka::follow::{LookupError, Lookups};
 use crate::kafka::topics::TopicError;
 use crate::model::Model;
 use crate::store::{Store, StoreError};
@@ -139,6 +140,7 @@ pub struct Plan {
     pub input: SourceSettings,
     /// Among its topics the log.
     pub sink: SinkSettings,
+    pub lookups: Arc<Lookups>,
     /// See [`fingerprint`].
     pub terms: u64,
     /// `None`: all customers are in memory.

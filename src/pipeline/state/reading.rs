@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::stored::{self, Stored, TakeError};
 use super::{ANSWER_MAX, Plan, Restored, StateError, contradiction, goes_together, patiently, start};
 use crate::config::Delivery;
-use crate::kafka::follow::{self, Lookup};
+use crate::kafka::follow;
 use crate::kafka::reader::Span;
 use crate::kafka::topics::{self, Inspector};
 use crate::pipeline::history::History;
@@ -112,7 +112,7 @@ impl Drop for Reading {
 /// The whole of it. Ends early, and well, where nobody listens any more.
 fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSender<Event>) -> Result<(), StateError> {
     // What the last owners did must be decided before anything is believed.
-    succession::end_left_open(&plan.input, &plan.sink, partitions);
+    succession::end_left_open(&plan.input, &plan.sink, &plan.lookups, partitions);
     let found = find(plan, partitions, progress)?;
     let mut logs = read_logs(plan, &found, progress, &plan.doubted)?;
     // What goes wrong with a local store's help is tried without it first.
@@ -168,7 +168,7 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
 fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap<i32, Found>, StateError> {
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
     let topic = &plan.input.topic;
-    let lookup = Lookup::new(&plan.input.client, &plan.input.application)?;
+    let lookup = &plan.lookups.decided;
     let inspector = Inspector::new(&plan.input.client)?;
     let partition_count = patiently(is_cancelled, || inspector.describe(topic, ANSWER_MAX))?.unwrap_or(0);
     let partition_count = u32::try_from(partition_count).unwrap_or(u32::MAX);

@@ -20,6 +20,7 @@ use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSet
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
+use crate::kafka::follow::Lookups;
 use crate::kafka::raw::GroupMetadata;
 use crate::model::Model;
 use crate::registry::{self, Interrupted, RegistryError, Resolver};
@@ -29,6 +30,7 @@ use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, ResumeAt, Uptime};
 
+mod again;
 mod moves;
 mod rows;
 mod written;
@@ -141,6 +143,8 @@ pub fn run(
     let Some(written) = written(settings, &resolver, watch, stop)? else { return Ok(()) };
     watch.health.not_ready("joining the group");
     let sink = Sink::spawn(settings.sink.clone(), encoder(written))?;
+    let SourceSettings { client, application, topic, .. } = &settings.source;
+    let lookups = Lookups::start(client, application, topic).map_err(StateError::from)?;
     let source = Source::new(&settings.source)?;
     let shelf = settings.store.as_ref().map(|local| {
         let settings = ShelfSettings {
@@ -160,6 +164,7 @@ pub fn run(
         written,
         partitions: Partitions::with_cache(settings.store.as_ref().map_or(0, |local| local.cache_bytes)),
         shelf: shelf.transpose()?,
+        lookups,
         doubted: BTreeMap::new(),
         histories: BTreeMap::new(),
         positions: BTreeMap::new(),
@@ -191,6 +196,7 @@ struct Worker<'w, 's> {
     partitions: Partitions,
     /// Where the customers are that memory does not hold.
     shelf: Option<Shelf>,
+    lookups: Arc<Lookups>,
     /// Partitions whose part of the store is to be filled anew, and why.
     doubted: BTreeMap<i32, String>,
     /// The assigned partitions, each with what its state was made of.
@@ -508,6 +514,10 @@ impl Worker<'_, '_> {
                 return Ok(true);
             }
             Some(Outcome::Aborted { why }) => (AbortCause::Broker, why, false),
+            Some(Outcome::Stale { why, epoch }) => match self.again(*epoch)? {
+                true => return Ok(true),
+                false => (AbortCause::Rebalance, why, false),
+            },
             Some(Outcome::Fatal { why }) => (AbortCause::Fatal, why, true),
             Some(Outcome::UnknownOutcome { why }) => (AbortCause::UnknownOutcome, why, true),
             Some(Outcome::Hung { why }) => return Err(WorkerError::Hung { why }),

@@ -1,6 +1,8 @@
 //! Partitions that come, go, or have to go back to what is committed. Restoring goes on beside the epochs of the other
 //! partitions: a thread reads, and between two epochs the worker takes one step of what was read.
 
+use std::sync::Arc;
+
 use super::rows::beyond;
 use super::{SEEK_MAX, Worker, WorkerError};
 use crate::config::Delivery;
@@ -93,6 +95,7 @@ impl Worker<'_, '_> {
         let plan = Plan {
             input: self.settings.source.clone(),
             sink: self.settings.sink.clone(),
+            lookups: Arc::clone(&self.lookups),
             terms: fingerprint(&self.settings.rules, self.model),
             store: self.settings.store.as_ref().map(|local| local.store.clone()),
             cache_bytes: self.settings.store.as_ref().map_or(0, |local| local.cache_bytes),
