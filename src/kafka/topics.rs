@@ -87,7 +87,9 @@ impl Inspector {
 
     /// The low watermark and the log's own end, which open transactions do not hold back.
     pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), TopicError> {
-        self.client.fetch_watermarks(topic, partition, wait).map_err(|error| self.unanswered(&error, wait))
+        let deadline = Deadline::after(wait);
+        let found = self.client.fetch_watermarks(topic, partition, wait);
+        found.map_err(|error| self.unanswered(&error, deadline.elapsed()))
     }
 
     /// Of each partition the first offset whose record is stamped `ms` or later; `None` where there is none.

@@ -24,6 +24,7 @@ use super::rest::Beyond;
 use super::sink::SinkSettings;
 use super::source::{Batch, Committed, Record, SourceError, SourceSettings};
 use crate::config::{Delivery, SessionRules};
+use crate::kafka::Deadline;
 use crate::kafka::follow::{LookupError, Lookups};
 use crate::kafka::topics::TopicError;
 use crate::model::Model;
@@ -38,8 +39,12 @@ pub use reading::{Event, Reading};
 
 /// How long the broker may take for one question.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Times that a broker is asked for one thing.
+/// Times that a broker is asked for one thing, at the least.
 const ASKS_MAX: u32 = 4;
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two questions, doubling.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Why a state could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -256,7 +261,8 @@ fn check_schema(
     Err(StateError::SchemaGone { topic: topic.to_owned(), partition, offset, id, why })
 }
 
-/// Asks a broker that is away for a while again, up to [`ASKS_MAX`] times.
+/// Asks again a broker that is away for a while, or whose partitions have no leader yet: [`ASKS_MAX`] times, and for
+/// [`PATIENCE`] where it answers at once.
 fn patiently<T, E: fmt::Display>(
     gives_up: impl Fn() -> bool,
     mut ask: impl FnMut() -> Result<T, E>,
@@ -264,11 +270,14 @@ fn patiently<T, E: fmt::Display>(
 where
     StateError: From<E>,
 {
+    let (patience, mut pause) = (Deadline::after(PATIENCE), PAUSE_MIN);
     for asked in 1.. {
         match ask() {
             _ if gives_up() => return Err(StateError::Stopped),
-            Err(error) if asked < ASKS_MAX => {
+            Err(error) if asked < ASKS_MAX || !patience.passed() => {
                 tracing::warn!(%error, asked, "the broker does not answer: asking again");
+                std::thread::sleep(pause);
+                pause = (2 * pause).min(PAUSE_MAX);
             }
             answered => return Ok(answered?),
         }
@@ -332,6 +341,25 @@ mod tests {
         assert_eq!(start(committed(Some(history(40))), 40, 7), at(40, 90));
         assert!(start(committed(Some(history(40))), 40, 8).unwrap_err().contains("other session rules"));
         assert!(start(committed(None), 0, 7).unwrap_err().contains("that dce did not commit"));
+    }
+
+    #[test]
+    fn a_broker_that_is_not_ready_is_asked_again() {
+        let mut asked = 0;
+        let found = patiently(
+            || false,
+            || {
+                asked += 1;
+                if asked < 6 {
+                    Err(TopicError::Refused { topic: "t".to_owned(), why: "no leader".to_owned() })
+                } else {
+                    Ok(7)
+                }
+            },
+        );
+        assert_eq!((found.unwrap(), asked), (7, 6));
+        let stopped: Result<(), _> = patiently(|| true, || Ok::<_, TopicError>(()));
+        assert!(matches!(stopped, Err(StateError::Stopped)));
     }
 
     #[test]
