@@ -126,12 +126,16 @@ fn an_import_that_has_not_ended_is_gone_on_from_by_nobody() {
     let bed = Bed::new("half");
     let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "half");
     bed.produce_values(&outputs.state, [(1, "i".to_owned(), b"import".to_vec())]);
-    for delivery in ["delivery=exactly_once", "delivery=at_least_once"] {
-        let mut dce = outputs.run(&bed, "half", &[delivery]);
+    // Also by a local store that was filled from it before.
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("store"));
+    let store = format!("state.dir={}", folder.display());
+    for setting in ["delivery=exactly_once", "delivery=at_least_once", &store, &store] {
+        let mut dce = outputs.run(&bed, "half", &[setting]);
         assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
         let want = format!("{}/1: dce state import was begun and has not ended", outputs.state);
         assert!(dce.said().contains(&want), "{}", dce.said());
     }
+    std::fs::remove_dir_all(folder).unwrap();
     let stats = state(&bed, &outputs, "half", &["stats"]);
     refused(&stats, 1, "dce state import was begun and has not ended");
     let file = Savepoint::new(&bed);

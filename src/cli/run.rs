@@ -155,13 +155,13 @@ fn settings_of(config: &Config, worker: usize, workers: usize) -> WorkerSettings
 /// Opens the local store, where there is to be one: all workers' together, which divide its cache.
 fn local_store(config: &Config, client: &ClientSettings) -> anyhow::Result<Option<LocalStore>> {
     let Some(dir) = &config.state.dir else { return Ok(None) };
-    let cluster = Inspector::new(client)?.cluster_id(BROKER_WAIT)?;
-    let identity = Identity {
-        application: &config.app.id,
-        instance: &config.app.instance,
-        cluster: &cluster,
-        topic: &config.topics.state,
-    };
+    let inspector = Inspector::new(client)?;
+    let cluster = inspector.cluster_id(BROKER_WAIT)?;
+    // One that was made anew under the same name is another log.
+    let id = inspector.topic_id(&config.topics.state, BROKER_WAIT)?;
+    let topic = format!("{} {id}", config.topics.state);
+    let identity =
+        Identity { application: &config.app.id, instance: &config.app.instance, cluster: &cluster, topic: &topic };
     let bytes = config.state.cache_bytes;
     let of_blocks = bytes / CACHE_OF_BLOCKS;
     let opened =

@@ -170,6 +170,8 @@ pub struct Reader {
     header: Header,
     hash: u64,
     totals: Totals,
+    /// The customer before, of this partition.
+    last: Option<CustomerId>,
     /// Bytes read, without compression.
     at: u64,
     is_over: bool,
@@ -188,7 +190,7 @@ impl Reader {
         let header =
             Header { application: String::new(), input: String::new(), state: String::new(), partitions: 0, at_ms: 0 };
         let totals = Totals::default();
-        let mut reader = Self { from, named, header, hash: FNV_OF_NOTHING, totals, at: 0, is_over: false };
+        let mut reader = Self { from, named, header, hash: FNV_OF_NOTHING, totals, last: None, at: 0, is_over: false };
         let mut magic = [0; MAGIC.len()];
         if reader.fill(&mut magic).is_err() || magic != *MAGIC {
             return Err(reader.damaged(0, "it is no savepoint of dce"));
@@ -234,6 +236,7 @@ impl Reader {
                     return Err(self.damaged(at, &why));
                 }
                 self.totals.partitions += 1;
+                self.last = None;
                 Ok(Some(Piece::Partition(partition)))
             }
             b'C' => {
@@ -241,6 +244,10 @@ impl Reader {
                 if self.totals.partitions == 0 {
                     return Err(self.damaged(at, "a customer of no partition"));
                 }
+                if self.last.as_ref().is_some_and(|last| *last >= customer.id) {
+                    return Err(self.damaged(at, "customers that are not in the order of their ids"));
+                }
+                self.last = Some(customer.id.clone());
                 self.totals.customers += 1;
                 Ok(Some(Piece::Customer(customer)))
             }

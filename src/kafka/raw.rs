@@ -60,6 +60,58 @@ pub struct GroupMetadata {
     metadata: NonNull<sys::rd_kafka_consumer_group_metadata_t>,
 }
 
+/// The id that the cluster gave a topic when it was made: another one of the same name has another. `None` where the broker
+/// does not tell, or is away.
+pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Option<String> {
+    let name = CString::new(topic).ok()?;
+    let (rk, mut names) = (client.native_ptr(), [name.as_ptr()]);
+    // SAFETY: the client is alive for as long as the reference. Queue, collection, options and event are ours and destroyed
+    // once; what is read of the event is copied before that.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(rk);
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms(wait), ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, wait_ms(wait));
+        let id = described_id(event);
+        if !event.is_null() {
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        sys::rd_kafka_queue_destroy(queue);
+        id
+    }
+}
+
+/// # Safety
+/// The event is null or one of the client's, and alive.
+unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Option<String> {
+    if event.is_null() {
+        return None;
+    }
+    // SAFETY: the event is alive, and so is all that belongs to it; null where it is of another kind.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let described = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if described.is_null() || count == 0 {
+            return None;
+        }
+        let error = sys::rd_kafka_TopicDescription_error(*described);
+        if !error.is_null() && sys::rd_kafka_error_code(error) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let id = sys::rd_kafka_TopicDescription_topic_id(*described);
+        let text = if id.is_null() { ptr::null() } else { sys::rd_kafka_Uuid_base64str(id) };
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
 // SAFETY: an immutable C structure without ties to a thread or to the consumer it came from.
 unsafe impl Send for GroupMetadata {}
 
@@ -98,6 +150,17 @@ impl GroupMetadata {
     pub fn generation(&self) -> i32 {
         // SAFETY: reads a field of a structure that we own.
         unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(self.metadata.as_ptr()) }
+    }
+}
+
+impl GroupMetadata {
+    /// The name that the group gave the consumer when it joined; empty while it is no member.
+    pub fn member(&self) -> String {
+        // SAFETY: a field of a structure that we own; the text is copied.
+        unsafe {
+            let id = sys::rd_kafka_consumer_group_metadata_member_id(self.metadata.as_ptr());
+            if id.is_null() { String::new() } else { CStr::from_ptr(id).to_string_lossy().into_owned() }
+        }
     }
 }
 

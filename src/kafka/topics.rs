@@ -85,6 +85,12 @@ impl Inspector {
         })
     }
 
+    /// The id of the topic, which one that is made anew under its name does not have.
+    pub fn topic_id(&self, topic: &str, wait: Duration) -> Result<String, TopicError> {
+        let id = super::raw::topic_id(self.client.client(), topic, wait);
+        id.ok_or_else(|| refused(topic, "the broker does not tell its id"))
+    }
+
     /// The low watermark and the log's own end, which open transactions do not hold back.
     pub fn watermarks(&self, topic: &str, partition: i32, wait: Duration) -> Result<(i64, i64), TopicError> {
         let deadline = Deadline::after(wait);

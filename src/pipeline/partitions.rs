@@ -15,6 +15,8 @@ use crate::wire::packed::{Packer, Torn, Unpacker};
 const LOOK_RECORDS: i64 = 10_000;
 /// ... or so many milliseconds.
 const LOOK_MS: i64 = 10_000;
+/// What a row that waits takes beside its key and value, about.
+const ROW_BYTES: usize = 64;
 /// So many at a time.
 const DUE_MAX: usize = 5_000;
 
@@ -337,8 +339,9 @@ pub struct Logged {
 /// Of a log whose customers at rest go to a local store.
 #[derive(Debug, Default)]
 struct InStore {
-    /// Rows of active customers that the store does not have yet.
+    /// Rows of active customers, and the mark of an import, that the store does not have yet; and their bytes.
     active: Vec<Row>,
+    active_bytes: usize,
     /// Up to this epoch the store had the log before: what comes of them again says nothing new.
     epoch: u64,
     /// Customers at rest in the store, where they were counted.
@@ -397,8 +400,7 @@ impl Logged {
     }
 
     pub fn rows_bytes(&self) -> usize {
-        let bytes = |(key, value): &Row| key.len() + value.as_ref().map_or(0, |value| value.len());
-        self.rest.fresh_bytes() + self.store.iter().flat_map(|store| &store.active).map(bytes).sum::<usize>()
+        self.rest.fresh_bytes() + self.store.as_ref().map_or(0, |store| store.active_bytes)
     }
 
     /// The store has all of [`Self::rows`] now. Of the customers, `cache` bytes stay in memory.
@@ -409,6 +411,7 @@ impl Logged {
         }
         if let Some(store) = &mut self.store {
             store.active.clear();
+            store.active_bytes = 0;
         }
     }
 
@@ -449,7 +452,8 @@ impl Logged {
     /// The next record.
     pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {
         let parsed = Key::parse(key)?;
-        if let (Some(store), Key::Active(_) | Key::Part(..)) = (&mut self.store, parsed) {
+        if let (Some(store), Key::Active(_) | Key::Part(..) | Key::Import) = (&mut self.store, parsed) {
+            store.active_bytes += key.len() + value.map_or(0, <[u8]>::len) + ROW_BYTES;
             store.active.push((key.into(), value.map(Box::from)));
         }
         if let (Key::Rest(_) | Key::Active(_), Some(value)) = (parsed, value) {

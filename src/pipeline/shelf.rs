@@ -58,6 +58,18 @@ pub struct Held {
     pub mark: Mark,
 }
 
+impl Held {
+    /// What was read is true: the next restore may begin here.
+    pub fn trust(&self) -> Result<(), StoreError> {
+        self.store.commit(std::iter::empty(), &self.mark)
+    }
+}
+
+/// What a mark keeps of a store that can be believed, with the head, or without where there is none yet. Before that, nothing.
+pub fn trusted(head: &[u8]) -> Vec<u8> {
+    [b"w", head].concat()
+}
+
 /// What has become of what was handed over.
 #[derive(Debug)]
 enum Done {
@@ -94,7 +106,7 @@ pub struct Shelf {
     written: Vec<(i32, u64)>,
     thread: Option<JoinHandle<()>>,
     /// Of all files, as was seen last.
-    bytes: u64,
+    bytes: Option<u64>,
     /// Customers looked for in the store, since this was asked.
     reads: u64,
 }
@@ -125,7 +137,7 @@ impl Shelf {
             said: Vec::new(),
             written: Vec::new(),
             thread: Some(thread),
-            bytes: 0,
+            bytes: None,
             reads: 0,
         })
     }
@@ -200,14 +212,14 @@ impl Shelf {
                 }
                 self.written.push((partition, epoch));
             }
-            Done::Bytes(bytes) => self.bytes = bytes,
+            Done::Bytes(bytes) => self.bytes = Some(bytes),
             Done::Failed(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Bytes of all files of the store, as was seen last.
-    pub fn bytes(&self) -> u64 {
+    /// Bytes of all files of the store, as was seen last; `None` where nobody has looked yet.
+    pub fn bytes(&self) -> Option<u64> {
         self.bytes
     }
 
@@ -268,7 +280,8 @@ struct Writer {
     partitions: BTreeMap<i32, Rows>,
     submitted: Submitted,
     looked: Uptime,
-    purge: Option<JoinHandle<()>>,
+    /// Under way; whether it went well.
+    purge: Option<(i32, JoinHandle<bool>)>,
 }
 
 struct Rows {
@@ -284,7 +297,7 @@ struct Rows {
     purge_at: Option<Uptime>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     changelog: i64,
     wall_ms: i64,
@@ -302,9 +315,8 @@ impl Rows {
 impl Writer {
     fn run(&mut self, jobs: &Receiver<Job>, done: &SyncSender<Done>) {
         let outcome = self.until_closed(jobs, done);
-        if let Some(purge) = self.purge.take() {
-            _ = purge.join();
-        }
+        // A purge that goes on is not waited for, nor is the end of its partition's store: the group waits for this one.
+        let outcome = outcome.and_then(|()| self.settings.store.persist());
         if let Err(error) = outcome {
             drop(done.send(Done::Failed(error)));
         }
@@ -319,7 +331,7 @@ impl Writer {
                     self.partitions.insert(partition, Rows { store, mark, epoch, marked: epoch, seen: None, purge_at });
                 }
                 Ok(Job::Write { partition, epoch, head, rows }) => {
-                    self.write(partition, epoch, head, &rows)?;
+                    self.write(partition, epoch, &head, &rows)?;
                     drop(done.send(Done::Wrote { partition, epoch }));
                 }
                 Ok(Job::Close { partition }) => drop(self.partitions.remove(&partition)),
@@ -336,9 +348,9 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, partition: i32, epoch: u64, head: Vec<u8>, records: &[StateRecord]) -> Result<(), StoreError> {
+    fn write(&mut self, partition: i32, epoch: u64, head: &[u8], records: &[StateRecord]) -> Result<(), StoreError> {
         let Some(rows) = self.partitions.get_mut(&partition) else { return Ok(()) };
-        rows.mark.record = head;
+        rows.mark.record = trusted(head);
         rows.epoch = epoch;
         rows.adopt();
         let is_erased = |record: &StateRecord| record.value.is_none() && record.key.first() == Some(&b'c');
@@ -371,20 +383,55 @@ impl Writer {
         }
     }
 
-    /// One partition at a time, beside the writing.
+    /// One partition at a time, beside the writing. What fails is tried again.
     fn purge_what_is_due(&mut self, now: Uptime) {
-        if self.purge.as_ref().is_some_and(|purge| !purge.is_finished()) {
-            return;
+        if let Some((partition, purge)) = self.purge.take_if(|(_, purge)| purge.is_finished()) {
+            let went_well = purge.join().unwrap_or(false);
+            if let Some(rows) = self.partitions.get_mut(&partition).filter(|_| !went_well) {
+                rows.purge_at.get_or_insert(Uptime(now.0 + PURGE_AFTER_MS));
+            }
         }
         let due = |rows: &Rows| rows.purge_at.is_some_and(|at| at <= now);
+        if self.purge.is_some() {
+            return;
+        }
         let Some((partition, rows)) = self.partitions.iter_mut().find(|(_, rows)| due(rows)) else { return };
         rows.purge_at = None;
         let (partition, store) = (*partition, Arc::clone(&rows.store));
         let spawned = std::thread::Builder::new().name("purge".to_owned()).spawn(move || {
-            if let Err(error) = store.purge() {
-                tracing::warn!(partition, %error, "what was erased stays in the local store's files for now");
-            }
+            let purged = store.purge();
+            purged
+                .inspect_err(|error| {
+                    tracing::warn!(partition, %error, "what was erased stays in the local store's files for now");
+                })
+                .is_ok()
         });
-        self.purge = spawned.ok();
+        self.purge = spawned.ok().map(|thread| (partition, thread));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Identity, Store};
+
+    /// What was seen counts only when an epoch is committed that was submitted later.
+    #[test]
+    fn a_mark_moves_when_nobody_else_can_have_written() {
+        let folder = std::env::temp_dir().join(format!("dce-shelf-{}", std::process::id()));
+        let identity = Identity { application: "a", instance: "0", cluster: "c", topic: "t" };
+        let store = Store::open(&folder, &identity, 1 << 20).unwrap().store;
+        let mark = Mark { changelog: 10, wall_ms: 1, record: Vec::new() };
+        let seen = Some((Seen { changelog: 90, wall_ms: 2 }, 5));
+        let store_of = Arc::new(store.partition(0).unwrap());
+        let mut rows = Rows { store: store_of, mark, epoch: 4, marked: 4, seen, purge_at: None };
+        for (epoch, changelog) in [(4, 10), (5, 10), (6, 90)] {
+            rows.epoch = epoch;
+            rows.adopt();
+            assert_eq!(rows.mark.changelog, changelog, "epoch {epoch}");
+        }
+        assert_eq!((rows.marked, rows.seen), (5, None));
+        drop((rows, store));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

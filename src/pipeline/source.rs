@@ -138,6 +138,8 @@ pub enum SourceError {
     Unreadable { topic: String, partition: i32, offset: i64, why: String },
     #[error("not a member of the group at the moment: nothing can be committed")]
     NotMember,
+    #[error("joined the group anew: others may have had the partitions meanwhile")]
+    JoinedAnew,
     /// Asking again may help.
     #[error("{doing} failed: {why}")]
     Broker { doing: &'static str, why: String },
@@ -153,6 +155,8 @@ pub struct Source {
     topic_c: CString,
     /// Handed over and not yet answered.
     unanswered: Vec<Rebalance>,
+    /// What the group called this member when it was asked last; empty without partitions.
+    member: String,
 }
 
 impl Source {
@@ -170,7 +174,14 @@ impl Source {
         let consumer = Arc::new(consumer);
         let queue = FetchQueue::new(Arc::clone(&consumer));
         let topic_c = CString::new(settings.topic.as_str()).map_err(|error| client_error(error.into()))?;
-        let source = Self { consumer, queue, topic: settings.topic.clone(), topic_c, unanswered: Vec::new() };
+        let source = Self {
+            consumer,
+            queue,
+            topic: settings.topic.clone(),
+            topic_c,
+            unanswered: Vec::new(),
+            member: String::new(),
+        };
         source.consumer.subscribe(&[&settings.topic]).map_err(client_error)?;
         Ok(source)
     }
@@ -227,6 +238,9 @@ impl Source {
     /// Answers [`Rebalance::Revoked`], with all of its partitions. Records of theirs that were fetched ahead are gone.
     pub fn unassign(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
         self.answered(|rebalance| matches!(rebalance, Rebalance::Revoked { .. }));
+        if self.consumer.assignment().is_ok_and(|assigned| assigned.count() == partitions.len()) {
+            self.member.clear();
+        }
         self.consumer.incremental_unassign(&self.list(partitions)).map_err(|error| broker("unassigning", &error))
     }
 
@@ -321,9 +335,18 @@ impl Source {
     }
 
     /// Who this member is right now: for the epoch whose records were collected last, before the next collection.
-    pub fn group_metadata(&self) -> Result<GroupMetadata, SourceError> {
+    ///
+    /// # Errors
+    /// [`SourceError::JoinedAnew`], once, where the group has another name for it than before: the client tells of no loss
+    /// where it is forgotten in the midst of a rebalance, and joins again with its partitions.
+    pub fn group_metadata(&mut self) -> Result<GroupMetadata, SourceError> {
         let metadata = GroupMetadata::of(&self.consumer).ok_or(SourceError::NotMember)?;
-        if metadata.generation() < 0 { Err(SourceError::NotMember) } else { Ok(metadata) }
+        let member = metadata.member();
+        if metadata.generation() < 0 || member.is_empty() {
+            return Err(SourceError::NotMember);
+        }
+        let before = std::mem::replace(&mut self.member, member);
+        if before.is_empty() || before == self.member { Ok(metadata) } else { Err(SourceError::JoinedAnew) }
     }
 
     /// Keeps the membership alive while the caller is busy for long; rebalances wait for the next collection.

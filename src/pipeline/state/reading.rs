@@ -2,9 +2,9 @@
 //! group stands, the logs, side by side, then the input that must be done again. Kafka → [`Event`]s.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::stored::{self, Stored, TakeError};
@@ -65,6 +65,14 @@ struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     is_cancelled: AtomicBool,
+    /// Partitions that are somebody else's by now.
+    unwanted: Mutex<BTreeSet<i32>>,
+}
+
+impl Progress {
+    fn is_unwanted(&self, partition: i32) -> bool {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition)
+    }
 }
 
 impl Reading {
@@ -96,6 +104,13 @@ impl Reading {
         }
     }
 
+    /// A partition is not wanted any more: its part of the local store is let go of.
+    pub fn leave(&mut self, partition: i32) {
+        self.wanted.remove(&partition);
+        self.restored.remove(&partition);
+        self.progress.unwanted.lock().unwrap_or_else(PoisonError::into_inner).insert(partition);
+    }
+
     /// Offsets read, and all of them as far as is known.
     pub fn progress(&self) -> (u64, u64) {
         (self.progress.done.load(Ordering::Relaxed), self.progress.total.load(Ordering::Relaxed))
@@ -113,7 +128,7 @@ impl Drop for Reading {
 fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSender<Event>) -> Result<(), StateError> {
     // What the last owners did must be decided before anything is believed.
     succession::end_left_open(&plan.input, &plan.sink, &plan.lookups, partitions);
-    let found = find(plan, partitions, progress)?;
+    let mut found = find(plan, partitions, progress)?;
     let mut logs = read_logs(plan, &found, progress, &plan.doubted)?;
     // What goes wrong with a local store's help is tried without it first.
     let doubted: BTreeMap<i32, String> = logs
@@ -127,10 +142,11 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
         logs.append(&mut read_logs(plan, &again, progress, &doubted)?);
     }
     let (mut spans, mut complete) = (Vec::new(), Vec::new());
-    for ((partition, found), log) in found.into_iter().zip(logs.into_values()) {
-        let Found { mut restored, oldest } = found;
+    for (partition, log) in logs {
+        let Some(Found { mut restored, oldest }) = found.remove(&partition) else { continue };
         let Log { logged, held, .. } = log;
         goes_together(plan, &mut restored, &logged)?;
+        held.as_ref().map_or(Ok(()), Held::trust)?;
         let (from, until) = (ResumeAt(logged.head().redo_from), restored.resume);
         if from < until {
             if from.0 < oldest {
@@ -212,7 +228,7 @@ impl Log {
         let Some(key) = record.key else { return Ok(()) };
         match &mut self.stored {
             None => Ok(self.logged.take(key, record.value)?),
-            Some(stored) => stored.take(&mut self.logged, record.position.offset, key, record.value),
+            Some(stored) => stored.take(&mut self.logged, key, record.value),
         }
     }
 
@@ -287,8 +303,14 @@ fn read_logs(
             }
             Some(store) => {
                 let doubt = doubted.get(partition).map(String::as_str);
-                let (stored, logged) = Stored::open(store, *partition, extent(), doubt, is_cancelled)?;
-                (logged, Some(stored))
+                let gives_up = || is_cancelled() || progress.is_unwanted(*partition);
+                match Stored::open(store, *partition, extent(), doubt, gives_up) {
+                    Err(StateError::Stopped) if !is_cancelled() => continue,
+                    opened => {
+                        let (stored, logged) = opened?;
+                        (logged, Some(stored))
+                    }
+                }
             }
         };
         let from = stored.as_ref().map_or(low, Stored::from);
@@ -308,6 +330,7 @@ fn read_logs(
     if !spans.is_empty() {
         let mut reader = Rebuild::start(&plan.input, log, &spans, STALL_MAX)?;
         while let Some(batch) = reader.next(STEP_RECORDS, is_cancelled)? {
+            logs.retain(|partition, _| !progress.is_unwanted(*partition));
             for record in batch.records() {
                 let partition = record.position.partition;
                 let Some(log) = logs.get_mut(&partition).filter(|log| log.doubt.is_none()) else { continue };

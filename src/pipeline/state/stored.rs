@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::StateError;
 use crate::pipeline::log::{Head, Key, LogError};
 use crate::pipeline::partitions::Logged;
-use crate::pipeline::shelf::Held;
+use crate::pipeline::shelf::{Held, trusted};
 use crate::store::{Mark, PartitionStore, Store, StoreError};
 
 /// How long a partition may be held by who had it before in this process: a purge goes on, or a restore that was cancelled.
-const IN_USE_MAX: Duration = Duration::from_secs(120);
+const IN_USE_MAX: Duration = Duration::from_secs(600);
 /// Between two tries.
 const IN_USE_WAIT: Duration = Duration::from_millis(20);
 /// Of all partitions together, what is not in the store yet.
@@ -106,14 +106,8 @@ impl Stored {
         self.mark.changelog
     }
 
-    /// The next record, at that offset.
-    pub(super) fn take(
-        &mut self,
-        logged: &mut Logged,
-        offset: i64,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<(), TakeError> {
+    /// The next record.
+    pub(super) fn take(&mut self, logged: &mut Logged, key: &[u8], value: Option<&[u8]>) -> Result<(), TakeError> {
         if let Some(id) = logged.asks(key)
             && let Some(known) = self.store.read_many(&[key])?.into_iter().flatten().next()
         {
@@ -122,14 +116,14 @@ impl Stored {
         logged.take(key, value)?;
         let Extent { partitions, .. } = self.extent;
         if logged.rows_bytes() > PENDING_BYTES_MIN.max(PENDING_BYTES / partitions.max(1)) {
-            self.write(logged, offset + 1)?;
+            self.write(logged)?;
         }
         Ok(())
     }
 
-    /// All of the log was read.
+    /// All of the log was read. It is believed again once what was read has been found to be true: [`Held::trust`].
     pub(super) fn finish(mut self, logged: &mut Logged) -> Result<Held, StoreError> {
-        self.write(logged, self.extent.end.max(self.mark.changelog))?;
+        self.write(logged)?;
         if !self.is_believed {
             let mut at_rest = 0;
             self.store.scan(b"c", |_, _| {
@@ -141,14 +135,15 @@ impl Stored {
             let only_active = self.store.read_many(&active)?.iter().filter(|row| row.is_none()).count();
             logged.counts(at_rest + only_active as u64);
         }
-        Ok(Held { store: self.store, mark: self.mark })
+        let head = logged.head();
+        let record = trusted(&if head.epoch > 0 { head.pack() } else { Vec::new() });
+        let changelog = self.extent.end.max(self.mark.changelog);
+        Ok(Held { store: self.store, mark: Mark { changelog, wall_ms: self.extent.now_ms, record } })
     }
 
-    /// The log below `changelog` is in the rows then.
-    fn write(&mut self, logged: &mut Logged, changelog: i64) -> Result<(), StoreError> {
-        let head = logged.head();
-        let record = if head.epoch > 0 { head.pack() } else { Vec::new() };
-        self.mark = Mark { changelog, wall_ms: self.extent.now_ms, record };
+    /// The mark stays as it was: rows may be ahead of it, and what was read may yet be refused. One that is being filled says
+    /// so, and is filled anew where that does not end.
+    fn write(&mut self, logged: &mut Logged) -> Result<(), StoreError> {
         let rows: Vec<_> = logged.rows().collect();
         self.store.commit(rows.iter().map(|(key, value)| (key.as_ref(), *value)), &self.mark)?;
         drop(rows);
@@ -181,16 +176,17 @@ fn believed(held: &PartitionStore, extent: Extent) -> Result<Option<(Mark, Logge
     if age_ms > deletions_kept_ms / 2 {
         return Err(format!("it is {age_ms} ms old, and the log keeps deletions for {deletions_kept_ms} ms"));
     }
-    let head = match mark.record.as_slice() {
-        [] => None,
-        record => Some(Head::unpack(record).map_err(|error| error.to_string())?),
+    let head = match mark.record.split_first() {
+        None => return Err("it was not filled to its end".to_owned()),
+        Some((_, [])) => None,
+        Some((_, head)) => Some(Head::unpack(head).map_err(|error| error.to_string())?),
     };
     if let Some(head) = head.filter(|head| is_fenced && head.epoch > epoch) {
         return Err(format!("it has epoch {}, and {epoch} is committed", head.epoch));
     }
     let mut logged = Logged::over_store(begun, is_fenced, head);
     let mut failed = None;
-    for prefix in [b"a", b"b"] {
+    for prefix in [b"a", b"b", b"i"] {
         let scanned = held.scan(prefix, |key, value| {
             failed = failed.take().or(logged.take(key, Some(value)).err());
             failed.is_none()

@@ -1,9 +1,9 @@
 //! An epoch whose offsets were not taken since the group has another generation: others came or went, and the partitions that
 //! stay here are nobody else's. It is committed as it is, as a member of the new generation.
 //!
-//! Whoever loses its membership cannot come by a new generation before it has answered for the loss: the client does not
-//! join again until the lost partitions are given up (`Source::unassign`), which this worker does with nothing under way. So
-//! a newer generation means that the partitions were here all the while. Where there is none yet, it is waited for.
+//! A member that the group has thrown out hears of it as a loss, or, in the midst of a rebalance, only by another name that it
+//! is given when it joins again ([`SourceError::JoinedAnew`]). Where neither is so, the partitions were here all the while.
+//! Where there is no newer generation yet, it is waited for.
 
 use std::time::Duration;
 
@@ -44,10 +44,18 @@ impl Worker<'_, '_> {
                     return Ok(true);
                 }
                 Ok(_) => std::thread::sleep(LOOK_EVERY),
-                Err(SourceError::NotMember) => break,
+                Err(SourceError::NotMember | SourceError::JoinedAnew) => break,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(false)
+    }
+
+    /// Others may have gone on with the partitions: back to what is committed of them.
+    pub(super) fn joined_anew(&mut self) -> Result<(), WorkerError> {
+        if self.finish()? {
+            self.go_back(AbortCause::Rebalance, "the group had forgotten this member, and it has joined anew")?;
+        }
+        Ok(())
     }
 }

@@ -306,6 +306,10 @@ impl Worker<'_, '_> {
                 self.is_astray = self.source.seek(&again, SEEK_MAX).is_err();
                 return Ok(());
             }
+            Err(SourceError::JoinedAnew) => {
+                drop(batch);
+                return self.joined_anew();
+            }
             Err(error) => return Err(error.into()),
         };
         match self.prepare(&batch)? {
@@ -385,7 +389,11 @@ impl Worker<'_, '_> {
         for (partition, resume) in self.positions.clone() {
             loop {
                 // Thrown out, the partitions are somebody else's, who does again from the input what is not written.
-                let Ok(group) = self.source.group_metadata() else { return Ok(()) };
+                let group = match self.source.group_metadata() {
+                    Ok(group) => group,
+                    Err(SourceError::JoinedAnew) => return self.joined_anew(),
+                    Err(_) => return Ok(()),
+                };
                 let state = self.partitions.settle(partition, resume.0, clock, all);
                 if state.is_empty() {
                     break;

@@ -82,12 +82,13 @@ impl Worker<'_, '_> {
                 shelf.close(*partition)?;
             }
             for reading in &mut self.restoring {
-                reading.wanted.remove(partition);
-                reading.restored.remove(partition);
+                reading.leave(*partition);
             }
         }
         self.restoring.retain(|reading| !reading.wanted.is_empty());
         self.show_progress();
+        let (at_rest, bytes) = self.partitions.rest();
+        self.watch.metrics.at_rest(at_rest, bytes);
         Ok(())
     }
 
@@ -108,7 +109,8 @@ impl Worker<'_, '_> {
     pub(super) fn restore_some(&mut self) -> Result<bool, WorkerError> {
         let mut came = false;
         for at in 0..self.restoring.len() {
-            let Some(event) = self.restoring[at].poll() else { continue };
+            // What comes of one may end others.
+            let Some(event) = self.restoring.get_mut(at).and_then(Reading::poll) else { continue };
             came = true;
             match event {
                 Event::Log(restored, logged, held) => self.take_log(at, restored, *logged, held)?,

@@ -48,15 +48,15 @@ impl Worker<'_, '_> {
             let id = self.settings.sink.transactional_id.clone();
             return Err(WorkerError::NothingCommits { id, why: error.why.clone() });
         }
-        // The epoch under way was computed before; what is not committed of it goes back by itself.
-        if !self.finish()? {
-            return Ok(());
-        }
-        // A restore that met it begins anew with all that it was doing; else the computed epoch is void.
+        // A restore that met it begins anew with all that it was doing: nothing else was computed on top of that.
         let reading = self.restoring.iter().find(|reading| reading.wanted.contains(&error.partition));
         if let Some(wanted) = reading.map(|reading| reading.wanted.iter().copied().collect::<Vec<i32>>()) {
             self.forget(&wanted)?;
             self.begin(&wanted);
+            return Ok(());
+        }
+        // The epoch under way was computed before; what is not committed of it goes back by itself.
+        if !self.finish()? {
             return Ok(());
         }
         self.go_back(AbortCause::Store, &error.why)

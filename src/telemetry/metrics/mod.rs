@@ -263,9 +263,11 @@ impl Metrics {
     }
 
     /// Bytes of the files of the process's local store, and customers that this worker looked for in it since the last call.
-    pub fn local_store(&self, bytes: u64, reads: u64) {
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        self.series.store_bytes.set(bytes as f64);
+    pub fn local_store(&self, bytes: Option<u64>, reads: u64) {
+        if let Some(bytes) = bytes {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            self.series.store_bytes.set(bytes as f64);
+        }
         self.series.store_reads.increment(reads);
     }
 
