@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dce::kafka::Deadline;
+use dce::kafka::topics::{self, Purpose, TopicSpec};
 use serde_json::Value;
 
 use crate::harness::{Bed, Dce, WAIT};
@@ -189,3 +190,17 @@ fn a_full_disk_ends_it_with_the_reason_and_loses_nothing() {
 
 /// Below what the customers take.
 const FULL_KBYTES: u32 = 24;
+
+#[test]
+fn a_topic_made_anew_under_its_name_is_another_log() {
+    let run = Run::new("store-anew", "15");
+    run.until_stopped(run.count / 2);
+    let state = &run.outputs.state;
+    topics::delete(&run.bed.settings, std::slice::from_ref(state), WAIT).unwrap();
+    topics::create(&run.bed.settings, &[TopicSpec::new(state, PARTITIONS, Some(1), Purpose::State)], WAIT).unwrap();
+    let mut dce = run.start(&[]);
+    assert_eq!(dce.wait().code(), Some(1), "the log does not go with what is committed");
+    let said = dce.said();
+    assert!(said.contains("local store is moved aside and filled anew"), "{said}");
+    assert!(said.contains("do not go together"), "{said}");
+}
