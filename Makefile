@@ -49,7 +49,7 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 FAULTS ?= 50
 SEED ?= 1
 
-chaos: cargo packages-test ## workers, broker and disks killed at random: FAULTS=50 SEED=1 (some 5 s a fault)
+chaos: cargo packages-test ## workers, broker and disks killed at random: FAULTS=50 SEED=1 (some 3 s a fault, and a minute)
 	@$(ORT)
 	# Kafka 4.3.1 forgets markers when it is killed at the wrong moment: docs/operations.md, A transaction that hangs.
 	export DCE_TEST_KAFKA_VERSION="$${DCE_TEST_KAFKA_VERSION:-4.1.1}"

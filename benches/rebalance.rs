@@ -1,8 +1,9 @@
 //! For how long a partition stands still when a worker comes, goes by SIGTERM, or is killed: the longest time between two
-//! embeddings that a reader of committed records sees, of the partitions that moved and of those that stayed.
+//! embeddings that a reader of committed records sees. Half of the partitions move each time; taken for those that moved are
+//! the ones with the longer pauses.
 //!
 //! `integration/kafka.sh run -- cargo bench --bench rebalance`; the last line is one JSON object. `ROUNDS=N` (5).
-//! `SETTINGS="state.dir=…"` goes to the workers.
+//! `SETTINGS="state.dir=/tmp/rebalance-INSTANCE"` goes to the workers, with the instance of each.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench for people")]
 #![expect(clippy::disallowed_methods, reason = "it measures time, on the broker that the environment names")]
 
@@ -117,7 +118,7 @@ fn main() {
     report(&found, rounds);
 }
 
-/// Does it, and sorts the partitions' pauses by whether they moved: with two workers half of them do.
+/// Does it, and parts the partitions' pauses: the longer half, the shorter half.
 fn measure(bed: &Bed, found: &mut (&str, Vec<f64>, Vec<f64>), happens: impl FnOnce()) {
     let from = Instant::now();
     happens();

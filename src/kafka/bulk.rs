@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
 use super::client::{ClientSettings, Producer, ProducerEvents, Transactional, refusal_text};
-use super::errors::{Call, CallError, TransactionError};
+use super::errors::{self, Call, CallError, TransactionError};
 use super::follow::GroupOffset;
 use super::raw::{self, GroupMetadata};
 
@@ -152,14 +152,7 @@ fn refused(doing: &'static str, error: &TransactionError) -> BulkError {
     BulkError::Refused { doing, why: error.to_string() }
 }
 
-/// Calls until there is an answer that is not "call again", or the transaction's time is over.
-fn repeat(call: Call, mut attempt: impl FnMut(Duration) -> Result<(), CallError>) -> Result<(), TransactionError> {
-    let deadline = Deadline::after(TRANSACTION_TIMEOUT);
-    loop {
-        let Err(error) = attempt(deadline.remaining()) else { return Ok(()) };
-        match error.class(call) {
-            TransactionError::Retry(_) if !deadline.passed() => {}
-            class => return Err(class),
-        }
-    }
+/// Within the transaction's time.
+fn repeat(call: Call, attempt: impl FnMut(Duration) -> Result<(), CallError>) -> Result<(), TransactionError> {
+    errors::repeat(call, &Deadline::after(TRANSACTION_TIMEOUT), attempt)
 }

@@ -2,8 +2,11 @@
 //! is assumed.
 
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
+
+use super::Deadline;
 
 /// The four classes; each says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +108,24 @@ impl From<&KafkaError> for CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:?})", self.text, self.code)
+    }
+}
+
+/// Calls until there is an answer that is not "call again", or the deadline has passed. A commit without one is unknown.
+pub fn repeat(
+    call: Call,
+    deadline: &Deadline,
+    mut attempt: impl FnMut(Duration) -> Result<(), CallError>,
+) -> Result<(), TransactionError> {
+    loop {
+        let Err(error) = attempt(deadline.remaining()) else { return Ok(()) };
+        match error.class(call) {
+            TransactionError::Retry(_) if !deadline.passed() => {}
+            TransactionError::Retry(error) if call == Call::Commit => {
+                return Err(TransactionError::UnknownOutcome(error));
+            }
+            class => return Err(class),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use super::history::{self, History};
 use crate::config::Delivery;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
-use crate::kafka::errors::{Call, CallError, TransactionError};
+use crate::kafka::errors::{Call, CallError, TransactionError, repeat};
 use crate::kafka::raw::{self, GroupMetadata};
 use crate::wire::embedding::SessionSummary;
 
@@ -563,24 +563,6 @@ fn connect(settings: &SinkSettings) -> Result<Producer, SinkError> {
     // Connections that failed before are no doubt about a commit.
     producer.client().context().take_disconnected();
     Ok(producer)
-}
-
-/// Calls until there is an answer that is not "call again", or the deadline has passed. A commit without one is unknown.
-fn repeat(
-    call: Call,
-    deadline: &Deadline,
-    mut attempt: impl FnMut(Duration) -> Result<(), CallError>,
-) -> Result<(), TransactionError> {
-    loop {
-        let Err(error) = attempt(deadline.remaining()) else { return Ok(()) };
-        match error.class(call) {
-            TransactionError::Retry(_) if !deadline.passed() => {}
-            TransactionError::Retry(error) if call == Call::Commit => {
-                return Err(TransactionError::UnknownOutcome(error));
-            }
-            class => return Err(class),
-        }
-    }
 }
 
 fn traced(traceparent: Option<&[u8]>) -> Option<OwnedHeaders> {

@@ -19,9 +19,9 @@ impl Worker<'_, '_> {
     /// What an epoch that goes to the sink is to leave in the store, once it is committed.
     pub(super) fn to_shelve(&self, result: &EpochResult) -> Vec<StateRecord> {
         let Some(shelf) = &self.shelf else { return Vec::new() };
-        for partition in result.state.iter().map(|record| record.partition) {
-            if let Some(head) = self.partitions.head(partition) {
-                shelf.submits(partition, head.epoch);
+        for (partition, _) in &result.resume {
+            if let Some(head) = self.partitions.head(*partition) {
+                shelf.submits(*partition, head.epoch);
             }
         }
         result.state.clone()
