@@ -2,6 +2,7 @@
 
 spec       what a model reads and how wide it is: the training configuration and the manifest's twin
 features   events to numbers, by the contract                                    [numpy alone]
+folder     a data set: clicks in any of the formats, labels, where the past ends
 clicks     clicks and the sessionizer's rows to customers' sessions              [standard library alone]
 fit        vocabulary and normalisation, from the clicks
 dataset    customers to arrays
