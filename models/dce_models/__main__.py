@@ -30,9 +30,15 @@ def main() -> int:
     check = commands.add_parser("check", help="what `export` refuses a bundle for; needs no PyTorch")
     check.add_argument("bundle", type=Path)
 
+    dataset = commands.add_parser("dataset", help="a public set's file to a data-set folder")
+    dataset.add_argument("set", choices=("sea", "globo"))
+    dataset.add_argument("--from", dest="source", type=Path, required=True, help="the set's CSV (.zst too)")
+    dataset.add_argument("--out", type=Path, required=True, help="the new folder")
+
     args = parser.parse_args()
+    runs = {"train": run_train, "export": run_export, "check": run_check, "dataset": run_dataset}
     try:
-        return {"train": run_train, "export": run_export, "check": run_check}[args.command](args)
+        return runs[args.command](args)
     except (SpecError, OSError) as error:
         say(f"error: {error}")
         return 1
@@ -55,6 +61,13 @@ def run_check(args: argparse.Namespace) -> int:
     from . import check
 
     return report(check.check(args.bundle))
+
+
+def run_dataset(args: argparse.Namespace) -> int:
+    from .datasets import globo, sea
+
+    say({"sea": sea, "globo": globo}[args.set].convert(args.source, args.out))
+    return 0
 
 
 def report(wrong: list[str]) -> int:
