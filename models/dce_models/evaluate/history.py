@@ -81,7 +81,9 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
     session = np.full(len(order), NONE, np.int64)
     for i, rows in enumerate(events):
         session[rows] = i
-    kept = [key for key, _ in Counter({k: len(v[1]) for k, v in columns.attributes.items()}).most_common(ATTRIBUTES_MAX)]
+    kept = [
+        key for key, _ in Counter({k: len(v[1]) for k, v in columns.attributes.items()}).most_common(ATTRIBUTES_MAX)
+    ]
     snapshot = Counter({k: len(v[0]) for k, v in columns.context.items()}).most_common(ATTRIBUTES_MAX)
     return History(
         customers=customers,

@@ -1,0 +1,9 @@
+"""x"""
+
+from .join import Asked
+from .result import Result
+from .situation import Situation
+
+
+def judge(s: Situation, asked: Asked) -> Result:
+    raise NotImplementedError
