@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .items import EARLIER_MAX, Decayed, Items, Vector
+from .items import EARLIER_MAX, Floats, Items, Vector
 from .records import Ints
 
 Matrix = NDArray[np.float32]
@@ -29,98 +29,88 @@ class Moment:
 class Reader:
     """Gives candidates and their features out of what is known of the names."""
 
-    def __init__(self, items: Items, names: int) -> None:
+    def __init__(self, items: Items) -> None:
         self.items = items
-        self.names = names
-        self.scratch = [np.zeros(names) for _ in range(8)]  # over all names; zero between two questions
+        # Over all names, zero between two questions: what followed the last name, what followed earlier ones, what was
+        # in sessions with them, what was in sessions with the customer's earlier names; each without and with decay.
+        self.near = np.zeros((8, items.names))
+        self.flags = np.zeros(items.names, bool)
 
     def ask(self, m: Moment, leave_out: bool) -> tuple[Ints, Matrix]:
-        """The candidates [c] and their features [c, F]; `leave_out` says whether the session's own names are none."""
+        """The candidates [c], the likely ones first, and their features [c, F]; `leave_out` says whether the session's
+        own names are none."""
         touched = self.follow(m)
-        last, last_now, earlier, earlier_now, near, near_now, past, _ = self.scratch
-        near_names = np.unique(np.concatenate([*touched, np.zeros(0, np.int64)]))
-        active = np.flatnonzero(self.items.active.counts)
-        pool = np.union1d(active, near_names)
+        possible = self.items.active.counts > 0
+        for names in touched:
+            possible[names] = True
         if leave_out:
-            pool = np.setdiff1d(pool, np.array(m.session, np.int64), assume_unique=False)
-        rough = self.rough(m, pool)
-        order = np.argsort(-rough, kind="stable")[:CANDIDATES]  # the likely ones first
-        pool = pool[order]
-        features = self.features(m, pool)
-        for values in (last, last_now, earlier, earlier_now, near, near_now, past):
-            values[near_names] = 0
-        return pool, features
+            possible[m.session] = False
+        pool = np.flatnonzero(possible)
+        near = self.near[:, pool]
+        contexts = self.items.cells(m.context)
+        rough = self.rough(contexts, pool, near)
+        order = np.argsort(-rough, kind="stable")[:CANDIDATES]
+        features = self.features(m, contexts, pool[order], near[:, order])
+        for names in touched:
+            self.near[:, names] = 0
+        return pool[order], features
 
     def follow(self, m: Moment) -> list[Ints]:
-        """What came after the session's names, and together with them and with the customer's earlier ones."""
-        last, last_now, earlier, earlier_now, near, near_now, past, unused = self.scratch
-        after, together = self.items.after, self.items.together
-        touched = []
-        for name in m.session[-1:]:
-            touched.append(after.into(name, m.hour, last, last_now))
-        for name in m.session[-1 - EARLIER_MAX : -1]:
-            touched.append(after.into(name, m.hour, earlier, earlier_now))
-        for name in m.session[-EARLIER_MAX:]:
-            touched.append(together.into(name, m.hour, near, near_now))
-        for name in m.before[-EARLIER_MAX:]:
-            names = together.into(name, m.hour, past, unused)
-            unused[names] = 0
-            touched.append(names)
+        """Fills `near`; gives the names that it touched."""
+        after, together, near = self.items.after, self.items.together, self.near
+        touched = [after.into(name, m.hour, near[0], near[1]) for name in m.session[-1:]]
+        touched += [after.into(name, m.hour, near[2], near[3]) for name in m.session[-1 - EARLIER_MAX : -1]]
+        touched += [together.into(name, m.hour, near[4], near[5]) for name in m.session[-EARLIER_MAX:]]
+        touched += [together.into(name, m.hour, near[6], near[7]) for name in m.before[-EARLIER_MAX:]]
         return touched
 
-    def rough(self, m: Moment, pool: Ints) -> NDArray[np.float64]:
+    def rough(self, contexts: Ints, pool: Ints, near: Floats) -> Floats:
         """A score to choose candidates by: clicks now, in this context, and after the session's names."""
-        last, last_now, earlier, _, near, near_now, _, _ = (values[pool] for values in self.scratch)
-        short, middle = (self.share(self.items.popularity[i], m.hour, pool) for i in (1, 2))
-        made = short + middle + self.items.windows[0].counts[pool] / 500
-        for pair, value in zip(self.items.by_context, m.context, strict=True):
-            sums = pair[0].sums[value]
-            made = made + sums[pool] / (sums.sum() + 1e-9) / len(self.items.by_context)
-        for values in (last, last_now, earlier, near, near_now):
-            made = made + 2 * values / (values.sum() + 5)
-        return np.asarray(made, np.float64)
+        made = shares(self.items.popularity.sums[pool][:, [1, 2]].T).sum(axis=0)
+        made = made + self.items.windows[0].counts[pool] / self.items.windows[0].clicks
+        if len(contexts):
+            made = made + shares(self.items.by_context.sums[contexts[:, None] + pool, 0]).mean(axis=0)
+        return np.asarray(made + 2 * (near[:6] / (near[:6].sum(axis=1, keepdims=True) + 5)).sum(axis=0))
 
-    @staticmethod
-    def share(sums: Decayed, hour: float, pool: Ints) -> NDArray[np.float64]:
-        return sums.sums[pool] / (sums.sums.sum() + 1e-9 * sums.weight(hour))
-
-    def features(self, m: Moment, pool: Ints) -> Matrix:
+    def features(self, m: Moment, contexts: Ints, pool: Ints, near: Floats) -> Matrix:
         i = self.items
-        columns: list[NDArray[np.floating]] = []
-        clicks = []
-        for sums in i.popularity:
-            weight = sums.weight(m.hour)
-            clicks.append(sums.sums[pool] / weight)
-            columns.append(np.log(clicks[-1] + TINY))
-        columns.append(np.log(i.next_popularity.sums[pool] / i.next_popularity.weight(m.hour) + TINY))
-        columns += [np.log1p(window.counts[pool]) for window in i.windows]
-        columns.append(np.log1p(np.maximum(0, m.hour - np.nan_to_num(i.first_hour[pool], nan=m.hour))))
-        columns.append(np.log1p(np.minimum(1e4, m.hour - np.maximum(i.last_hour[pool], m.hour - 1e4))))
-        for pair, value in zip(i.by_context, m.context, strict=True):
-            for sums, of_all in zip(pair, (clicks[2], clicks[3]), strict=True):
-                own = sums.sums[value, pool] / sums.weight(m.hour)
-                columns.append(np.log(own + TINY))
-                columns.append(np.log((own + 0.1) / (of_all + 1.0)))
-        last, last_now, earlier, earlier_now, near, near_now, past, _ = (values[pool] for values in self.scratch)
+        clicks = i.popularity.sums[pool] / i.popularity.weights(m.hour)
+        columns = [np.log(clicks + TINY).T]
+        columns += [np.log1p(window.counts[pool])[None] for window in i.windows]
+        columns.append(np.log1p(np.maximum(0, m.hour - np.nan_to_num(i.first_hour[pool], nan=m.hour)))[None])
+        columns.append(np.log1p(m.hour - np.maximum(i.last_hour[pool], m.hour - 1e4))[None])
+        if len(contexts):
+            own = i.by_context.sums[contexts[:, None] + pool] / i.by_context.weights(m.hour)  # [A, c, 2]
+            columns.append(np.log(own + TINY).transpose(0, 2, 1).reshape(-1, len(pool)))
+            of_all = clicks[:, [2, 3]]
+            columns.append(np.log((own + 0.1) / (of_all + 1.0)).transpose(0, 2, 1).reshape(-1, len(pool)))
         total = i.after.total.get(m.session[-1], 0.0) if m.session else 0.0
-        columns += [np.log1p(x) for x in (last, last_now, earlier, earlier_now, near, near_now, past)]
-        columns.append(np.log(last / (total + 10) + TINY))
-        columns.append(np.log(last_now / (last_now.sum() + 3) + TINY))
-        columns.append(np.log(near_now / (near_now.sum() + 3) + TINY))
-        columns.append(np.log((last_now + 0.1) / (clicks[3] + 1)))
-        seen = np.isin(pool, np.array(m.before, np.int64))
-        again = np.isin(pool, np.array(m.session, np.int64))
-        columns += [seen.astype(np.float32), again.astype(np.float32)]
-        columns += [self.likeness(sums.sums[pool], m.vector) for sums in i.vectors]
-        moment = (np.log1p(len(m.session)), np.log1p(m.since * 60), np.log1p(len(m.before)), np.log1p(total))
+        columns.append(np.log1p(near))
+        columns.append(np.log(near[0] / (total + 10) + TINY)[None])
+        columns.append(np.log(near[[1, 3, 5]] / (near[[1, 3, 5]].sum(axis=1, keepdims=True) + 3) + TINY))
+        columns.append(np.log((near[[1, 5]] + 0.1) / (clicks[:, 3] + 1)))
+        columns += [self.among(pool, m.before), self.among(pool, m.session)]
+        columns.append(likeness(i.vectors.sums[pool], m.vector))
         day = 2 * np.pi * (m.hour % 24) / 24
-        columns += [np.full(len(pool), x) for x in (*moment, np.sin(day), np.cos(day))]
-        return np.stack(columns, axis=1).astype(np.float32)
+        moment = [np.log1p(len(m.session)), np.log1p(m.since * 60), np.log1p(len(m.before)), np.log1p(total)]
+        columns.append(np.tile(np.array([*moment, np.sin(day), np.cos(day)])[:, None], (1, len(pool))))
+        return np.concatenate(columns).T.astype(np.float32)
 
-    @staticmethod
-    def likeness(vectors: Matrix, vector: Vector | None) -> NDArray[np.float32]:
-        """Cosine of the session's vector with the sum of those that came before each name's clicks."""
-        if vector is None:
-            return np.zeros(len(vectors), np.float32)
-        norms = np.sqrt((vectors * vectors).sum(axis=1)) * np.sqrt((vector * vector).sum())
-        return np.asarray(vectors @ vector / np.maximum(norms, 1e-12), np.float32)
+    def among(self, pool: Ints, names: list[int]) -> Floats:
+        self.flags[names] = True
+        made = self.flags[pool].astype(np.float64)[None]
+        self.flags[names] = False
+        return made
+
+
+def shares(sums: Matrix) -> Matrix:
+    """Of each row's total."""
+    return sums / (sums.sum(axis=1, keepdims=True) + np.float32(1e-30))
+
+
+def likeness(vectors: Matrix, vector: Vector | None) -> Floats:
+    """Cosine of the session's vector with the sums of those that came before each name's clicks: [half-lives, c]."""
+    if vector is None:
+        return np.zeros((vectors.shape[1], len(vectors)))
+    norms = np.sqrt((vectors * vectors).sum(axis=2)) * np.sqrt((vector * vector).sum())
+    return np.asarray((vectors @ vector / np.maximum(norms, 1e-12)).T, np.float64)

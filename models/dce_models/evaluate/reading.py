@@ -114,7 +114,8 @@ def session_of(s: Situation, event: int) -> Session:
 
 
 def in_order(s: Situation, asked: Asked, labels: Ints) -> Iterator[tuple[int, int]]:
-    """Events and labels by time: (event, NONE) or (NONE, label); a label before the events of its own moment."""
+    """Events and labels by time: (event, NONE) or (NONE, label); a label before the events of its own
+    moment. What comes after the last label is left out."""
     h = s.history
     events = np.argsort(h.time, kind="stable")
     labels = labels[np.argsort(asked.time[labels], kind="stable")]
@@ -125,8 +126,6 @@ def in_order(s: Situation, asked: Asked, labels: Ints) -> Iterator[tuple[int, in
             yield event, NONE
         at = until
         yield NONE, label
-    for event in events[at:].tolist():
-        yield event, NONE
 
 
 def repeated(s: Situation, asked: Asked, sessions: list[Session], labels: Ints) -> float:
@@ -152,8 +151,8 @@ def walk_through(
     vectors = centred(s, asked, joined)
     contexts = [(values, count) for values, count in context_columns(s)]
     items = Items(names, [count for _, count in contexts], 1 if vectors is None else vectors.shape[1])
-    contexts = contexts[: len(items.by_context)]
-    reader = Reader(items, names)
+    contexts = contexts[: len(items.offsets)]
+    reader = Reader(items)
     split_of = {int(label): split for split in SPLITS for label in rows[split][-TRAIN_MAX if split == "train" else 0 :]}
     every = np.concatenate([rows[split] for split in SPLITS]).astype(np.int64)
     place_of = {int(label): i for split in SPLITS for i, label in enumerate(rows[split])}
