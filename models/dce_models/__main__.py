@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import zoo
 from .spec import SpecError, load
 
 
@@ -15,12 +16,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dce_models", description="Trains, exports and checks model bundles.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    train = commands.add_parser("train", help="clicks and their sessions to a run")
-    train.add_argument("--clicks", type=Path, required=True, help="ClickEvents as JSON lines, in arrival order")
-    train.add_argument("--sessions", type=Path, required=True, help="what `dce sessions --json` prints of them")
-    train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
-    train.add_argument("--config", type=Path, required=True, help="begin with models/bank-small.toml")
+    train = commands.add_parser("train", help="a data set to a run")
+    train.add_argument("--data", type=Path, help="a folder: clicks.ndjson (or .ndjson.zst, .parquet, .csv), labels.csv")
+    train.add_argument("--clicks", type=Path, help="instead of it: ClickEvents as JSON lines, in arrival order, and")
+    train.add_argument("--sessions", type=Path, help="what `dce sessions --json` prints of them; no heads then")
+    train.add_argument("--model", choices=zoo.MODELS, default="dce")
+    train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--dce", type=Path, help="the dce binary")
+    train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
 
     export = commands.add_parser("export", help="a run to a bundle; refuses one that does not pass `check`")
     export.add_argument("--run", type=Path, required=True)
@@ -45,16 +49,23 @@ def main() -> int:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from . import train
+    from . import dce, material, train
 
-    train.save(train.train(load(args.config), args.clicks, args.sessions, args.seed, say), args.out)
+    config = load(args.config) if args.config else None
+    if args.data:
+        learn = material.of_folder(args.data, config, dce.find(args.dce), say)
+    elif args.clicks and args.sessions and config:
+        learn = material.of_files(args.clicks, args.sessions, config)
+    else:
+        raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    train.save(train.train(args.model, learn, args.seed, say), args.out)
     return 0
 
 
 def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
-    return report(export.export(train.load(args.run), args.out, args.model_version))
+    return report(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
 
 
 def run_check(args: argparse.Namespace) -> int:
