@@ -31,6 +31,14 @@ def main() -> int:
     export.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     export.add_argument("--model-version", help="instead of the configuration's")
 
+    heads = commands.add_parser("heads", help="heads for a bundle as it stands, whatever its model; replaces its own")
+    heads.add_argument("--bundle", type=Path, required=True)
+    heads.add_argument("--data", type=Path, required=True, help="a folder, as for `train`")
+    heads.add_argument("--label", default="label", help="what the head of the task `label` is called")
+    heads.add_argument("--seed", type=int, default=1)
+    heads.add_argument("--dce", type=Path, help="the dce binary")
+    heads.add_argument("--out", type=Path, required=True, help="the new bundle's folder")
+
     check = commands.add_parser("check", help="what `export` refuses a bundle for; needs no PyTorch")
     check.add_argument("bundle", type=Path)
 
@@ -40,7 +48,7 @@ def main() -> int:
     dataset.add_argument("--out", type=Path, required=True, help="the new folder")
 
     args = parser.parse_args()
-    runs = {"train": run_train, "export": run_export, "check": run_check, "dataset": run_dataset}
+    runs = {"train": run_train, "export": run_export, "heads": run_heads, "check": run_check, "dataset": run_dataset}
     try:
         return runs[args.command](args)
     except (SpecError, OSError) as error:
@@ -66,6 +74,17 @@ def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
     return report(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
+
+
+def run_heads(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from . import bundle, dce, frozen, material
+
+    b = bundle.read(args.bundle)
+    spec = replace(b.spec, training={"label": args.label})
+    learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
+    return report(frozen.add_heads(b, learn, args.out, args.seed, say))
 
 
 def run_check(args: argparse.Namespace) -> int:

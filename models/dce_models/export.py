@@ -29,5 +29,7 @@ def keep(parts: Parts, files: dict[str, bytes], out: Path) -> list[str]:
         wrong = check.check(Path(scratch))
         if not wrong:
             shutil.rmtree(out / "heads", ignore_errors=True)
-            shutil.copytree(scratch, out, dirs_exist_ok=True)
+            for name in (*files, "manifest.toml"):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(scratch) / name, out / name)
     return wrong

@@ -1,7 +1,7 @@
 """What a bundle must reproduce, by PyTorch. The customers are made up here: a bundle never carries anybody's clicks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ def golden(parts: Parts) -> bytes:
     for rows, events in ((1, 1), (1, 9), (4, 7), (3, 40)):
         for name, case in graph_cases(features, parts.forward, random, rows, events).items():
             cases[name].append(case)
-    for head in parts.heads:
-        cases[f"heads/{head.name}"] = [head_case(features, head, random, rows) for rows in (1, 5)]
+    cases |= head_cases(features, parts.heads)
     made = [embedded(features, parts.forward, sessions) for sessions in customers(parts.spec, parts.vocabulary)]
     return (json.dumps({"graphs": cases, "customers": made}, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
 
@@ -64,6 +63,11 @@ def graph_cases(
         "customer_step": case(step, {"state_out": state_out, "gate": gate}),
         "customer_read": case(read, {"embedding": forward.read(*read.values())}),
     }
+
+
+def head_cases(features: Features, heads: Sequence[Head]) -> dict[str, list[Json]]:
+    random = np.random.default_rng(3)
+    return {f"heads/{head.name}": [head_case(features, head, random, rows) for rows in (1, 5)] for head in heads}
 
 
 def head_case(features: Features, head: Head, random: np.random.Generator, rows: int) -> Json:

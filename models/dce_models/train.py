@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import zoo
+from . import heads, zoo
 from .material import Material
 from .parts import Parts
 from .spec import SpecError
@@ -23,12 +23,15 @@ def train(model: str, material: Material, seed: int, say: Say) -> Run:
     torch.set_num_threads(1)  # sums in another order are other weights; and these matrices are small
     began = time.monotonic()
     run: Run = {"model": model, "seed": seed, **zoo.member(model).train(material, seed, say)}
+    run["heads"] = heads.train(zoo.member(model).export(run), material, seed, say)
     say(f"trained in {time.monotonic() - began:.0f} s")
     return run
 
 
 def parts(run: Run) -> Parts:
+    """The model's own heads first."""
     made: Parts = zoo.member(run["model"]).export(run)
+    made.heads += heads.built(run["heads"], made.spec.opset)
     return made
 
 
