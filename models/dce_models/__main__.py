@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from . import zoo
 from .spec import SpecError, load
 
 
@@ -16,17 +17,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dce_models", description="Trains, exports and checks model bundles.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    train = commands.add_parser("train", help="clicks and their sessions to a run")
-    train.add_argument("--clicks", type=Path, required=True, help="ClickEvents as JSON lines, in arrival order")
-    train.add_argument("--sessions", type=Path, required=True, help="what `dce sessions --json` prints of them")
-    train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
-    train.add_argument("--config", type=Path, required=True, help="begin with models/bank-small.toml")
+    train = commands.add_parser("train", help="a data set to a run")
+    train.add_argument("--data", type=Path, help="a folder: clicks.ndjson (or .ndjson.zst, .parquet, .csv), labels.csv")
+    train.add_argument("--clicks", type=Path, help="instead of it: ClickEvents as JSON lines, in arrival order, and")
+    train.add_argument("--sessions", type=Path, help="what `dce sessions --json` prints of them; no heads then")
+    train.add_argument("--model", choices=zoo.MODELS, default="dce")
+    train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--dce", type=Path, help="the dce binary")
+    train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
 
     export = commands.add_parser("export", help="a run to a bundle; refuses one that does not pass `check`")
     export.add_argument("--run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     export.add_argument("--model-version", help="instead of the configuration's")
+
+    heads = commands.add_parser("heads", help="heads for a bundle as it stands, whatever its model; replaces its own")
+    heads.add_argument("--bundle", type=Path, required=True)
+    heads.add_argument("--data", type=Path, required=True, help="a folder, as for `train`")
+    heads.add_argument("--label", default="label", help="what the head of the task `label` is called")
+    heads.add_argument("--seed", type=int, default=1)
+    heads.add_argument("--dce", type=Path, help="the dce binary")
+    heads.add_argument("--out", type=Path, required=True, help="the new bundle's folder")
 
     check = commands.add_parser("check", help="what `export` refuses a bundle for; needs no PyTorch")
     check.add_argument("bundle", type=Path)
@@ -48,7 +60,7 @@ def main() -> int:
     compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
 
     args = parser.parse_args()
-    runs = {"train": run_train, "export": run_export, "check": run_check, "dataset": run_dataset}
+    runs = {"train": run_train, "export": run_export, "heads": run_heads, "check": run_check, "dataset": run_dataset}
     runs |= {"evaluate": run_evaluate, "compare": run_compare}
     try:
         return runs[args.command](args)
@@ -58,16 +70,34 @@ def main() -> int:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from . import train
+    from . import dce, material, train
 
-    train.save(train.train(load(args.config), args.clicks, args.sessions, args.seed, say), args.out)
+    config = load(args.config) if args.config else None
+    if args.data:
+        learn = material.of_folder(args.data, config, dce.find(args.dce), say)
+    elif args.clicks and args.sessions and config:
+        learn = material.of_files(args.clicks, args.sessions, config)
+    else:
+        raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    train.save(train.train(args.model, learn, args.seed, say), args.out)
     return 0
 
 
 def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
-    return refusals(export.export(train.load(args.run), args.out, args.model_version))
+    return refusals(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
+
+
+def run_heads(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from . import bundle, dce, frozen, material
+
+    b = bundle.read(args.bundle)
+    spec = replace(b.spec, training={"label": args.label})
+    learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
+    return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from . import folder as folders
 from .folder import Folder
@@ -28,8 +29,9 @@ def find(option: Path | None = None) -> Path:
     raise SpecError("no dce binary: build it (cargo build --release), or name it with --dce or DCE")
 
 
-def run(dce: Path, arguments: Sequence[str | Path]) -> None:
-    done = subprocess.run([dce, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+def run(dce: Path, arguments: Sequence[str | Path], out: IO[bytes] | int = subprocess.DEVNULL) -> None:
+    """`out` takes the standard output."""
+    done = subprocess.run([dce, *arguments], stdout=out, stderr=subprocess.PIPE, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()[-REASONS:]
         raise SpecError(f"`dce {arguments[0]}` ended with {done.returncode}:\n" + "\n".join(lines))
