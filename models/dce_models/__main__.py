@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import zoo
 from .spec import SpecError, load
@@ -131,7 +132,7 @@ def run_compare(args: argparse.Namespace) -> int:
     from .evaluate import judge, report
 
     data = folder.open_folder(args.data)
-    found = []
+    found: list[tuple[Path, dict[str, Any], dict[str, float]]] = []
     for bundle in args.bundle:
         results = judge.judge(dce.find(args.dce), data, bundle, args.settings, args.seed, say, floors=not found)
         found.append((bundle, results, judge.costs(bundle)))

@@ -36,7 +36,7 @@ def scores(
     others_mass = own_mass.sum() - own_mass
     spread = SMOOTHING * vocabulary
     made = np.zeros(len(names))
-    for i in np.flatnonzero(~trained):
+    for i in np.flatnonzero(~trained).tolist():
         customer, pair = customers[i], of_session[i]
         others = total[names[i]] - before[pair] + SMOOTHING
         ratio = others / (own[pair] + SMOOTHING) * ((own_mass[customer] + spread) / (others_mass[customer] + spread))

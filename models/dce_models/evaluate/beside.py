@@ -34,11 +34,15 @@ def sessions(h: History, columns: Ints, used: Ints) -> Blocks:
     v, n = width(columns), len(used)
     column = columns[h.name]
     places = [codes for _, codes in (h.fields[name] for name in PLACES)]
-    places += [dense(h, a.rows, a.values).astype(np.int64) for a in list(h.attributes.values())[:COLUMNS_MAX]]
+    places += [
+        np.nan_to_num(dense(h, a.rows, a.values), nan=NONE).astype(np.int64)
+        for a in list(h.attributes.values())[:COLUMNS_MAX]
+    ]
     amounts, snapshot = numbers(h), context(h)
     pasts: dict[int, Past] = {}
-    made = Blocks(*(np.zeros((n, size), np.float32) for size in (v, 2 * v + 1)), {}, np.zeros((n, 0), np.float32))
-    made.decayed = {g: np.zeros((n, 2 * v + 1), np.float32) for g in DECAYS}
+    decayed = {g: np.zeros((n, 2 * v + 1), np.float32) for g in DECAYS}
+    counts = np.zeros((n, 2 * v + 1), np.float32)
+    made = Blocks(np.zeros((n, v), np.float32), counts, decayed, np.zeros((n, 0), np.float32))
     more: list[list[float]] = []
     for row, session in enumerate(used.tolist()):
         events = h.session_events[session]

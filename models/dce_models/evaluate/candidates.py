@@ -105,7 +105,7 @@ class Reader:
 
 def shares(sums: Matrix) -> Matrix:
     """Of each row's total."""
-    return sums / (sums.sum(axis=1, keepdims=True) + np.float32(1e-30))
+    return np.asarray(sums / (sums.sum(axis=1, keepdims=True) + np.float32(1e-30)))
 
 
 def likeness(vectors: Matrix, vector: Vector | None) -> Floats:

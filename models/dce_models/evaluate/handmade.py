@@ -50,8 +50,8 @@ def width(columns: Ints) -> int:
 def as_of(h: History, customer: Ints, time: Ints, columns: Ints) -> Blocks:
     """Row i: what was known of the customer before `time` (events with event_time < time alone)."""
     n, v = len(customer), width(columns)
-    made = Blocks(*(np.zeros((n, v), np.float32) for _ in range(2)), {}, np.zeros((n, 0), np.float32))
-    made.decayed = {g: np.zeros((n, v), np.float32) for g in DECAYS}
+    decayed = {g: np.zeros((n, v), np.float32) for g in DECAYS}
+    made = Blocks(np.zeros((n, v), np.float32), np.zeros((n, v), np.float32), decayed, np.zeros((n, 0), np.float32))
     end = last_events(h, customer, time)
     column = columns[h.name]
     for rows, events in by_customer(customer, end, h):
@@ -129,7 +129,7 @@ def latest(h: History, values: NDArray[np.float64]) -> Ints:
     return np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
 
 
-def dense(h: History, rows: Ints, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def dense(h: History, rows: Ints, values: NDArray[np.float64] | Ints) -> NDArray[np.float64]:
     made = np.full(len(h.time), np.nan)
     made[rows] = values
     return made

@@ -108,7 +108,8 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
 
 
 def read(folder: Folder, customers: Codes, names: Codes, session_ids: Codes) -> Columns:
-    made = Columns({}, *(array("q") for _ in range(4)), {f: (Codes(), array("q")) for f in FIELDS}, {}, {})
+    fields = {name: (Codes(), array("q")) for name in FIELDS}
+    made = Columns({}, array("q"), array("q"), array("q"), array("q"), fields, {}, {})
     for click in folders.clicks(folder):
         row = len(made.customer)
         customer = customers.add(click["customer_id"])

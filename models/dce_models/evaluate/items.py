@@ -84,8 +84,8 @@ class Followed:
     def add(self, first: int, then: int, hour: float) -> None:
         doublings = (hour - self.origin) / self.hours
         if doublings > 10 * DOUBLINGS_MAX:
-            for row in self.of.values():
-                row.weights[1] *= 2.0 ** -min(doublings, 1000.0)
+            for known in self.of.values():
+                known.weights[1] *= 2.0 ** -min(doublings, 1000.0)
             self.origin, doublings = hour, 0.0
         row = self.of.get(first)
         if row is None:
@@ -95,13 +95,13 @@ class Followed:
 
     def into(self, first: int, hour: float, whole: Floats, decayed: Floats) -> Ints:
         """Adds the weights of what followed to two arrays over all names; gives the names."""
-        row = self.of.get(first)
-        if row is None:
+        found = self.of.get(first)
+        if found is None:
             return np.zeros(0, np.int64)
-        n = len(row.place)
-        names = row.names[:n]
-        whole[names] += row.weights[0, :n]
-        decayed[names] += row.weights[1, :n] * 2.0 ** -((hour - self.origin) / self.hours)
+        n = len(found.place)
+        names = found.names[:n]
+        whole[names] += found.weights[0, :n]
+        decayed[names] += found.weights[1, :n] * 2.0 ** -((hour - self.origin) / self.hours)
         return names
 
 

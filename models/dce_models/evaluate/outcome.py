@@ -86,12 +86,23 @@ def use_head(
         if len(head.classes) != found.shape[1]:
             made.notes.append(f"the head {head.name} does not say which names its scores are: it is left out")
             return
-        p = np.full((len(test), len(classes)), 0.0)
-        for i, name in enumerate(classes):
-            if name in head.classes:
-                p[:, i] = found[:, head.classes.index(name)]
+        p = in_order(found, head.classes, classes, prior)
     p[~np.isfinite(p).all(axis=1)] = prior
     tested[f"head {head.name}"] = p
+
+
+def in_order(found: Probabilities, names: list[str], classes: list[str], prior: Probabilities) -> Probabilities:
+    """A head's probabilities of its names, as those of `classes`. What it gives to names that are no class (one for all
+    the others, say) is shared by the classes that it does not name, by their prior."""
+    made = np.zeros((len(found), len(classes)))
+    unnamed = np.array([name not in names for name in classes])
+    for i, name in enumerate(classes):
+        if name in names:
+            made[:, i] = found[:, names.index(name)]
+    rest = found[:, [name not in classes for name in names]].sum(axis=1, keepdims=True)
+    if unnamed.any():
+        made[:, unnamed] = rest * prior[unnamed] / prior[unnamed].sum()
+    return made
 
 
 def probed(

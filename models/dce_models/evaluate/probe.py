@@ -25,8 +25,8 @@ CLIP = 8.0
 def fit(
     kind: str, x: Matrix, y: Ints, parts: tuple[Ints, Ints], classes: int, seed: int
 ) -> tuple[Predict, float] | None:
-    """`kind`: logistic, network or trees. y: class numbers; parts: rows to fit on (in order of time), rows to choose on.
-    Gives what predicts [n, classes] and its log loss on the rows to choose on; None where there is too little."""
+    """`kind`: logistic, network or trees. y: class numbers; parts: rows to fit on (in order of time), rows to choose
+    on. Gives what predicts [n, classes] and its log loss on the rows to choose on; None where there is too little."""
     train, valid = parts
     train = train[-FIT_MAX:]
     if len(np.unique(y[train])) < 2 or not len(valid):
@@ -123,7 +123,7 @@ def trees(x: Matrix, y: Ints, train: Ints, valid: Ints, classes: int, seed: int)
     number = np.searchsorted(known, y)  # from 0, without a hole
     learnt = lightgbm.Dataset(x[train], number[train])
     held = [lightgbm.Dataset(x[usable], number[usable], reference=learnt)] if len(usable) else []
-    stop = [lightgbm.early_stopping(PATIENCE, verbose=False)] if held else []
+    stop: list[Callable[..., Any]] = [lightgbm.early_stopping(PATIENCE, verbose=False)] if held else []
     rounds = ROUNDS_MAX if held else PATIENCE
     model = lightgbm.train(settings, learnt, num_boost_round=rounds, valid_sets=held, callbacks=stop)
 

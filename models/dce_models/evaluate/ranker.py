@@ -1,7 +1,9 @@
 """Ranks candidates: a small network with a softmax over a question's candidates, and LambdaMART, both fitted on `train`
 and stopped on `valid`; their scores, standardised within a question, are averaged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +42,7 @@ class Scale:
         self.deviation = np.maximum(rows.std(axis=0), 1e-6)
 
     def __call__(self, features: Matrix) -> Matrix:
-        return np.clip((features - self.mean) / self.deviation, -CLIP, CLIP)
+        return np.asarray(np.clip((features - self.mean) / self.deviation, -CLIP, CLIP), np.float32)
 
 
 def networks(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
@@ -52,7 +54,7 @@ def networks(train: Questions, valid: Questions, asked: list[Questions], seed: i
     for i in range(NETWORKS):
         scores = network(train, valid, asked, seed * 1000 + i)
         sums = scores if not sums else [a + b for a, b in zip(sums, scores, strict=True)]
-    return [total / NETWORKS for total in sums]
+    return [(total / NETWORKS).astype(np.float32) for total in sums]
 
 
 def network(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
@@ -81,7 +83,7 @@ def network(train: Questions, valid: Questions, asked: list[Questions], seed: in
             logits = logits.masked_fill(torch.from_numpy(train.names[rows] < 0), -1e9)
             loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(train.truth[rows]))
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
         found = quality(score(model, valid), valid)
@@ -136,7 +138,7 @@ def lambdamart(train: Questions, valid: Questions, asked: list[Questions], seed:
         "force_row_wise": True,
         "verbosity": -1,
     }
-    stop = [lightgbm.early_stopping(30, verbose=False)]
+    stop: list[Callable[..., Any]] = [lightgbm.early_stopping(30, verbose=False)]
     model = lightgbm.train(settings, learnt, ROUNDS_MAX, valid_sets=[data(valid, learnt)], callbacks=stop)
     made = []
     for q in asked:
@@ -156,6 +158,10 @@ def standardised(scores: Matrix) -> Matrix:
     away = np.where(present, scores - mean, 0)
     deviation = np.sqrt((away * away).sum(axis=1, keepdims=True) / count)
     return np.where(present, away / np.maximum(deviation, 1e-6), -np.inf).astype(np.float32)
+
+
+def mean(a: Matrix, b: Matrix) -> Matrix:
+    return np.asarray((a + b) / 2, np.float32)
 
 
 def places(scores: Matrix, q: Questions) -> tuple[Ints, Ints]:

@@ -74,8 +74,13 @@ def fitted(train: Questions, valid: Questions, test: Questions, customers: Ints,
     """The network, LambdaMART and both; first the one that does best on valid."""
     of_network = ranker.networks(train, valid, [valid, test], seed)
     of_trees = ranker.lambdamart(train, valid, [valid, test], seed)
-    both = [(ranker.standardised(a) + ranker.standardised(b)) / 2 for a, b in zip(of_network, of_trees, strict=True)]
-    scored = {"reader, network": of_network, "reader, LambdaMART": of_trees, "reader, both": both}
+    pairs = zip(of_network, of_trees, strict=True)
+    both = [ranker.mean(ranker.standardised(a), ranker.standardised(b)) for a, b in pairs]
+    scored: dict[str, list[Matrix]] = {
+        "reader, network": of_network,
+        "reader, LambdaMART": of_trees,
+        "reader, both": both,
+    }
     order = sorted(scored, key=lambda name: -ranker.quality(scored[name][0], valid))
     return [method(n, False, *ranker.places(scored[n][1], test), customers, seed) for n in order]
 
@@ -195,10 +200,12 @@ def walk_through(
         pool, features = reader.ask(moment, leave_out)
         found[split].append((place_of[label], *trimmed(pool, features, truth, split == "train")))
         if split == "test" and s.floors:
-            for name, (window, follow) in FLOORS.items():
+            for floor, (window, follow) in FLOORS.items():
                 score = items.window_score(window, clicked[session][-1] if follow and clicked[session] else None)
                 at = place_of[label]
-                floors[name][0][at], floors[name][1][at] = floor_place(score, truth, clicked[session], leave_out, items)
+                floors[floor][0][at], floors[floor][1][at] = floor_place(
+                    score, truth, clicked[session], leave_out, items
+                )
     return Walk(
         {split: questions(found[split]) for split in SPLITS},
         {name: (np.array(place), np.array(ties)) for name, (place, ties) in floors.items()},
@@ -246,16 +253,12 @@ def centred(s: Situation, asked: Asked, joined: Joined) -> Matrix | None:
 
 
 def trimmed(pool: Ints, features: Matrix, truth: int, fitting: bool) -> tuple[Ints, Matrix, int]:
-    """The candidates with the truth's place; for fitting, the likeliest TRAIN_CANDIDATES and the truth."""
+    """The candidates with the truth's place; for fitting, the likeliest TRAIN_CANDIDATES. (A truth that is not among
+    them is given up: put in their place, it would teach that what is unlikely comes.)"""
+    if fitting:
+        pool, features = pool[:TRAIN_CANDIDATES], features[:TRAIN_CANDIDATES]
     at = np.flatnonzero(pool == truth)
-    place = int(at[0]) if len(at) else NONE
-    if not fitting or len(pool) <= TRAIN_CANDIDATES:
-        return pool, features, place
-    kept = np.arange(TRAIN_CANDIDATES)
-    if place >= TRAIN_CANDIDATES:
-        kept[-1] = place
-        place = TRAIN_CANDIDATES - 1
-    return pool[kept], features[kept], place
+    return pool, features, int(at[0]) if len(at) else NONE
 
 
 def questions(found: list[tuple[int, Ints, Matrix, int]]) -> Questions:

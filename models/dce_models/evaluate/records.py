@@ -30,7 +30,8 @@ class Codes:
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
         table = np.array([self.add(text) for text in encoded.dictionary.to_pylist()] + [NONE], np.int64)
-        return table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        made: Ints = table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        return made
 
     def __len__(self) -> int:
         return len(self.of)
