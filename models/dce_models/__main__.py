@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,11 @@ def main() -> int:
     evaluate.add_argument("--bundle", type=Path, required=True)
     compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
 
+    commands.add_parser("suite", help="what models/eval.sh runs: the zoo on the public sets and a generated bank")
+
     args = parser.parse_args()
     runs = {"train": run_train, "export": run_export, "heads": run_heads, "check": run_check, "dataset": run_dataset}
-    runs |= {"evaluate": run_evaluate, "compare": run_compare}
+    runs |= {"evaluate": run_evaluate, "compare": run_compare, "suite": run_suite}
     try:
         return runs[args.command](args)
     except (SpecError, OSError) as error:
@@ -140,6 +143,12 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([judge.as_json(data, *one) for one in found]))
     return 0
+
+
+def run_suite(args: argparse.Namespace) -> int:
+    from .evaluate import suite
+
+    return suite.main(os.environ, say)
 
 
 def refusals(wrong: list[str]) -> int:

@@ -11,5 +11,6 @@ outcome    the tasks label and next_session: head, probe, floors on handmade fea
 reading    the task next: a reader of embeddings that keeps what is about the names
 cost       what the graphs cost
 judge      all tasks of one folder and bundle
-report     tables, and JSON
+report     tables
+suite      `make eval`: several sets and models
 """

@@ -143,7 +143,8 @@ def of_session(asked: Asked, records: Records, session_ids: int) -> Joined:
     if not named.all():
         rest = Asked(asked.customer[~named], asked.session_id[~named], asked.time[~named], asked.split[~named], [])
         inside = containing(rest, records).row
-        uid = np.where(inside == MISS, -1, records.uid[inside])
+        uid = np.full(len(rest), -1, np.int64)
+        uid[inside != MISS] = records.uid[inside[inside != MISS]]
         by_time = before(rest.time, uid, records, records.uid)
         row[~named] = by_time.row
         ties += by_time.ties

@@ -72,7 +72,8 @@ def early(s: Situation, rows: Ints, y: Ints, made: Result) -> dict[str, dict[str
     """AUC of the same score on what is known after k events: of a session's records, provisional ones included, the
     last one with at most k events (all of a session that has fewer)."""
     r = s.records
-    wanted = r.uid[rows[rows != MISS]]
+    hit = rows != MISS
+    wanted = r.uid[rows[hit]]
     of_session = np.flatnonzero(np.isin(r.uid, wanted) & ~r.settled)
     order = of_session[np.lexsort((r.sequence[of_session], r.event_count[of_session], r.uid[of_session]))]
     length = np.zeros(int(r.uid.max(initial=0)) + 1, np.int64)
@@ -83,7 +84,8 @@ def early(s: Situation, rows: Ints, y: Ints, made: Result) -> dict[str, dict[str
         last = np.full(len(length), MISS, np.int64)
         last[r.uid[short]] = short  # the last of each session stays
         known = rows.copy()
-        open_still = (rows != MISS) & (length[r.uid[rows]] > k)
+        open_still = hit.copy()
+        open_still[hit] = length[r.uid[rows[hit]]] > k
         known[open_still] = last[r.uid[rows[open_still]]]
         _, _, score = scores(s, known, made)
         result[str(k)] = {"auc": metrics.auc(y, score), "sessions_open": int(open_still.sum())}
