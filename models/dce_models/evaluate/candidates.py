@@ -85,11 +85,11 @@ class Reader:
         if len(contexts):
             weights = i.by_context.weights(m.hour)
             own = i.by_context.sums[contexts[:, None] + pool] / weights  # [A, c, 2]
-            whole = self.context_totals(contexts) / weights  # [A, 2]
-            columns.append(np.log(own + TINY).transpose(0, 2, 1).reshape(-1, len(pool)))
+            whole = i.of_context.sums[contexts // i.names] / i.of_context.weights(m.hour)  # [A, 2]
+            columns.append(np.log(own + TINY).transpose(0, 2, 1).reshape(2 * len(contexts), len(pool)))
             usual = clicks[:, BESIDE_CONTEXT] / (totals / i.popularity.weights(m.hour))[BESIDE_CONTEXT].clip(TINY)
             share = (own + SMOOTHING * usual) / (whole[:, None] + SMOOTHING)
-            columns.append(np.log(share + TINY**2).transpose(0, 2, 1).reshape(-1, len(pool)))
+            columns.append(np.log(share + TINY**2).transpose(0, 2, 1).reshape(2 * len(contexts), len(pool)))
         total = i.after.total.get(m.session[-1], 0.0) if m.session else 0.0
         columns.append(np.log1p(near))
         usual = (i.popularity.sums[pool, 3] / max(float(totals[3]), 1e-30))[None]
@@ -104,9 +104,6 @@ class Reader:
         moment = [np.log1p(len(m.session)), np.log1p(m.since * 60), np.log1p(len(m.before)), np.log1p(total)]
         columns.append(np.tile(np.array([*moment, np.sin(day), np.cos(day)])[:, None], (1, len(pool))))
         return np.concatenate(columns).T.astype(np.float32)
-
-    def context_totals(self, contexts: Ints) -> Matrix:
-        return np.stack([self.items.by_context.sums[c : c + self.items.names].sum(axis=0) for c in contexts.tolist()])
 
     def among(self, pool: Ints, names: list[int]) -> Floats:
         self.flags[names] = True
