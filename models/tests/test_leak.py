@@ -4,7 +4,7 @@ features that floors and readers take from the clicks."""
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import pytest
 from dce_models import dce as pipeline
 from dce_models import folder as folders
 from dce_models.evaluate import handmade, history, join, reading, records, situation
-from dce_models.evaluate.records import Codes
-from dce_models.folder import COLUMNS, SPLITS, Folder, Label
+from dce_models.evaluate.records import NONE, Codes
+from dce_models.folder import COLUMNS, Folder, Label
 from dce_models.spec import SpecError
 
 Clicks = list[dict[str, Any]]
@@ -30,10 +30,11 @@ def bank(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clicks
     pipeline.run(binary, ["generate", *arguments, "--out", path])
     made = folders.open_folder(path)
     clicks = list(folders.clicks(made))
+    cut = sorted(c["event_time"] for c in clicks)[len(clicks) // 4]
     following = [
-        Label("next", c["customer_id"], c.get("session_id") or "", c["event_time"], c["name"], "test")
+        Label("next", c["customer_id"], c.get("session_id") or "", c["event_time"], c["name"], split)
         for c in clicks
-        if c["kind"] != "LOGIN"
+        if c["kind"] != "LOGIN" and (split := "train" if c["event_time"] < cut else "test")
     ]
     return clicks, [*made.labels, *following]
 
@@ -127,30 +128,34 @@ def same_features(
     moment: int,
 ) -> None:
     """Of the floors, and of the reader of the task `next`."""
+    columns, columns_again = (handmade.columns_of(x.history, x.folder.cut_ms) for x in (whole, changed))
+    assert whole.folder.cut_ms == changed.folder.cut_ms
     for task in ("label", "next_session"):
         rows = asked[task].time <= moment
         assert rows.sum() == len(again[task])
-        columns = handmade.columns_of(whole.history, moment)
         a = handmade.as_of(whole.history, asked[task].customer[rows], asked[task].time[rows], columns)
-        columns = handmade.columns_of(changed.history, moment)
-        b = handmade.as_of(changed.history, again[task].customer, again[task].time, columns)
-        for x, y in ((a.last, b.last), (a.counts, b.counts), (a.decayed[0.5], b.decayed[0.5])):
-            assert np.array_equal(x.sum(axis=1), y.sum(axis=1))
-        known = min(a.more.shape[1], b.more.shape[1], 10)  # the columns that every set has: times and counts
-        assert np.array_equal(a.more[:, :known], b.more[:, :known], equal_nan=True)
-    assert walked(whole, asked["next"], moment) == walked(changed, again["next"], moment)
+        b = handmade.as_of(changed.history, again[task].customer, again[task].time, columns_again)
+        for x, y in ((a.last, b.last), (a.counts, b.counts), (a.decayed[0.5], b.decayed[0.5]), (a.more, b.more)):
+            assert np.array_equal(x, y, equal_nan=True)
+    questions = zip(walked(whole, asked["next"], moment), walked(changed, again["next"], moment), strict=True)
+    assert all(one == other for one, other in questions)
 
 
-def walked(s: situation.Situation, asked: join.Asked, moment: int) -> list[tuple[str, frozenset[str]]]:
-    """Each question before the moment: what came, and the candidates."""
-    rows = np.flatnonzero(asked.time <= moment).astype(np.int64)
+def walked(
+    s: situation.Situation, asked: join.Asked, moment: int
+) -> Iterator[tuple[int, str, frozenset[tuple[str, bytes]]]]:
+    """Some questions up to the moment: when, what came, and the candidates with their features."""
+    rows = np.flatnonzero((asked.time <= moment) & ((asked.session_id != NONE) | (asked.time < moment)))
+    rows = rows[np.argsort(asked.time[rows], kind="stable")][-300:].astype(np.int64)
     joined = join.of_session(asked, s.records, s.session_ids)
-    parts = {"train": rows[:0], "valid": rows[:0], "test": rows[np.argsort(asked.time[rows], kind="stable")]}
+    parts = {"train": rows[:0], "valid": rows[:0], "test": rows}
     walk = reading.walk_through(s, asked, joined, reading.sessions_of(s, asked), parts, leave_out=False)
     texts = list(s.history.names.of)
-    names = walk.questions["test"].names
-    order = [asked.text[i] for i in parts[SPLITS[2]].tolist()]
-    return [(text, frozenset(texts[n] for n in row if n >= 0)) for text, row in zip(order, names, strict=True)]
+    q = walk.questions["test"]
+    assert len(q) == len(rows)
+    for row, names, features in zip(rows.tolist(), q.names, q.features, strict=True):
+        pool = frozenset((texts[n], f.tobytes()) for n, f in zip(names, features, strict=True) if n >= 0)
+        yield int(asked.time[row]), asked.text[row], pool
 
 
 def test_a_missing_binary_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

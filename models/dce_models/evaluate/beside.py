@@ -33,11 +33,8 @@ def sessions(h: History, columns: Ints, used: Ints) -> Blocks:
     after it was described."""
     v, n = width(columns), len(used)
     column = columns[h.name]
-    places = [codes for _, codes in (h.fields[name] for name in PLACES)]
-    places += [
-        np.nan_to_num(dense(h, a.rows, a.values), nan=NONE).astype(np.int64)
-        for a in list(h.attributes.values())[:COLUMNS_MAX]
-    ]
+    compared = [*(h.fields[name] for name in PLACES), *list(h.attributes.values())[:COLUMNS_MAX]]
+    places = [np.nan_to_num(dense(h, a.rows, a.values), nan=NONE).astype(np.int64) for a in compared]
     amounts, snapshot = numbers(h), context(h)
     pasts: dict[int, Past] = {}
     decayed = {g: np.zeros((n, 2 * v + 1), np.float32) for g in DECAYS}

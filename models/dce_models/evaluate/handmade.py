@@ -34,7 +34,10 @@ class Blocks:
 def columns_of(h: History, until: int | None) -> Ints:
     """Each name's column: the names most frequent before `until` have their own, all others (and none) the last."""
     known = h.name[h.name != NONE] if until is None else h.name[(h.name != NONE) & (h.time < until)]
-    common = np.argsort(-np.bincount(known, minlength=len(h.names)), kind="stable")[:NAMES_MAX]
+    counts = np.bincount(known, minlength=len(h.names)).tolist()
+    texts = list(h.names.of)
+    # By text where they are as frequent: an order that no later event moves.
+    common = sorted((n for n, count in enumerate(counts) if count), key=lambda n: (-counts[n], texts[n]))[:NAMES_MAX]
     made = np.full(len(h.names) + 1, len(common), np.int64)  # NONE, -1, is the last place
     made[common] = np.arange(len(common))
     return made
@@ -141,17 +144,15 @@ def context(h: History) -> list[NDArray[np.float64]]:
 
 def numbers(h: History) -> list[NDArray[np.float64]]:
     """Attributes that are mostly numbers with many values."""
-    kept = [a for a in h.attributes.values() if len(a.codes) > VALUES_MAX and np.isfinite(a.numbers).mean() > 0.5]
+    kept = [a for a in h.attributes.values() if a.known > VALUES_MAX and a.numeric > 0.5]
     return [dense(h, a.rows, a.numbers) for a in kept[:COLUMNS_MAX]]
 
 
 def categories(h: History, fields: tuple[str, ...] = FIELDS) -> list[NDArray[np.float64]]:
-    """Codes of the attributes and fields that have few values."""
-    made = [dense(h, a.rows, a.values) for a in h.attributes.values() if 1 < len(a.codes) <= VALUES_MAX]
-    for codes, column in (h.fields[name] for name in fields):
-        if 1 < len(codes) <= VALUES_MAX:
-            made.append(np.where(column == NONE, np.nan, column))
-    return made[:COLUMNS_MAX]
+    """Numbers of the values of the attributes and fields that have few; NaN for none, and for what is new."""
+    found = [*h.attributes.values(), *(h.fields[name] for name in fields)]
+    kept = [a for a in found if 1 < a.known <= VALUES_MAX][:COLUMNS_MAX]
+    return [dense(h, a.rows, np.where(a.categories == NONE, np.nan, a.categories)) for a in kept]
 
 
 def clock(time: Ints) -> NDArray[np.float64]:

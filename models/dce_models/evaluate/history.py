@@ -2,7 +2,6 @@
 Names and attributes are found in the data; none is known beforehand."""
 
 from array import array
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +21,15 @@ FIELDS = ("kind", "channel", "device_id")
 
 @dataclass
 class Attribute:
-    """One key of the clicks' attributes, where they have it."""
+    """One key of the clicks' attributes, or a field such as the channel, where the events have it. What it is (a
+    category, a number) and which categories there are is told by the events before the cut alone."""
 
-    codes: Codes
     rows: Ints  # events
-    values: Ints  # codes
+    values: Ints  # codes of the texts
     numbers: NDArray[np.float64]  # NaN where the text is no decimal number
+    categories: Ints  # numbers of the texts that occur before the cut; NONE: a later one
+    known: int  # how many those are
+    numeric: float  # share of decimal numbers before the cut
 
 
 @dataclass
@@ -40,8 +42,8 @@ class History:
     time: Ints
     name: Ints  # code, or NONE
     named: Ints  # code of its session_id, or NONE
-    fields: dict[str, tuple[Codes, Ints]]  # kind, channel, device_id
-    attributes: dict[str, Attribute]
+    fields: dict[str, Attribute]  # kind, channel, device_id
+    attributes: dict[str, Attribute]  # the most frequent ones before the cut first
     context: dict[str, tuple[Ints, NDArray[np.float64]]]  # key -> rows and values
     session: Ints  # index in the sessions below, or NONE: rejected
     session_customer: Ints
@@ -81,10 +83,11 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
     session = np.full(len(order), NONE, np.int64)
     for i, rows in enumerate(events):
         session[rows] = i
-    kept = [
-        key for key, _ in Counter({k: len(v[1]) for k, v in columns.attributes.items()}).most_common(ATTRIBUTES_MAX)
-    ]
-    snapshot = Counter({k: len(v[0]) for k, v in columns.context.items()}).most_common(ATTRIBUTES_MAX)
+    past = np.ones(len(time), bool) if folder.cut_ms is None else time < folder.cut_ms  # of the events as read
+    fields = {name: attribute(c, *present(values), past, place) for name, (c, values) in columns.fields.items()}
+    attributes = {key: attribute(c, whole(r), whole(v), past, place) for key, (c, r, v) in columns.attributes.items()}
+    kept = most_frequent({key: int(past[whole(rows)].sum()) for key, (_, rows, _) in columns.attributes.items()})
+    snapshot = most_frequent({key: int(past[whole(rows)].sum()) for key, (rows, _) in columns.context.items()})
     return History(
         customers=customers,
         names=names,
@@ -92,11 +95,10 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
         time=time[order],
         name=np.frombuffer(columns.name, np.int64)[order],
         named=np.frombuffer(columns.named, np.int64)[order],
-        fields={f: (codes, np.frombuffer(c, np.int64)[order]) for f, (codes, c) in columns.fields.items()},
-        attributes={key: attribute(*columns.attributes[key], place) for key in kept},
+        fields=fields,
+        attributes={key: attributes[key] for key in kept},
         context={
-            key: (place[np.frombuffer(columns.context[key][0], np.int64)], np.frombuffer(columns.context[key][1]))
-            for key, _ in snapshot
+            key: (place[whole(columns.context[key][0])], np.frombuffer(columns.context[key][1])) for key in snapshot
         },
         session=session,
         session_customer=owners,
@@ -138,10 +140,32 @@ def code(codes: Codes, text: object) -> int:
     return codes.add(text) if isinstance(text, str) and text else NONE
 
 
-def attribute(codes: Codes, rows: "array[int]", values: "array[int]", place: Ints) -> Attribute:
-    known = np.array([np.nan if (v := decimal(text)) is None else v for text in codes.of], np.float64)
-    column = np.frombuffer(values, np.int64)
-    return Attribute(codes, place[np.frombuffer(rows, np.int64)], column, known[column])
+def whole(values: "array[int]") -> Ints:
+    return np.frombuffer(values, np.int64)
+
+
+def present(values: "array[int]") -> tuple[Ints, Ints]:
+    """The rows that have a value, and the values."""
+    column = whole(values)
+    rows = np.flatnonzero(column != NONE).astype(np.int64)
+    return rows, column[rows]
+
+
+def most_frequent(counts: dict[str, int]) -> list[str]:
+    """The keys that occur, the most frequent first, as many as are read."""
+    return [key for key in sorted(counts, key=lambda key: (-counts[key], key)) if counts[key]][:ATTRIBUTES_MAX]
+
+
+def attribute(codes: Codes, rows: Ints, values: Ints, past: NDArray[np.bool_], place: Ints) -> Attribute:
+    """`rows` and `past`: of the events as they were read."""
+    numbers = np.array([np.nan if (v := decimal(text)) is None else v for text in codes.of] or [np.nan])
+    before = values[past[rows]]
+    texts = list(codes.of)
+    number = np.full(len(texts) + 1, NONE, np.int64)
+    known = sorted(set(before.tolist()), key=lambda code: texts[code])  # an order that no later event moves
+    number[known] = np.arange(len(known))
+    numeric = float(np.isfinite(numbers[before]).mean()) if len(before) else 0.0
+    return Attribute(place[rows], values, numbers[values], number[values], len(known), numeric)
 
 
 def settled(
