@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,6 +38,8 @@ const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
 const HANG_GRACE: Duration = Duration::from_secs(4);
 /// A longer key of a reject that is too large goes the way of its value.
 const KEPT_KEY_BYTES_MAX: usize = 1_024;
+/// After which a flush beside the offsets looks whether it is still wanted.
+const FLUSH_SLICE: Duration = Duration::from_millis(10);
 /// How long a full send buffer is waited for at a time.
 const FULL_BUFFER_WAIT: Duration = Duration::from_millis(1);
 
@@ -314,7 +317,16 @@ impl Sink {
         if !result.resume.is_empty() {
             let offsets = self.offsets(epoch)?;
             let client = self.producers.current().client();
-            repeat(Call::SendOffsets, &deadline, |wait| raw::send_offsets(client, &offsets, &epoch.group, wait))?;
+            let is_sent = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                // Records linger until somebody flushes them: they go out beside the offsets, not behind them.
+                scope.spawn(|| while !is_sent.load(Ordering::Relaxed) && !raw::flush(client, FLUSH_SLICE) {});
+                let sent = repeat(Call::SendOffsets, &deadline, |wait| {
+                    raw::send_offsets(client, &offsets, &epoch.group, wait)
+                });
+                is_sent.store(true, Ordering::Relaxed);
+                sent
+            })?;
         }
         repeat(Call::Commit, &deadline, |wait| raw::commit_transaction(self.producers.current().client(), wait))?;
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
