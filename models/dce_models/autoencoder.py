@@ -99,8 +99,10 @@ def reconstruct(
 
 @torch.no_grad()
 def accuracy(encoder: SessionEncoder, decoder: SessionDecoder, dataset: Dataset, events_max: int) -> float:
-    """With the decoder's other inputs blanked: what the vector alone can tell."""
+    """With the decoder's other inputs blanked: what the vector alone can tell; NaN of no sessions."""
     encoder.eval()
+    if not dataset.fields:
+        return float("nan")
     right = [
         reconstruct(encoder, decoder, *padded(dataset, rows, events_max), forget=1.0)[1]
         for rows in batches(dataset, 512, np.random.default_rng(0))
@@ -121,7 +123,9 @@ def encode(encoder: SessionEncoder, dataset: Dataset) -> Tensor:
 @torch.no_grad()
 def spread(encoder: SessionEncoder, vectors: Tensor) -> None:
     """Moves the vectors' mean to 0 and halfway to a white covariance, inside the last layer's weights. A few directions
-    hold most of an autoencoder's variance, and a cosine would see little else."""
+    hold most of an autoencoder's variance, and a cosine would see little else. Too few sessions tell no covariance."""
+    if len(vectors) < 2 * vectors.shape[1]:
+        return
     mean, deviation = vectors.mean(0), vectors.std(0).clamp_min(1e-3)
     values, axes = torch.linalg.eigh(torch.cov(((vectors - mean) / deviation).T))
     halfway = axes @ torch.diag(values.clamp_min(1e-2) ** -0.25) @ axes.T / deviation

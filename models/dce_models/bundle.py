@@ -3,13 +3,18 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .spec import CONTRACT, Context, Number, Spec, SpecError, parse
 
+if TYPE_CHECKING:
+    from .parts import Head
+
+# Whether the manifest tells the task and classes of a head: a `dce` that does not know the keys refuses them.
+HEAD_KEYS = False
 GRAPHS = ("session_encoder", "session_step", "customer_step", "customer_read")
 TOLERANCE = 1e-5
 
@@ -49,15 +54,17 @@ def read(folder: Path) -> Bundle:
     return Bundle(spec, raw, folder)
 
 
-def write(folder: Path, spec: Spec, files: Mapping[str, bytes]) -> None:
-    """`files` maps file names to contents: NAME.onnx for each graph, vocabulary.json, golden.json."""
+def write(folder: Path, spec: Spec, files: Mapping[str, bytes], heads: "Sequence[Head]" = ()) -> None:
+    """`files` maps file names to contents: NAME.onnx for each graph, heads/NAME.onnx for each head, vocabulary.json,
+    golden.json."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / "manifest.toml").write_text(manifest(spec, files), encoding="utf-8")
+    (folder / "manifest.toml").write_text(manifest(spec, files, heads), encoding="utf-8")
 
 
-def manifest(spec: Spec, files: Mapping[str, bytes]) -> str:
+def manifest(spec: Spec, files: Mapping[str, bytes], heads: "Sequence[Head]" = ()) -> str:
     def named(file: str) -> list[str]:
         return [f"file = {quoted(file)}", f'sha256 = "{hashlib.sha256(files[file]).hexdigest()}"']
 
@@ -82,6 +89,7 @@ def manifest(spec: Spec, files: Mapping[str, bytes]) -> str:
         *(["[[numbers]]", f"source = {quoted(n.source)}", *scaling(n)] for n in spec.numbers),
         *(["[[context]]", f"name = {quoted(c.name)}", *scaling(c)] for c in spec.context),
         *([f"[graphs.{name}]", *named(f"{name}.onnx")] for name in GRAPHS),
+        *([f"[heads.{key(h.name)}]", *named(f"heads/{h.name}.onnx"), *described(h)] for h in heads),
         ["[golden]", *named("golden.json"), f"tolerance = {TOLERANCE}"],
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -91,6 +99,24 @@ def scaling(column: Number | Context) -> list[str]:
     return [f'transform = "{column.transform}"', f"mean = {column.mean!r}", f"scale = {column.scale!r}"]
 
 
+def described(head: "Head") -> list[str]:
+    lines = [f"inputs = {listed(head.inputs)}"]
+    if HEAD_KEYS and head.task:
+        lines.append(f"task = {quoted(head.task)}")
+    if HEAD_KEYS and head.classes:
+        lines.append(f"classes = {listed(head.classes)}")
+    return lines
+
+
+def key(name: str) -> str:
+    """Bare where TOML allows it."""
+    return quoted(name) if "." in name else name
+
+
+def listed(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(quoted, texts))}]"
+
+
 def quoted(text: str) -> str:
-    """A JSON string is a TOML basic string."""
-    return json.dumps(text)
+    """A JSON string in Unicode is a TOML basic string, once DEL is escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,6 +1,7 @@
 """What no bundle may leave with. Needs the bundle, ONNX and ONNX Runtime alone; `dce check` asks the same."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ Run = Callable[[Arrays], dict[str, Array]]
 FORBIDDEN = frozenset({"Log", "Sin", "Cos", "Softplus", "If", "Loop", "Scan", "RandomNormal", "RandomUniform"})
 BATCHES = (2, 3, 8, 31, 64, 257, 1024)
 EVENTS = 48
+HEAD_INPUTS = ("state", "prior", "session", "embedding", "calendar", "context")
+HEAD_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADS_MAX = 16
 DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
 
 
@@ -31,7 +35,7 @@ def check(folder: Path) -> list[str]:
     """The reasons to refuse the bundle; none if it is good."""
     try:
         b = bundle.read(folder)
-        wrong = list(wrong_files(b))
+        wrong = [*wrong_heads(b), *wrong_files(b)]
         if wrong:
             return wrong
         sessions = {}
@@ -74,6 +78,21 @@ def wrong_files(b: Bundle) -> Iterator[str]:
             yield f"{file} is missing"
         elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             yield f"{file} is not the file of the manifest: its sha256 differs"
+
+
+def wrong_heads(b: Bundle) -> Iterator[str]:
+    """The manifest's words on its heads."""
+    heads = b.raw.get("heads", {})
+    if len(heads) > HEADS_MAX:
+        yield f"[heads] has {len(heads)} entries, must be {HEADS_MAX} at most"
+    for name, head in heads.items():
+        inputs, classes = head.get("inputs"), head.get("classes")
+        if not HEAD_NAME.fullmatch(name):
+            yield f"heads.{name}: the name must be 1 to 64 letters, digits, dots, dashes or underscores"
+        if not inputs or len(set(inputs)) != len(inputs) or not set(inputs) <= set(HEAD_INPUTS):
+            yield f"heads.{name}.inputs is {inputs}, must be different ones of {', '.join(HEAD_INPUTS)}"
+        if classes is not None and (not classes or len(set(classes)) != len(classes)):
+            yield f"heads.{name}.classes must be different names, one or more"
 
 
 def wrong_graph(name: str, model: onnx.ModelProto, spec: Spec) -> Iterator[str]:
@@ -123,9 +142,8 @@ def interface(name: str, b: Bundle) -> tuple[dict[str, tuple[type, list[int | No
     if name == "customer_read":
         return {n: f32[n] for n in ("state", "ahead", "calendar", "context")}, {"embedding": [None, d.embedding]}
     listed = b.raw["heads"][name.removeprefix("heads/")]["inputs"]
-    allowed = ("state", "prior", "session", "embedding", "calendar", "context")
-    if unknown := [n for n in listed if n not in allowed]:
-        raise SpecError(f"{name} lists the inputs {', '.join(unknown)}; a head has {', '.join(allowed)}")
+    if unknown := [n for n in listed if n not in HEAD_INPUTS]:
+        raise SpecError(f"{name} lists the inputs {', '.join(unknown)}; a head has {', '.join(HEAD_INPUTS)}")
     return {n: f32[n] for n in listed}, {"scores": [None, None]}
 
 
@@ -168,6 +186,8 @@ def wrong_bits(name: str, run: Run, b: Bundle) -> Iterator[str]:
     alone = [run(only(rows, i)) for i in range(max(BATCHES))]
     for output in alone[0]:
         values = np.concatenate([a[output] for a in alone])
+        if output == "scores":
+            yield from wrong_scores(name, values, b)
         if not np.isfinite(values).all():
             yield f"{output} is not finite for ordinary inputs"
         if output == "gate" and not ((values >= 0) & (values <= 1)).all():
@@ -181,6 +201,18 @@ def wrong_bits(name: str, run: Run, b: Bundle) -> Iterator[str]:
             if differs.any():
                 yield f"{output} changes in a batch of {size}: {differs.sum()} rows differ from B = 1"
                 return
+
+
+def wrong_scores(name: str, scores: Array, b: Bundle) -> Iterator[str]:
+    """Of a head that names its task or classes: as many as they are, and probabilities."""
+    head = b.raw["heads"][name.removeprefix("heads/")]
+    if "task" not in head and "classes" not in head:
+        return
+    classes = len(head.get("classes", [])) or 1
+    if scores.shape[1] != classes:
+        yield f"gives {scores.shape[1]} scores, the manifest names {classes}"
+    if not ((scores >= 0) & (scores <= 1)).all():
+        yield "scores leave [0, 1], must be probabilities"
 
 
 def only(rows: Arrays, i: int) -> Arrays:
@@ -212,10 +244,10 @@ def wrong_weights(runs: Mapping[str, Run], b: Bundle) -> Iterator[str]:
 def wrong_golden(runs: Mapping[str, Run], b: Bundle) -> Iterator[str]:
     cases = b.json("golden")["graphs"]
     for name in b.graphs:
-        if not cases.get(name.removeprefix("heads/")) and not cases.get(name):
+        if not cases.get(name):
             yield f"{name}: golden.json has nothing to compare with"
         inputs, _ = interface(name, b)
-        for i, case in enumerate(cases.get(name) or cases.get(name.removeprefix("heads/")) or []):
+        for i, case in enumerate(cases.get(name) or []):
             given = {n: array(v, inputs[n][0]) for n, v in case["inputs"].items()}
             found = runs[name](given)
             for output, expected in case["outputs"].items():

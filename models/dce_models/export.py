@@ -6,35 +6,30 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import nn
-
-from . import bundle, check, graphs
+from . import bundle, check
 from .golden import golden
-from .train import Run
+from .parts import Parts
 
 
-def export(run: Run, out: Path, version: str | None = None) -> list[str]:
+def export(parts: Parts, out: Path, version: str | None = None) -> list[str]:
     """Writes the bundle and gives the reasons to refuse it: none, or nothing was written."""
-    spec = replace(run.spec, version=version) if version else run.spec
-    encoder, customer = weights(run.encoder), weights(run.customer)
-    cell = [part.detach().numpy() for part in run.customer.cell.weights()]
-    files = {
-        "vocabulary.json": (json.dumps(run.vocabulary, indent=1, ensure_ascii=False) + "\n").encode(),
-        "session_encoder.onnx": graphs.session_encoder(spec, encoder),
-        "session_step.onnx": graphs.session_step(spec, encoder),
-        "customer_step.onnx": graphs.customer_step(spec, cell),
-        "customer_read.onnx": graphs.customer_read(spec, customer),
-        "golden.json": golden(spec, run.vocabulary, run.encoder, run.customer),
-    }
+    if version:
+        parts = replace(parts, spec=replace(parts.spec, version=version))
+    files = {f"{name}.onnx": content for name, content in parts.graphs.items()}
+    files |= {f"heads/{head.name}.onnx": head.onnx for head in parts.heads}
+    files["vocabulary.json"] = (json.dumps(parts.vocabulary, indent=1, ensure_ascii=False) + "\n").encode()
+    files["golden.json"] = golden(parts)
+    return keep(parts, files, out)
+
+
+def keep(parts: Parts, files: dict[str, bytes], out: Path) -> list[str]:
+    """Lets the files through if they pass; heads that an older bundle left in the folder go."""
     with TemporaryDirectory() as scratch:
-        bundle.write(Path(scratch), spec, files)
+        bundle.write(Path(scratch), parts.spec, files, parts.heads)
         wrong = check.check(Path(scratch))
         if not wrong:
-            out.mkdir(parents=True, exist_ok=True)
-            for file in Path(scratch).iterdir():
-                shutil.copyfile(file, out / file.name)
+            shutil.rmtree(out / "heads", ignore_errors=True)
+            for name in (*files, "manifest.toml"):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(scratch) / name, out / name)
     return wrong
-
-
-def weights(module: nn.Module) -> graphs.Weights:
-    return {name: value.detach().numpy() for name, value in module.state_dict().items()}

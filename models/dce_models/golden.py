@@ -1,16 +1,17 @@
 """What a bundle must reproduce, by PyTorch. The customers are made up here: a bundle never carries anybody's clicks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from .features import DAY_MS, HOUR_MS, Features, log_hours
-from .network import CustomerModel, SessionEncoder
+from .parts import Forward, Head, Parts
 from .spec import Spec
 
 Json = dict[str, Any]
@@ -18,14 +19,15 @@ START = 1_767_571_199_000  # Sunday 2026-01-04 23:59:59 UTC: the first sessions 
 
 
 @torch.no_grad()
-def golden(spec: Spec, vocabulary: Mapping[str, list[str]], encoder: SessionEncoder, customer: CustomerModel) -> bytes:
+def golden(parts: Parts) -> bytes:
     random = np.random.default_rng(1)
-    features = Features(spec, vocabulary)
+    features = Features(parts.spec, parts.vocabulary)
     cases: dict[str, list[Json]] = {"session_encoder": [], "session_step": [], "customer_step": [], "customer_read": []}
     for rows, events in ((1, 1), (1, 9), (4, 7), (3, 40)):
-        for name, case in graph_cases(features, encoder, customer, random, rows, events).items():
+        for name, case in graph_cases(features, parts.forward, random, rows, events).items():
             cases[name].append(case)
-    made = [embedded(features, encoder, customer, sessions) for sessions in customers(spec, vocabulary)]
+    cases |= head_cases(features, parts.heads)
+    made = [embedded(features, parts.forward, sessions) for sessions in customers(parts.spec, parts.vocabulary)]
     return (json.dumps({"graphs": cases, "customers": made}, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
 
 
@@ -33,12 +35,7 @@ def golden(spec: Spec, vocabulary: Mapping[str, list[str]], encoder: SessionEnco
 
 
 def graph_cases(
-    features: Features,
-    encoder: SessionEncoder,
-    customer: CustomerModel,
-    random: np.random.Generator,
-    rows: int,
-    events: int,
+    features: Features, forward: Forward, random: np.random.Generator, rows: int, events: int
 ) -> dict[str, Json]:
     spec, d = features.spec, features.spec.dimensions
 
@@ -57,15 +54,31 @@ def graph_cases(
     one = {"fields": fields[:, 0], "numbers": numbers[:, 0], "hidden": hidden}
     step = {"state": state, "session": session, "gap": hours, "calendar": calendar, "context": context}
     read = {"state": state, "ahead": hours, "calendar": calendar, "context": context}
-    hidden_out, at_event = encoder.step(*one.values())
-    state_out, gate = customer.step(*step.values())
+    hidden_out, at_event = forward.encode_step(*one.values())
+    state_out, gate = forward.step(*step.values())
     whole = {"fields": fields, "numbers": numbers, "length": length}
     return {
-        "session_encoder": case(whole, {"session": encoder(*whole.values())}),
+        "session_encoder": case(whole, {"session": forward.encode(*whole.values())}),
         "session_step": case(one, {"hidden_out": hidden_out, "session": at_event}),
         "customer_step": case(step, {"state_out": state_out, "gate": gate}),
-        "customer_read": case(read, {"embedding": customer.read(*read.values())}),
+        "customer_read": case(read, {"embedding": forward.read(*read.values())}),
     }
+
+
+def head_cases(features: Features, heads: Sequence[Head]) -> dict[str, list[Json]]:
+    random = np.random.default_rng(3)
+    return {f"heads/{head.name}": [head_case(features, head, random, rows) for rows in (1, 5)] for head in heads}
+
+
+def head_case(features: Features, head: Head, random: np.random.Generator, rows: int) -> Json:
+    """Unit vectors where embeddings are asked for."""
+    d, columns = features.spec.dimensions, features.spec.context_columns
+    sizes = {"state": d.state, "prior": d.embedding, "session": d.session, "embedding": d.embedding}
+    sizes |= {"calendar": 4, "context": columns}
+    given = {n: torch.from_numpy(random.normal(size=(rows, sizes[n])).astype(np.float32)) for n in head.inputs}
+    for name in given.keys() & {"prior", "embedding"}:
+        given[name] = functional.normalize(given[name], dim=-1)
+    return case(given, {"scores": head.run(given)})
 
 
 def case(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Json:
@@ -84,7 +97,7 @@ def plain(values: NDArray[Any]) -> list[int] | list[float]:
 # -- whole customers ---------------------------------------------------------------------------------------------------
 
 
-def embedded(features: Features, encoder: SessionEncoder, customer: CustomerModel, sessions: list[Json]) -> Json:
+def embedded(features: Features, forward: Forward, sessions: list[Json]) -> Json:
     """Folds the sessions and reads the embedding after each, at the latest `closed_at` so far."""
 
     def row(values: NDArray[Any]) -> Tensor:
@@ -94,14 +107,14 @@ def embedded(features: Features, encoder: SessionEncoder, customer: CustomerMode
     embeddings = []
     for k, session in enumerate(sessions):
         fields, numbers = features.session(session["events"])
-        vector = encoder(row(fields), row(numbers), torch.tensor([len(fields)], dtype=torch.int32))
+        vector = forward.encode(row(fields), row(numbers), torch.tensor([len(fields)], dtype=torch.int32))
         gap = log_hours(session["start"] - sessions[k - 1]["end"]) if k else 0.0
         context = row(features.context(session["context"]))
         calendar = row(features.calendar(session["start"]))
-        state, _ = customer.step(state, vector, torch.tensor([[gap]]), calendar, context)
+        state, _ = forward.step(state, vector, torch.tensor([[gap]]), calendar, context)
         moment = max(s["closed_at"] for s in sessions[: k + 1])
         ahead = log_hours(moment - max(s["end"] for s in sessions[: k + 1]))
-        read = customer.read(state, torch.tensor([[ahead]]), row(features.calendar(moment)), context)[0].double()
+        read = forward.read(state, torch.tensor([[ahead]]), row(features.calendar(moment)), context)[0].double()
         embeddings.append(plain((read / read.norm()).float().numpy()))
     return {"sessions": sessions, "embeddings": embeddings}
 

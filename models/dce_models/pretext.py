@@ -71,6 +71,9 @@ def train(spec: Spec, learn: Dataset, vectors: Tensor, seed: int, say: Callable[
     optimiser = torch.optim.Adam(model.parameters(), lr=t["customer_rate"])
     random = np.random.default_rng(seed)
     sequences = [s for s in learn.customers if len(s) > 1]
+    if not sequences:
+        say("no customer has a second session: there is nothing to foretell")
+        return model.eval()
     per_epoch = -(-len(sequences) // t["customer_batch"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, t["customer_rate"], total_steps=t["customer_epochs"] * per_epoch

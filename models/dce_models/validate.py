@@ -28,6 +28,8 @@ class Task:
 def figures(
     model: CustomerModel, judge: Dataset, vectors: Tensor, learn: Dataset, learn_vectors: Tensor, seed: int
 ) -> Scores:
+    if sum(len(s) > 1 for s in judge.customers) < 2:
+        return {}
     task = draw(judge, seed)
     found: Scores = {"transitions": float(len(task.owners))}
     model.eval()
@@ -98,6 +100,8 @@ def decayed(dataset: Dataset, vectors: Tensor, decay: float) -> Tensor:
 
 
 def table(found: Scores) -> str:
+    if not found:
+        return "nobody to judge by"
     columns = ("recall_at_1", "recall_at_10", "mrr", "cosine")
     head = f"next session among {CANDIDATES}, {found['transitions']:.0f} transitions"
     lines = [f"{head:<48}{'R@1':>8}{'R@10':>8}{'MRR':>8}{'cosine':>8}"]

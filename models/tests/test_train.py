@@ -11,7 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dce_models import bundle, check, clicks, export, spec, train  # noqa: E402
+from dce_models import bundle, check, clicks, export, material, spec, train  # noqa: E402
+from dce_models.zoo import sessions  # noqa: E402
 
 CONFIG = Path(__file__).resolve().parent.parent / "bank-small.toml"
 QUICK = {"session_epochs": 1, "customer_epochs": 1, "vocabulary_customers_min": 2}
@@ -48,28 +49,33 @@ def bank(folder: Path) -> tuple[Path, Path]:
 def run(folder: Path, seed: int) -> train.Run:
     config = spec.load(CONFIG)
     config = replace(config, training=config.training | QUICK)
-    return train.train(config, *bank(folder), seed, lambda line: None)
+    return train.train("dce", material.of_files(*bank(folder), config), seed, lambda line: None)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train.save(run(tmp_path, seed), tmp_path / f"{name}.pt")
-        assert export.export(train.load(tmp_path / f"{name}.pt"), tmp_path / name) == []
+        assert export.export(train.parts(train.load(tmp_path / f"{name}.pt")), tmp_path / name) == []
     a, b, c = (bundle.read(tmp_path / name) for name in "abc")
     assert a.files == b.files != c.files
 
 
 def test_a_run_that_check_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     broken = run(tmp_path, 1)
-    with torch.no_grad():
-        broken.customer.out.bias[0] = float("nan")
-    wrong = export.export(broken, tmp_path / "bundle")
+    broken["customer"]["out.bias"][0] = float("nan")
+    wrong = export.export(train.parts(broken), tmp_path / "bundle")
     assert any("customer_read: embedding is not finite" in why for why in wrong)
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_file_that_is_no_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.pt").write_text("nothing")
+    with pytest.raises(spec.SpecError, match="is no run"):
+        train.load(tmp_path / "run.pt")
+
+
 def test_a_manifest_reads_back_as_the_run(tmp_path: Path) -> None:
-    made = run(tmp_path, 1)
+    made = train.parts(run(tmp_path, 1))
     assert export.export(made, tmp_path / "bundle", version="7") == []
     read = bundle.read(tmp_path / "bundle").spec
     assert read.version == "7"
@@ -79,14 +85,17 @@ def test_a_manifest_reads_back_as_the_run(tmp_path: Path) -> None:
 
 
 def test_what_comes_later_cannot_change_what_was_foretold(tmp_path: Path) -> None:
-    from dce_models import dataset, features, pretext
+    from dce_models import dataset, features, network, pretext
 
     made = run(tmp_path, 1)
-    f = features.Features(made.spec, made.vocabulary)
+    fitted, _ = sessions.encoder_of(made)
+    model = network.CustomerModel(fitted)
+    model.load_state_dict(made["customer"])
+    f = features.Features(fitted, made["vocabulary"])
     data = dataset.build(f, [c for c in clicks.load(*bank(tmp_path)) if len(c.sessions) > 4][:1], seed=1)
     vectors = torch.from_numpy(np.random.default_rng(1).normal(size=(len(data.fields), 48)).astype(np.float32))
     before = next(pretext.one_by_one(data, vectors))
     vectors[3:] += 1.0
     after = next(pretext.one_by_one(data, vectors))
-    moved = (pretext.foretold(made.customer, before) != pretext.foretold(made.customer, after)).flatten(2).any(-1)[0]
+    moved = (pretext.foretold(model, before) != pretext.foretold(model, after)).flatten(2).any(-1)[0]
     assert moved.tolist()[:3] == [False, False, False] and moved.tolist()[3]

@@ -1,0 +1,120 @@
+"""A head's weights: fitted to the training labels, stopped and calibrated by those that may choose."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .network import HeadNet, Shape
+
+Say = Callable[[str], None]
+
+EPOCHS = 12
+BATCH = 512
+RATE = 3e-3
+DECAY = 1e-2  # of the weights, AdamW
+STEPS_MIN = 400  # small sets get more epochs
+POSITIVES_MIN = 10  # of each class, to calibrate by
+
+
+@dataclass
+class Rows:
+    """Inputs [n, ..], answers [n] (a class's number, or 0 and 1) and weights [n]."""
+
+    inputs: dict[str, Tensor]
+    y: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, chosen: Tensor) -> "Rows":
+        return Rows({n: x[chosen] for n, x in self.inputs.items()}, self.y[chosen], self.weight[chosen])
+
+
+def joined(*parts: Rows) -> Rows:
+    names = parts[0].inputs
+    return Rows(
+        {n: torch.cat([p.inputs[n] for p in parts]) for n in names},
+        torch.cat([p.y for p in parts]),
+        torch.cat([p.weight for p in parts]),
+    )
+
+
+def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, float]:
+    """The weights of the epoch that does best on `choose`, and its loss there. Not yet calibrated."""
+    torch.manual_seed(seed)
+    net = HeadNet(shape)
+    mean = {n: x.mean(0) for n, x in learn.inputs.items()}
+    scale = {n: spread(x) for n, x in learn.inputs.items()}
+    scaled = Rows({n: (x - mean[n]) / scale[n] for n, x in learn.inputs.items()}, learn.y, learn.weight)
+    judged = Rows({n: (x - mean[n]) / scale[n] for n, x in choose.inputs.items()}, choose.y, choose.weight)
+    batch = min(BATCH, max(32, len(learn) // 20))
+    per_epoch = -(-len(learn) // batch)
+    epochs = max(EPOCHS, min(100, STEPS_MIN // per_epoch))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * per_epoch)
+    best, kept = math.inf, copy.deepcopy(net)
+    for _ in range(epochs):
+        net.train()
+        order = torch.randperm(len(learn))
+        for at in range(0, len(order), batch):
+            part = scaled.at(order[at : at + batch])
+            loss = loss_of(net(part.inputs), part)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        with torch.no_grad():
+            found = float(loss_of(net(judged.inputs), judged))
+        if found < best:
+            best, kept = found, copy.deepcopy(net)
+    kept.standardise(mean, scale)
+    return kept.eval(), best
+
+
+def spread(x: Tensor) -> Tensor:
+    """Standard deviation; 1 of what hardly varies."""
+    deviation = x.std(0) if len(x) > 1 else torch.zeros(x.shape[1])
+    return torch.where(deviation > 1e-4, deviation, torch.ones_like(deviation))
+
+
+def loss_of(logits: Tensor, rows: Rows) -> Tensor:
+    if logits.shape[1] == 1:
+        loss = functional.binary_cross_entropy_with_logits(logits[:, 0], rows.y.float(), reduction="none")
+    else:
+        loss = functional.cross_entropy(logits, rows.y, reduction="none")
+    return (loss * rows.weight).sum() / rows.weight.sum()
+
+
+def calibrate(net: HeadNet, choose: Rows) -> tuple[float, float]:
+    """Platt scaling of a probability, a temperature of classes, on rows that did not fit the weights; folded into the
+    last layer. Gives factor and shift: 1 and 0 where there is too little to go by."""
+    binary = net.shape.outputs == 1
+    counts = np.bincount(choose.y.numpy(), minlength=2)
+    if (binary and counts.min() < POSITIVES_MIN) or len(choose) < 2 * POSITIVES_MIN:
+        return 1.0, 0.0
+    with torch.no_grad():
+        logits = net(choose.inputs).double()
+    factor = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    free = [factor, shift] if binary else [factor]
+    optimiser = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        loss = loss_of(logits * factor + shift, choose)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    found = float(factor.detach()), float(shift.detach())
+    if not (all(map(math.isfinite, found)) and 0.05 < found[0] < 20):
+        return 1.0, 0.0
+    net.rescale(*found)
+    return found

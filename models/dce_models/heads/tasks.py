@@ -1,0 +1,150 @@
+"""Each task's rows: what a head is fitted to, and what it is chosen and calibrated by."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..dataset import held_out
+from ..folder import Label
+from . import asked as asking
+from .asked import of_labels
+from .fit import Rows, joined
+from .intrusions import simulated
+from .world import Asked, Ints, World, inputs
+
+CLASSES_MAX = 64
+OTHER = "other"
+ROWS_MAX = 150_000  # that a head is fitted to
+ROWS_MIN = 50
+INTRUDED_MIN = 30  # labelled takeovers with which simulated ones are not needed to learn
+CHOOSE_SHARE = 0.2  # of the customers, where no labels may choose
+CUSTOMERS_MIN = 10  # to simulate intrusions among
+ASSUMED = 0.01  # share of takeovers where no label tells
+
+
+@dataclass
+class TaskRows:
+    learn: Rows
+    choose: Rows
+    classes: tuple[str, ...] = ()  # of a choice among names
+    prior_shift: float = 0.0  # to be added to the logits, where the rows' share of ones is not the world's
+
+
+@dataclass
+class Worlds:
+    """Of the events that weights may see, and of those that may choose (the same, if no label may)."""
+
+    learn: World
+    choose: World
+    labels: list[Label]
+    valid: list[Label]
+
+    def of(self, task: str) -> tuple[list[Label], list[Label]]:
+        """Labels to learn from and to choose by: where none may choose, those of a fifth of the customers."""
+        labels = [x for x in self.labels if x.task == task]
+        valid = [x for x in self.valid if x.task == task]
+        if valid:
+            return labels, valid
+        chosen = [x for x in labels if held_out(x.customer_id, CHOOSE_SHARE)]
+        return [x for x in labels if not held_out(x.customer_id, CHOOSE_SHARE)], chosen
+
+
+def outcome(worlds: Worlds, task: str, names: tuple[str, ...], seed: int) -> TaskRows | str:
+    """`label` or `next_session`; or why not."""
+    labels, valid = worlds.of(task)
+    random = np.random.default_rng([seed, 11])
+    learn_at, learn_text = of_labels(worlds.learn, some(labels, random), task)
+    choose_at, choose_text = of_labels(worlds.choose, some(valid, random), task)
+    if len(learn_at) < ROWS_MIN or len(choose_at) < ROWS_MIN // 5:
+        return f"{len(learn_at)} labels to learn from and {len(choose_at)} to choose by are too few"
+    if len(set(learn_text)) < 2:
+        return "its training labels are all the same"
+    classes: tuple[str, ...] = ()
+    number = {"0": 0, "1": 1}
+    if task == "next_session":
+        classes = classes_of(learn_text)
+        number = {name: i for i, name in enumerate(classes)}
+    rest = number.get(OTHER, 0)
+    made = []
+    for w, at, text in ((worlds.learn, learn_at, learn_text), (worlds.choose, choose_at, choose_text)):
+        known = np.array([t in number or OTHER in number for t in text], bool)
+        y = [number.get(t, rest) for t, keep in zip(text, known, strict=True) if keep]
+        made.append(rows_of(w, at.at(known), y, names))
+    return TaskRows(made[0], made[1], classes)
+
+
+def classes_of(texts: list[str]) -> tuple[str, ...]:
+    """The most frequent names; what is beyond the limit is `other`."""
+    names = [name for name, _ in sorted(Counter(texts).items(), key=lambda pair: (-pair[1], pair[0]))]
+    if len(names) <= CLASSES_MAX:
+        return tuple(names)
+    return (*[name for name in names[: CLASSES_MAX - 1] if name != OTHER], OTHER)
+
+
+def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | str:
+    """Sessions whole and while they are open. Labelled takeovers where there are enough, else simulated ones; who has
+    no label is taken for the customer's own."""
+    labels, valid = worlds.of("owner")
+    random = np.random.default_rng([seed, 12])
+    own, ones = split_owner(worlds.learn, labels)
+    own_choose, ones_choose = split_owner(worlds.choose, valid)
+    if len(ones) >= INTRUDED_MIN:
+        learn = mixed(worlds.learn, own, ones, names, random)
+        choose = mixed(worlds.choose, own_choose, ones_choose, names, random, whole=True)
+        return TaskRows(learn, choose)
+    if len(worlds.learn.customers) < CUSTOMERS_MIN:
+        return f"{len(worlds.learn.customers)} customers are too few to simulate intrusions among"
+    strange = set(ones.row.tolist())
+    everyone = whole_sessions(worlds.learn)
+    everyone = everyone.at(np.array([r not in strange for r in everyone.row.tolist()], bool))
+    everyone = everyone.at(np.sort(random.permutation(len(everyone))[: ROWS_MAX // 3]))
+    chosen = np.array([held_out(worlds.learn.customers[c].customer_id, CHOOSE_SHARE)
+                       for c in worlds.learn.owner[everyone.row].tolist()], bool)  # fmt: skip
+    parts = []
+    for at in (everyone.at(~chosen), everyone.at(chosen)):
+        if len(at) < ROWS_MIN // 5:
+            return f"{len(at)} sessions are too few to simulate intrusions among"
+        intruded = simulated(worlds.learn, at, at, len(at), random)
+        parts.append(mixed(worlds.learn, at, intruded, names, random))
+    return TaskRows(parts[0], parts[1], prior_shift=float(np.log(ASSUMED / (1 - ASSUMED))))
+
+
+def split_owner(w: World, labels: list[Label]) -> tuple[Asked, Asked]:
+    """The customers' own sessions, and the others'."""
+    at, text = of_labels(w, labels, "owner")
+    strange = np.array([t == "1" for t in text], bool)
+    return at.at(~strange), at.at(strange)
+
+
+def mixed(
+    w: World, own: Asked, strange: Asked, names: tuple[str, ...], random: np.random.Generator, whole: bool = False
+) -> Rows:
+    """Own sessions 0, strange ones 1; unless only whole ones are wanted, open ones too, at half their weight."""
+    own = own.at(np.sort(random.permutation(len(own))[:ROWS_MAX]))
+    made = []
+    for at, answer in ((own, 0), (strange, 1)):
+        made.append(rows_of(w, at, [answer] * len(at), names))
+        if not whole:
+            for _ in range(1 if answer == 0 else 4):
+                part, _of = asking.prefixes(at, random)
+                made.append(rows_of(w, part, [answer] * len(part), names, 0.5 if answer == 0 else 0.125))
+    return joined(*made)
+
+
+def whole_sessions(w: World) -> Asked:
+    rows = np.arange(len(w))
+    events = np.array([len(f) for f in w.data.fields], np.int64)
+    closed = np.array([s.closed_at for c in w.customers for s in c.sessions], np.int64)
+    return Asked(rows, rows.copy(), events, closed)
+
+
+def some(labels: list[Label], random: np.random.Generator) -> list[Label]:
+    if len(labels) <= ROWS_MAX:
+        return labels
+    return [labels[i] for i in np.sort(random.permutation(len(labels))[:ROWS_MAX])]
+
+
+def rows_of(w: World, at: Asked, y: list[int] | Ints, names: tuple[str, ...], weight: float = 1.0) -> Rows:
+    return Rows(inputs(w, at, names), torch.tensor(np.array(y, np.int64)), torch.full((len(at),), weight))

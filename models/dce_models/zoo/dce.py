@@ -1,0 +1,61 @@
+"""The shipped architecture, after Dynamic Customer Embeddings (arXiv 2106.11880) where that speaks: a
+sequence-to-sequence autoencoder over a session's events; over the sessions three recurrent branches (time since the
+last one, calendar, financial context); trained to foretell the next session's vector. Sizes, loss and staging are our
+choice: README.md has what was tried."""
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import graphs, pretext, validate
+from ..material import Material, Say
+from ..network import CustomerModel, SessionEncoder
+from ..parts import Parts
+from .sessions import encoded, encoder_of
+
+Run = dict[str, Any]
+
+
+class DceForward:
+    def __init__(self, encoder: SessionEncoder, customer: CustomerModel) -> None:
+        self.encode, self.encode_step = encoder.forward, encoder.step
+        self.step, self.read = customer.step, customer.read
+
+
+def train(material: Material, seed: int, say: Say) -> Run:
+    """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors."""
+    e = encoded(material, seed, say)
+    customer = pretext.train(e.spec, e.learn, e.vectors, seed, say)
+    figures = validate.figures(customer, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
+    say(validate.table(figures))
+    return {
+        "spec": asdict(e.spec),
+        "vocabulary": e.vocabulary,
+        "encoder": e.encoder.state_dict(),
+        "customer": customer.state_dict(),
+        "figures": figures,
+    }
+
+
+def export(run: Run) -> Parts:
+    spec, encoder = encoder_of(run)
+    customer = CustomerModel(spec)
+    customer.load_state_dict(run["customer"])
+    customer.eval()
+    cell: list[Tensor] = list(customer.cell.weights())
+    return Parts(
+        spec=spec,
+        vocabulary=run["vocabulary"],
+        graphs={
+            "session_encoder": graphs.session_encoder(spec, weights(encoder)),
+            "session_step": graphs.session_step(spec, weights(encoder)),
+            "customer_step": graphs.customer_step(spec, [part.detach().numpy() for part in cell]),
+            "customer_read": graphs.customer_read(spec, weights(customer)),
+        },
+        forward=DceForward(encoder, customer),
+    )
+
+
+def weights(module: nn.Module) -> graphs.Weights:
+    return {name: value.detach().numpy() for name, value in module.state_dict().items()}

@@ -1,0 +1,60 @@
+"""What the members that share the sessions' autoencoder share: what is read of the clicks, fitted on the customers to
+learn from, and the session vectors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .. import autoencoder, fit
+from ..clicks import Customer
+from ..dataset import Dataset, build, held_out
+from ..features import Features
+from ..material import Material, Say
+from ..network import SessionEncoder
+from ..spec import Spec, parse
+
+
+@dataclass
+class Encoded:
+    """Sessions to learn from and to judge by (of other customers; perhaps none), and their vectors [n, S]."""
+
+    spec: Spec
+    vocabulary: fit.Vocabulary
+    encoder: SessionEncoder
+    learn: Dataset
+    vectors: Tensor
+    judge: Dataset
+    judge_vectors: Tensor
+
+
+def encoded(material: Material, seed: int, say: Say) -> Encoded:
+    spec, customers = material.spec, material.customers
+    learning, judging = divide(customers, spec.training["validation_share"])
+    vocabulary = fit.vocabulary(spec, learning)
+    spec = fit.normalisation(spec, learning)
+    features = Features(spec, vocabulary)
+    learn, judge = build(features, learning, seed), build(features, judging, seed)
+    say(
+        f"{len(learn.customers)} customers with {len(learn.fields)} sessions to learn from, "
+        f"{len(judge.customers)} with {len(judge.fields)} to judge by"
+    )
+    encoder = autoencoder.train(spec, features, learn, judge, seed, say)
+    vectors, judge_vectors = autoencoder.encode(encoder, learn), autoencoder.encode(encoder, judge)
+    return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors)
+
+
+def divide(customers: list[Customer], share: float) -> tuple[list[Customer], list[Customer]]:
+    """To learn from and to judge by: all to learn from if the ids happen to leave none."""
+    learning = [c for c in customers if not held_out(c.customer_id, share)]
+    if not any(c.sessions for c in learning):
+        return customers, []
+    return learning, [c for c in customers if held_out(c.customer_id, share)]
+
+
+def encoder_of(run: dict[str, Any]) -> tuple[Spec, SessionEncoder]:
+    spec = parse(run["spec"])
+    features = Features(spec, run["vocabulary"])
+    encoder = SessionEncoder(spec, [features.table_rows(c) for c in range(len(spec.fields))])
+    encoder.load_state_dict(run["encoder"])
+    return spec, encoder.eval()
