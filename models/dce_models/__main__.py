@@ -22,6 +22,7 @@ def main() -> int:
     train.add_argument("--sessions", type=Path, help="what `dce sessions --json` prints of them; no heads then")
     train.add_argument("--model", choices=zoo.MODELS, default="dce")
     train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
+    train.add_argument("--encoder", type=Path, help="take the session encoder of this run on the same data")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--dce", type=Path, help="the dce binary")
     train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
@@ -66,6 +67,10 @@ def run_train(args: argparse.Namespace) -> int:
         learn = material.of_files(args.clicks, args.sessions, config)
     else:
         raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    if args.encoder:
+        learn.encoder = train.load(args.encoder)
+        if "encoder" not in learn.encoder:
+            raise SpecError(f"{args.encoder}: a run of {learn.encoder['model']} has no session encoder to take")
     train.save(train.train(args.model, learn, args.seed, say), args.out)
     return 0
 
