@@ -40,6 +40,14 @@ def main() -> int:
     heads.add_argument("--dce", type=Path, help="the dce binary")
     heads.add_argument("--out", type=Path, required=True, help="the new bundle's folder")
 
+    align = commands.add_parser("align", help="a new bundle in an old one's space, so that what reads it goes on")
+    align.add_argument("--old", type=Path, required=True)
+    align.add_argument("--new", type=Path, required=True)
+    align.add_argument("--data", type=Path, required=True, help="a folder, as for `train`: both replay its clicks")
+    align.add_argument("--model-version", help="instead of the new bundle's, with -aligned behind it")
+    align.add_argument("--dce", type=Path, help="the dce binary")
+    align.add_argument("--out", type=Path, required=True, help="the aligned bundle's folder")
+
     check = commands.add_parser("check", help="what `export` refuses a bundle for; needs no PyTorch")
     check.add_argument("bundle", type=Path)
 
@@ -49,7 +57,14 @@ def main() -> int:
     dataset.add_argument("--out", type=Path, required=True, help="the new folder")
 
     args = parser.parse_args()
-    runs = {"train": run_train, "export": run_export, "heads": run_heads, "check": run_check, "dataset": run_dataset}
+    runs = {
+        "train": run_train,
+        "export": run_export,
+        "heads": run_heads,
+        "align": run_align,
+        "check": run_check,
+        "dataset": run_dataset,
+    }
     try:
         return runs[args.command](args)
     except (SpecError, OSError) as error:
@@ -90,6 +105,13 @@ def run_heads(args: argparse.Namespace) -> int:
     spec = replace(b.spec, training={"label": args.label})
     learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
     return report(frozen.add_heads(b, learn, args.out, args.seed, say))
+
+
+def run_align(args: argparse.Namespace) -> int:
+    from . import align, bundle, dce, folder
+
+    old, new, data = bundle.read(args.old), bundle.read(args.new), folder.open_folder(args.data)
+    return report(align.align(old, new, data, dce.find(args.dce), args.out, args.model_version, say))
 
 
 def run_check(args: argparse.Namespace) -> int:

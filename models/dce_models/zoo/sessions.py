@@ -33,7 +33,9 @@ def encoded(material: Material, seed: int, say: Say) -> Encoded:
     learning, judging = divide(customers, spec.training["validation_share"])
     taken = material.encoder
     if taken:
-        spec = replace(parse(taken["spec"]), training=spec.training)
+        found = parse(taken["spec"])
+        sizes = replace(spec.dimensions, session=found.dimensions.session, hidden=found.dimensions.hidden)
+        spec = replace(found, dimensions=sizes, training=spec.training)
     vocabulary = taken["vocabulary"] if taken else fit.vocabulary(spec, learning)
     spec = spec if taken else fit.normalisation(spec, learning)
     features = Features(spec, vocabulary)
