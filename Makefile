@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench gpu-check lint clean cargo packages packages-test
+.PHONY: help setup demo test test-models eval chaos bench gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,27 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 	$(CARGO) build --examples
 	$(CARGO) test --no-run --test integration
 	integration/kafka.sh run -- $(CARGO) test --test integration
+
+test-models: cargo packages ## the models' own tests, with PyTorch (fetched once, 3 GB), none skipped where the public sets are
+	@$(ORT)
+	python="$$(deploy/setup/models-python.sh | tail -n 1)"
+	echo "building dce (release)"
+	$(CARGO) build --release
+	export DCE="$(abspath $(BUILT))/release/dce"
+	cd models
+	echo "== ruff"
+	"$$python" -m ruff check --quiet --no-cache .
+	"$$python" -m ruff format --check --quiet --no-cache .
+	echo "== mypy"
+	"$$python" -m mypy --no-incremental --cache-dir=/dev/null dce_models tests
+	echo "== pytest"
+	"$$python" -m pytest -p no:cacheprovider -q -rs $(ARGS)
+
+eval: cargo packages ## trains the zoo on the public sets (DCE_DATA) and a generated bank, and judges it: one table (an hour)
+	@$(ORT)
+	echo "building dce (release)"
+	$(CARGO) build --release
+	DCE="$(abspath $(BUILT))/release/dce" models/eval.sh
 
 FAULTS ?= 50
 SEED ?= 1

@@ -1,8 +1,11 @@
 """The commands. Exit code 0: done; 1: refused or failed; 2: wrong use."""
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import zoo
 from .spec import SpecError, load
@@ -56,15 +59,22 @@ def main() -> int:
     dataset.add_argument("--from", dest="source", type=Path, required=True, help="the set's CSV (.zst too)")
     dataset.add_argument("--out", type=Path, required=True, help="the new folder")
 
+    evaluate = commands.add_parser("evaluate", help="judges a bundle by what `dce replay` makes of a data set with it")
+    compare = commands.add_parser("compare", help="several bundles in one table, every figure beside its trivial floor")
+    for judging in (evaluate, compare):
+        judging.add_argument("--data", type=Path, required=True, help="a data-set folder")
+        judging.add_argument("--json", action="store_true", help="the last line is one JSON object")
+        judging.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="to dce")
+        judging.add_argument("--dce", type=Path, help="the dce binary")
+        judging.add_argument("--seed", type=int, default=1, help="of probes, readers and bootstrap")
+    evaluate.add_argument("--bundle", type=Path, required=True)
+    compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
+
+    commands.add_parser("suite", help="what models/eval.sh runs: the zoo on the public sets and a generated bank")
+
     args = parser.parse_args()
-    runs = {
-        "train": run_train,
-        "export": run_export,
-        "heads": run_heads,
-        "align": run_align,
-        "check": run_check,
-        "dataset": run_dataset,
-    }
+    runs = {"train": run_train, "export": run_export, "heads": run_heads, "align": run_align, "check": run_check}
+    runs |= {"dataset": run_dataset, "evaluate": run_evaluate, "compare": run_compare, "suite": run_suite}
     try:
         return runs[args.command](args)
     except (SpecError, OSError) as error:
@@ -93,7 +103,7 @@ def run_train(args: argparse.Namespace) -> int:
 def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
-    return report(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
+    return refusals(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
 
 
 def run_heads(args: argparse.Namespace) -> int:
@@ -104,20 +114,20 @@ def run_heads(args: argparse.Namespace) -> int:
     b = bundle.read(args.bundle)
     spec = replace(b.spec, training={"label": args.label})
     learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
-    return report(frozen.add_heads(b, learn, args.out, args.seed, say))
+    return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
 
 
 def run_align(args: argparse.Namespace) -> int:
     from . import align, bundle, dce, folder
 
     old, new, data = bundle.read(args.old), bundle.read(args.new), folder.open_folder(args.data)
-    return report(align.align(old, new, data, dce.find(args.dce), args.out, args.model_version, say))
+    return refusals(align.align(old, new, data, dce.find(args.dce), args.out, args.model_version, say))
 
 
 def run_check(args: argparse.Namespace) -> int:
     from . import check
 
-    return report(check.check(args.bundle))
+    return refusals(check.check(args.bundle))
 
 
 def run_dataset(args: argparse.Namespace) -> int:
@@ -127,7 +137,41 @@ def run_dataset(args: argparse.Namespace) -> int:
     return 0
 
 
-def report(wrong: list[str]) -> int:
+def run_evaluate(args: argparse.Namespace) -> int:
+    from . import dce, folder
+    from .evaluate import judge, report
+
+    data = folder.open_folder(args.data)
+    results = judge.judge(dce.find(args.dce), data, args.bundle, args.settings, args.seed, say)
+    costs = judge.costs(args.bundle)
+    print("\n".join(report.one(results, costs, data.ignored)))
+    if args.json:
+        print(json.dumps(judge.as_json(data, args.bundle, results, costs)))
+    return 0
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from . import dce, folder
+    from .evaluate import judge, report
+
+    data = folder.open_folder(args.data)
+    found: list[tuple[Path, dict[str, Any], dict[str, float]]] = []
+    for bundle in args.bundle:
+        results = judge.judge(dce.find(args.dce), data, bundle, args.settings, args.seed, say, floors=not found)
+        found.append((bundle, results, judge.costs(bundle)))
+    print("\n".join(report.many(found)))
+    if args.json:
+        print(json.dumps([judge.as_json(data, *one) for one in found]))
+    return 0
+
+
+def run_suite(args: argparse.Namespace) -> int:
+    from .evaluate import suite
+
+    return suite.main(os.environ, say)
+
+
+def refusals(wrong: list[str]) -> int:
     for line in wrong:
         say(f"refused: {line}")
     say(f"{len(wrong)} reasons to refuse this bundle" if wrong else "ok")

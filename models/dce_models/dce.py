@@ -44,7 +44,7 @@ def replay(dce: Path, folder: Folder, bundle: Path, work: Path, settings: Sequen
     if clicks.suffix == ".csv":  # which dce does not read
         clicks = folders.cut_clicks(folder, work / "clicks.ndjson", None)
     records, sessions = work / "records.parquet", work / "sessions.parquet"
-    files = ["--from", clicks, "--to", records, "--sessions", sessions, "--force"]
+    files: list[str | Path] = ["--from", clicks, "--to", records, "--sessions", sessions, "--force"]
     sets = ["provisional.every_events=1", "log.level=error", *settings]
     run(dce, ["replay", *files, "--model", bundle, "--close-open", *(x for s in sets for x in ("--set", s))])
     return records, sessions

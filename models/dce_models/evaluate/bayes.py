@@ -11,33 +11,37 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .records import Ints
+
 SMOOTHING = 0.01
 
 
 def scores(
-    customers: NDArray[np.int64],
-    names: Sequence[NDArray[np.int64]],
-    trained: NDArray[np.bool_],
-    vocabulary: int,
-    online: bool,
+    customers: Ints, names: Sequence[Ints], trained: NDArray[np.bool_], vocabulary: int, online: bool
 ) -> NDArray[np.float64]:
     """A score for each session; sessions (customer, the names' ids, whether they may be learnt from) are in order of
     time. Every training session counts before the first other one is scored; their own scores are 0."""
-    own = np.zeros((int(customers.max(initial=-1)) + 1, vocabulary), np.float32)
-    for customer, session in zip(customers[trained], [names[i] for i in np.flatnonzero(trained)], strict=True):
-        np.add.at(own[customer], session, 1)
-    total = own.sum(axis=0, dtype=np.float64)
-    others_mass = total.sum() - own.sum(axis=1, dtype=np.float64)
-    own_mass = own.sum(axis=1, dtype=np.float64)
-    trained_own = own.copy() if online else own
+    if not len(names):
+        return np.zeros(0)
+    lengths = np.array([len(session) for session in names])
+    flat = np.concatenate(names)
+    # One counter for each pair of customer and name that occurs.
+    pairs, at = np.unique(np.repeat(customers, lengths) * vocabulary + flat, return_inverse=True)
+    of_session = np.split(at, np.cumsum(lengths)[:-1])
+    learnt = np.repeat(trained, lengths)
+    before = np.bincount(at[learnt], minlength=len(pairs)).astype(np.float64)
+    total = np.bincount(flat[learnt], minlength=vocabulary).astype(np.float64)
+    own = before.copy()
+    own_mass = np.bincount(np.repeat(customers, lengths)[learnt], minlength=int(customers.max()) + 1).astype(np.float64)
+    others_mass = own_mass.sum() - own_mass
+    spread = SMOOTHING * vocabulary
     made = np.zeros(len(names))
-    for i in np.flatnonzero(~trained):
-        customer, session = customers[i], names[i]
-        others = total[session] - trained_own[customer, session]
-        log_others = np.log((others + SMOOTHING) / (others_mass[customer] + SMOOTHING * vocabulary))
-        log_self = np.log((own[customer, session] + SMOOTHING) / (own_mass[customer] + SMOOTHING * vocabulary))
-        made[i] = (log_others - log_self).sum()
+    for i in np.flatnonzero(~trained).tolist():
+        customer, pair = customers[i], of_session[i]
+        others = total[names[i]] - before[pair] + SMOOTHING
+        ratio = others / (own[pair] + SMOOTHING) * ((own_mass[customer] + spread) / (others_mass[customer] + spread))
+        made[i] = np.log(ratio).sum()
         if online and made[i] < 0:
-            np.add.at(own[customer], session, 1)
-            own_mass[customer] += len(session)
+            np.add.at(own, pair, 1)
+            own_mass[customer] += len(pair)
     return made

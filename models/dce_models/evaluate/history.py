@@ -81,7 +81,9 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
     session = np.full(len(order), NONE, np.int64)
     for i, rows in enumerate(events):
         session[rows] = i
-    kept = [key for key, _ in Counter({k: len(v[1]) for k, v in columns.attributes.items()}).most_common(ATTRIBUTES_MAX)]
+    kept = [
+        key for key, _ in Counter({k: len(v[1]) for k, v in columns.attributes.items()}).most_common(ATTRIBUTES_MAX)
+    ]
     snapshot = Counter({k: len(v[0]) for k, v in columns.context.items()}).most_common(ATTRIBUTES_MAX)
     return History(
         customers=customers,
@@ -106,7 +108,8 @@ def load(folder: Folder, sessions: Path, customers: Codes, session_ids: Codes) -
 
 
 def read(folder: Folder, customers: Codes, names: Codes, session_ids: Codes) -> Columns:
-    made = Columns({}, *(array("q") for _ in range(4)), {f: (Codes(), array("q")) for f in FIELDS}, {}, {})
+    fields = {name: (Codes(), array("q")) for name in FIELDS}
+    made = Columns({}, array("q"), array("q"), array("q"), array("q"), fields, {}, {})
     for click in folders.clicks(folder):
         row = len(made.customer)
         customer = customers.add(click["customer_id"])

@@ -41,7 +41,7 @@ class Joined:
 
     @property
     def hit(self) -> NDArray[np.bool_]:
-        return self.row != MISS
+        return np.asarray(self.row != MISS)
 
 
 def ask(labels: list[Label], customers: Codes, session_ids: Codes) -> Asked:
@@ -59,7 +59,7 @@ def last_revisions(records: Records) -> Ints:
     rows = np.flatnonzero(records.settled)
     order = rows[np.lexsort((records.sequence[rows], records.uid[rows]))]
     last = np.append(np.diff(records.uid[order]) != 0, True) if len(order) else np.zeros(0, bool)
-    return order[last]
+    return np.asarray(order[last], np.int64)
 
 
 def containing(asked: Asked, records: Records) -> Joined:
@@ -141,9 +141,10 @@ def of_session(asked: Asked, records: Records, session_ids: int) -> Joined:
     row[named] = by_name.row
     ties = by_name.ties
     if not named.all():
-        rest = Asked(*(c[~named] for c in (asked.customer, asked.session_id, asked.time, asked.split)), [])
+        rest = Asked(asked.customer[~named], asked.session_id[~named], asked.time[~named], asked.split[~named], [])
         inside = containing(rest, records).row
-        uid = np.where(inside == MISS, -1, records.uid[inside])
+        uid = np.full(len(rest), -1, np.int64)
+        uid[inside != MISS] = records.uid[inside[inside != MISS]]
         by_time = before(rest.time, uid, records, records.uid)
         row[~named] = by_time.row
         ties += by_time.ties

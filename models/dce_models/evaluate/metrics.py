@@ -59,7 +59,7 @@ def calibration_error(y: Ints, p: Floats) -> float | None:
 
 
 def ranks(score: Floats, truth: Ints) -> tuple[Ints, Ints]:
-    """The truth's place among [n, classes] scores, from 1, with every tie counted against it; and the number of ties."""
+    """The truth's place among [n, classes] scores, from 1, each tie counted against it; and the number of ties."""
     own = score[np.arange(len(truth)), truth][:, None]
     ties = (score == own).sum(axis=1) - 1
     return (score > own).sum(axis=1) + ties + 1, ties

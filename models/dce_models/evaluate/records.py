@@ -30,7 +30,8 @@ class Codes:
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
         table = np.array([self.add(text) for text in encoded.dictionary.to_pylist()] + [NONE], np.int64)
-        return table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        made: Ints = table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        return made
 
     def __len__(self) -> int:
         return len(self.of)
@@ -45,7 +46,8 @@ class Records:
     sequence: Ints
     settled: NDArray[np.bool_]
     session_id: Ints  # code, or NONE
-    uid: Ints  # a number for each customer's session
+    uid: Ints  # a number for each customer's session: the place in `uids`
+    uids: list[tuple[int, str]]  # customer's code, session_uid
     start: Ints
     end: Ints
     as_of: Ints
@@ -84,9 +86,11 @@ def read(path: Path, customers: Codes, session_ids: Codes) -> Records:
     times = ["session_start", "session_end", "as_of"]
     table = parquet.read_table(path, columns=[*texts, *numbers, *times])
     customer = customers.column(table["customer_id"])
-    uids = Codes()
-    uid = uids.column(table["session_uid"])
-    _, uid = np.unique(customer * (len(uids) + 1) + uid, return_inverse=True)
+    texts_of_uid = Codes()
+    uid = texts_of_uid.column(table["session_uid"])
+    pairs, uid = np.unique(customer * len(texts_of_uid) + uid, return_inverse=True)
+    text = list(texts_of_uid.of)
+    uids = [(pair // len(text), text[pair % len(text)]) for pair in pairs.tolist()]
     whole = {name: table[name].to_numpy() for name in numbers}
     moments = {name: table[name].cast(pa.int64()).to_numpy() for name in times}
     return Records(
@@ -96,6 +100,7 @@ def read(path: Path, customers: Codes, session_ids: Codes) -> Records:
         settled=compute.not_equal(table["kind"], "PROVISIONAL").to_numpy(),
         session_id=session_ids.column(table["session_id"]),
         uid=uid.astype(np.int64),
+        uids=uids,
         start=moments["session_start"],
         end=moments["session_end"],
         as_of=moments["as_of"],

@@ -24,7 +24,7 @@ from .sessions import Encoded, encoded, encoder_of, session_graphs
 
 Run = dict[str, Any]
 
-EPOCHS = 4
+STEPS = 150
 BATCH = 64  # customers
 RATE = 0.1
 TINY = 1e-12
@@ -72,15 +72,13 @@ def fitted(e: Encoded, seed: int) -> float:
     theta = torch.tensor([np.log(0.9 / 0.1)], dtype=torch.float32, requires_grad=True)
     optimiser = torch.optim.Adam([theta], lr=RATE)
     random = np.random.default_rng(seed)
-    for epoch in range(EPOCHS if sequences else 0):
-        optimiser.param_groups[0]["lr"] = RATE * 0.5**epoch
-        order = random.permutation(len(sequences))
-        for at in range(0, len(order), BATCH):
-            chosen = [sequences[i] for i in order[at : at + BATCH]]
-            loss = loss_of(torch.sigmoid(theta), collate(chosen, e.vectors, e.spec.training["sessions_max"]))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+    for step in range(STEPS if sequences else 0):
+        optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        chosen = [sequences[i] for i in random.choice(len(sequences), min(BATCH, len(sequences)), replace=False)]
+        loss = loss_of(torch.sigmoid(theta), collate(chosen, e.vectors, e.spec.training["sessions_max"]))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
     return float(torch.sigmoid(theta.detach()).item())
 
 

@@ -1,0 +1,146 @@
+"""The task `owner`: is a session its customer's own? The score of its last settled record, and how early it is seen."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..folder import SPLITS
+from . import bayes, beside, handmade, join, metrics, probe, situation
+from .join import MISS, Asked, Joined
+from .metrics import Figures
+from .records import Ints
+from .result import Method, Result
+from .situation import Situation
+
+Scores = NDArray[np.float64]
+
+EARLY = (1, 2, 5, 10, 20, 50)  # events of a session
+LABELS_MIN = 10  # of each class, to fit a floor with
+
+
+def judge(s: Situation, asked: Asked) -> Result:
+    joined = join.containing(asked, s.records)
+    made = situation.begin("owner", asked, joined)
+    test = situation.rows_of("test", asked, s.folder)
+    if not len(test):
+        made.notes.append("no test labels")
+        return made
+    y = np.array([int(text) for text in asked.text], np.int64)
+    if len(np.unique(y[test])) < 2:
+        made.notes.append("the test labels are all the same: nothing can be ranked")
+    rows = joined.row[test]
+    name, probability, score = scores(s, rows, made)
+    customers = asked.customer[test]
+    made.methods.append(method(name, False, y[test], score, probability, customers, s.seed))
+    made.extra["early"] = early(s, rows, y[test], made)
+    found = floors(s, asked, joined, y, test, made) if s.floors else {}
+    for floor, (values, is_probability) in found.items():
+        made.methods.append(method(floor, True, y[test], values, is_probability, customers, s.seed))
+    return made
+
+
+def method(name: str, floor: bool, y: Ints, score: Scores, probability: bool, customers: Ints, seed: int) -> Method:
+    def figures(rows: Ints) -> Figures:
+        return metrics.binary(y[rows], score[rows], probability)
+
+    return Method(name, floor, figures(np.arange(len(y))), metrics.intervals(figures, customers, seed))
+
+
+def scores(s: Situation, rows: Ints, made: Result) -> tuple[str, bool, Scores]:
+    """The score of each record, the higher the stranger: the bundle's head; without one 1 - gate, if the gate moves;
+    else cosine_shift. A label without a record gets the lowest: it raises no alarm."""
+    hit = rows != MISS
+    head = s.heads.get("owner")
+    if head:
+        _, found = s.records.gather(rows[hit])
+        if head.name in found:
+            return f"head {head.name}", True, filled(found[head.name][:, -1].astype(np.float64), hit)
+        made.notes.append(f"no record has a score of the head {head.name}")
+    gate = 1 - s.records.gate[rows[hit]]
+    if len(np.unique(gate)) > 1:
+        return "1 - gate", False, filled(gate, hit)
+    return "cosine_shift", False, filled(s.records.cosine_shift[rows[hit]], hit)
+
+
+def filled(values: Scores, hit: NDArray[np.bool_]) -> Scores:
+    lowest = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+    made = np.full(len(hit), lowest)
+    made[hit] = np.where(np.isnan(values), lowest, values)
+    return made
+
+
+def early(s: Situation, rows: Ints, y: Ints, made: Result) -> dict[str, dict[str, float | int | None]]:
+    """AUC of the same score on what is known after k events: of a session's records, provisional ones included, the
+    last one with at most k events (all of a session that has fewer)."""
+    r = s.records
+    hit = rows != MISS
+    wanted = r.uid[rows[hit]]
+    of_session = np.flatnonzero(np.isin(r.uid, wanted) & ~r.settled)
+    order = of_session[np.lexsort((r.sequence[of_session], r.event_count[of_session], r.uid[of_session]))]
+    length = np.zeros(int(r.uid.max(initial=0)) + 1, np.int64)
+    np.maximum.at(length, r.uid, r.event_count)
+    result: dict[str, dict[str, float | int | None]] = {}
+    for k in EARLY:
+        short = order[r.event_count[order] <= k]
+        last = np.full(len(length), MISS, np.int64)
+        last[r.uid[short]] = short  # the last of each session stays
+        known = rows.copy()
+        open_still = hit.copy()
+        open_still[hit] = length[r.uid[rows[hit]]] > k
+        known[open_still] = last[r.uid[rows[open_still]]]
+        _, _, score = scores(s, known, made)
+        result[str(k)] = {"auc": metrics.auc(y, score), "sessions_open": int(open_still.sum())}
+    return result
+
+
+# -- floors ------------------------------------------------------------------------------------------------------------
+
+
+def floors(
+    s: Situation, asked: Asked, joined: Joined, y: Ints, test: Ints, made: Result
+) -> dict[str, tuple[Scores, bool]]:
+    """Naive Bayes always; where the training labels know both classes, simple models fitted on them too."""
+    h, cut = s.history, s.folder.cut_ms
+    number = {key: i for i, key in enumerate(zip(h.session_customer.tolist(), h.session_uids, strict=True))}
+    session = np.full(len(asked), MISS, np.int64)
+    for i in np.flatnonzero(joined.hit).tolist():
+        session[i] = number.get(s.records.uids[s.records.uid[joined.row[i]]], MISS)
+    used = np.lexsort((h.session_customer, h.session_start)).astype(np.int64)
+    place = np.empty_like(used)
+    place[used] = np.arange(len(used))
+    # Known strangers' sessions teach nobody's profile.
+    strange = np.zeros(len(used), bool)
+    strange[place[session[(y == 1) & (asked.split == SPLITS.index("train")) & (session != MISS)]]] = True
+    past = h.session_end[used] < cut if cut is not None else np.ones(len(used), bool)
+    names = beside.names_of(h, used)
+    vocabulary = max((int(x.max()) for x in names), default=0) + 1
+    row = np.where(session[test] == MISS, MISS, place[session[test]])
+    found: dict[str, tuple[Scores, bool]] = {}
+    learnt = past & ~strange
+    for kind, online in (("naive Bayes, static", False), ("naive Bayes, online", True)):
+        score = bayes.scores(h.session_customer[used], names, learnt, vocabulary, online)
+        found[kind] = at(score, row), False
+    train, valid = (situation.rows_of(split, asked, s.folder) for split in ("train", "valid"))
+    parts = probe.parts_of(train[session[train] != MISS], valid[session[valid] != MISS])
+    if min(np.bincount(y[parts[0]], minlength=2)) < LABELS_MIN:
+        made.notes.append(f"fewer than {LABELS_MIN} training labels of a class: only naive Bayes is a floor")
+        return found
+    blocks = beside.sessions(h, handmade.columns_of(h, cut), used)
+    inputs = {
+        "last session": ("logistic", [np.log1p(blocks.last)]),
+        "counts": ("logistic", [np.log1p(blocks.counts)]),
+        "decayed counts": ("logistic", [np.log1p(blocks.decayed[g]) for g in handmade.DECAYS]),
+        "trees on hand-made features": ("trees", [np.concatenate([blocks.more, blocks.last], axis=1)]),
+    }
+    labels = np.arange(len(asked))
+    of_label = np.where(session == MISS, 0, place[np.maximum(session, 0)])[labels]
+    for name, (kind, choices) in inputs.items():
+        fits = [(fit, x) for c in choices if (fit := probe.fit(kind, x := c[of_label], y, parts, 2, s.seed))]
+        if fits:
+            (predict, _), x = min(fits, key=lambda pair: pair[0][1])
+            found[name] = np.where(row == MISS, 0.0, predict(x[test])[:, 1]), True
+    return found
+
+
+def at(score: Scores, row: Ints) -> Scores:
+    lowest = float(score.min()) if len(score) else 0.0
+    return np.where(row == MISS, lowest, score[np.maximum(row, 0)] if len(score) else lowest)
