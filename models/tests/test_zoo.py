@@ -77,7 +77,8 @@ def test_an_empty_decayed_sum_has_a_direction() -> None:
 
 def test_the_decay_that_made_the_data_is_found() -> None:
     chance = np.random.default_rng(1)
-    sequences, vectors = [], []
+    sequences: list[Sequence] = []
+    vectors: list[NDArray[np.float64]] = []
     for n in range(60):
         own = [chance.normal(size=S) * 2]
         for _ in range(20):
@@ -200,13 +201,9 @@ def hostile() -> material.Material:
     for n in range(5):
         own = []
         for k in range(1 + n % 3):
-            event = {
-                "event_time": 1_700_000_000_000 + 10**8 * k,
-                "kind": "ACTION",
-                "name": ('q"\\', "", "\U0001f600")[k],
-            }
-            own.append(Session(event["event_time"], event["event_time"], event["event_time"], [event], None))
-            counts.plain["name"][event["name"]] += 1
+            time, name = 1_700_000_000_000 + 10**8 * k, ('q"\\', "", "\U0001f600")[k]
+            own.append(Session(time, time, time, [{"event_time": time, "kind": "ACTION", "name": name}], None))
+            counts.plain["name"][name] += 1
             counts.events += 1
         counts.customers.add(f"c{n}")
         customers.append(Customer(f"c{n}", own))
