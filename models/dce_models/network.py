@@ -94,6 +94,7 @@ class CustomerModel(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         d, context = spec.dimensions, spec.context_columns
+        self.units = d.state
         session = list(range(d.session))
         gap = [d.session]
         calendar = [d.session + 1 + i for i in range(CALENDAR)]
