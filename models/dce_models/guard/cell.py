@@ -1,0 +1,86 @@
+"""The customer's state: the gate, how a session goes in, and what is published. Over a backend, like features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import Population, features, unit
+from .layout import Layout
+from .ops import Ops, V
+
+Floats = NDArray[np.float32]
+
+SCALED_MAX = 5.0  # of a feature, in interquartile ranges
+
+
+@dataclass
+class Head:
+    """(x - middle) / range, then a small multilayer perceptron to a logit at the training's share of intrusions."""
+
+    middle: Floats
+    inverse_range: Floats
+    layers: list[tuple[Floats, Floats]]  # weight [in, out], bias [out]
+
+
+@dataclass
+class Gate:
+    """w = clip((closed - p) / (closed - open), 0, 1) of the probability p at the training's share; 1 as long as the state
+    knows fewer than `sessions_min` sessions, falling to that over the next half of them."""
+
+    open_below: float
+    closed_above: float
+    sessions_min: float
+
+
+def logit(o: Ops, head: Head, x: V) -> V:
+    """Features [B, n] to [B, 1]."""
+    x = o.clip((x - o.constant(head.middle)) * o.constant(head.inverse_range), -SCALED_MAX, SCALED_MAX)
+    for i, (weight, bias) in enumerate(head.layers):
+        x = o.linear(x, weight) + o.constant(bias)
+        if i + 1 < len(head.layers):
+            x = o.tanh(x)
+    return x
+
+
+def gate_of(o: Ops, layout: Layout, gate: Gate, state: V, z: V) -> V:
+    """[B, 1] in 0 … 1."""
+    p = o.sigmoid(z)
+    trusted = o.clip((gate.closed_above - p) * (1.0 / (gate.closed_above - gate.open_below)), 0.0, 1.0)
+    sessions = o.cut(state, layout.sessions_at, layout.state, 1)
+    learning = o.clip((1.5 * gate.sessions_min - sessions) * (1.0 / (0.5 * gate.sessions_min)), 0.0, 1.0)
+    return trusted + (1.0 - trusted) * learning
+
+
+def fold(o: Ops, layout: Layout, state: V, session: V, weight: V) -> V:
+    """Each sum s with decay λ becomes s (1 - w (1 - λ)) + w x: what is kept out does not make the customer forget."""
+    counts = o.relu(o.cut(session, 0, layout.words, 1)) * weight
+    vector = o.cut(session, layout.words, layout.session, 1) * weight
+    made = []
+    for i, decay in enumerate(layout.decays):
+        made.append(faded(o.cut(state, i * layout.words, (i + 1) * layout.words, 1), weight, decay) + counts)
+    for i, decay in enumerate(layout.vector_decays):
+        at = layout.vectors_at + i * layout.width
+        made.append(faded(o.cut(state, at, at + layout.width, 1), weight, decay) + vector)
+    made.append(o.cut(state, layout.sessions_at, layout.state, 1) + weight)
+    return o.concat(made, 1)
+
+
+def faded(x: V, weight: V, decay: float) -> V:
+    return x if decay == 1.0 else x * (1.0 - weight * (1.0 - decay))
+
+
+def step(o: Ops, layout: Layout, population: Population, head: Head, gate: Gate, state: V, session: V) -> tuple[V, V]:
+    """state_out [B, H] and gate [B, 1]."""
+    weight = gate_of(o, layout, gate, state, logit(o, head, features(o, layout, population, state, session)))
+    return fold(o, layout, state, session, weight), weight
+
+
+def read(o: Ops, layout: Layout, bias: Floats, state: V) -> V:
+    """The published embedding [B, width]: the unit vector of the means at both decays, each by its own length, plus a
+    small constant that an empty state shows alone."""
+    total = o.constant(bias)
+    for i in range(len(layout.vector_decays)):
+        at = layout.vectors_at + i * layout.width
+        total = unit(o, o.cut(state, at, at + layout.width, 1)) + total
+    return unit(o, total)
