@@ -33,6 +33,18 @@ class Gate:
     sessions_min: float
 
 
+@dataclass
+class Calibration:
+    """The score p = sigmoid(factor · logit + shift), the shift for the share of intrusions that is to be expected."""
+
+    factor: float
+    shift: float
+
+
+def score(o: Ops, calibration: Calibration, z: V) -> V:
+    return o.sigmoid(z * calibration.factor + calibration.shift)
+
+
 def logit(o: Ops, head: Head, x: V) -> V:
     """Features [B, n] to [B, 1]."""
     x = o.clip((x - o.constant(head.middle)) * o.constant(head.inverse_range), -SCALED_MAX, SCALED_MAX)

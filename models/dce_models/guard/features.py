@@ -19,7 +19,6 @@ Floats = NDArray[np.float32]
 SMOOTH = 0.01  # counts added to each word of a column: a profile's likelihood without the others' help
 BACK_OFF = 50.0  # κ: events that the others' probability weighs in p = (n + κ q) / (N + κ)
 BURST = 20.0  # A: a Dirichlet-multinomial's concentration; the lower, the less a repetition tells
-BURSTS = ((30.0, 0), (10.0, 0))  # further (A, profile)
 OWN_SHARPNESS = 50.0  # how surely the prototype nearest to the state is taken for the customer's own
 TEMPERATURE = 10.0  # of the others' log likelihoods
 VECTOR_SHARPNESS = 12.0  # of the cosines to the others' prototypes
@@ -51,10 +50,9 @@ def names(layout: Layout) -> list[str]:
         made += [f"{c.name}: ratio, decay {d:g}" for d in layout.decays]
         made += [f"{c.name}: ratio, smoothed, clipped"]
         made += [f"{c.name}: burst ratio, decay {d:g}" for d in layout.decays]
-        made += [f"{c.name}: burst ratio, concentration {a:g}" for a, _ in BURSTS]
         made += [f"{c.name}: root overlap, decay {d:g}" for d in layout.decays]
-        made += [f"{c.name}: {what}" for what in ("new", "new kinds", "surprise of the new", "new to all", "kinds")]
-        made += [f"{c.name}: best others", f"{c.name}: own log likelihood", f"{c.name}: ratio, all evidence"]
+        made += [f"{c.name}: {what}" for what in ("new", "new kinds", "surprise of the new")]
+        made += [f"{c.name}: best others", f"{c.name}: own log likelihood"]
     made += [f"vector: cosine, decay {d:g}" for d in layout.vector_decays]
     return [*made, "vector: others", "vector: best other", "known events", "known sessions", "events"]
 
@@ -125,27 +123,22 @@ def column(
     made = [mean(log_q - x) for x in log_backed]
     made.append(mean(o.clip(log_q - log_smoothed, -3.0, 4.0)))
 
-    pairs = [(BURST, d) for d in range(len(own))] + list(BURSTS)
-    rates = [q * a for a in dict.fromkeys(a for a, _ in pairs)] + [backed[d] * a for a, d in pairs]
-    rising = log_rising(o, o.concat([o.insert(x, 1) for x in rates], 1), o.insert(count, 1))
-    totals = o.sum(rising, 2) / o.insert(events, 1)  # rising is 0 where the count is
-    alone = list(dict.fromkeys(a for a, _ in pairs))
-    at = lambda i: o.drop(o.cut(totals, i, i + 1, 1), 1)  # noqa: E731
-    made += [at(alone.index(a)) - at(len(alone) + i) for i, (a, _) in enumerate(pairs)]
+    rising = log_rising(o, o.concat([o.insert(x, 1) for x in [q, *backed]], 1) * BURST, o.insert(count, 1))
+    bursts = o.drop(o.sum(rising, 2), 2) / events  # [B, 1 + decays]; rising is 0 where the count is
+    made += [o.cut(bursts, 0, 1, 1) - o.cut(bursts, 1 + i, 2 + i, 1) for i in range(len(own))]
 
     root = o.sqrt(count / events)
     made += [o.sum(root * o.sqrt(n / floor(o, m, 1.0)), 1) for n, m in zip(own, mass, strict=True)]
     present = o.clip(count, 0.0, 1.0)
     kinds = floor(o, o.sum(present, 1), 1.0)
-    made += [mean(new), o.sum(present * new, 1) / kinds, -mean(new * log_q), mean(o.relu(1.0 - q * 1e4)), kinds / events]
+    made += [mean(new), o.sum(present * new, 1) / kinds, -mean(new * log_q)]
 
     own_log = mean(log_backed[0])
     likelihood = o.sum(logs * o.insert(count, 2), 1)  # [B, 1, U]
     best = o.max(likelihood, 2)
     spread = o.sum(not_own * o.exp((likelihood - best) / TEMPERATURE), 2)
     best_other = o.drop(best + log(o, spread + 1e-9) * TEMPERATURE, 2) / events
-    evidence = made[0] * events
-    return [*made, best_other - own_log, own_log, evidence / (o.sqrt(evidence * evidence) + 20.0)]
+    return [*made, best_other - own_log, own_log]
 
 
 def vector(o: Ops, layout: Layout, population: Population, state: V, session: V, not_own: V) -> list[V]:

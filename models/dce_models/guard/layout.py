@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..spec import Dimensions
+
 
 @dataclass(frozen=True)
 class Column:
@@ -51,3 +53,7 @@ class Layout:
     @property
     def state(self) -> int:
         return self.sessions_at + 1
+
+    @property
+    def dimensions(self) -> Dimensions:
+        return Dimensions(self.session, self.words + 1, self.state, self.width)

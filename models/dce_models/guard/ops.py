@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import helper
 from torch import Tensor
 
 from ..graphs import Graph
@@ -163,6 +164,11 @@ class Onnx:
         names = [(x if isinstance(x, Node) else self.constant(np.array(x, np.float32))).name for x in inputs]
         return Node(self, self.graph.op(kind, *names, **attributes))
 
+    def cast(self, x: Node, kind: int) -> Node:
+        name = f"cast_{len(self.graph.nodes)}"  # Graph.op has a `to` of its own
+        self.graph.nodes.append(helper.make_node("Cast", [x.name], [name], to=kind))
+        return Node(self, name)
+
     def named(self, x: Node, name: str) -> None:
         """Gives a value the name of an output."""
         self.graph.op("Identity", x.name, to=name)
@@ -192,7 +198,9 @@ class Onnx:
         return self.node("ReduceSum", x, self.ints(axis), keepdims=1)
 
     def max(self, x: Node, axis: int) -> Node:
-        return self.node("ReduceMax", x, axes=[axis], keepdims=1)  # an attribute until opset 18
+        if self.graph.opset < 18:
+            return self.node("ReduceMax", x, axes=[axis], keepdims=1)
+        return self.node("ReduceMax", x, self.ints(axis), keepdims=1)
 
     def concat(self, parts: Sequence[Node], axis: int) -> Node:
         return self.node("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0]
