@@ -21,6 +21,7 @@ BACK_OFF = 50.0  # κ: events that the others' probability weighs in p = (n + κ
 BURST = 20.0  # A: a Dirichlet-multinomial's concentration; the lower, the less a repetition tells
 OWN_SHARPNESS = 50.0  # how surely the prototype nearest to the state is taken for the customer's own
 TEMPERATURE = 10.0  # of the others' log likelihoods
+KNOWN_MAX = 20.0  # sessions
 VECTOR_SHARPNESS = 12.0  # of the cosines to the others' prototypes
 
 
@@ -28,11 +29,11 @@ VECTOR_SHARPNESS = 12.0  # of the cosines to the others' prototypes
 class Population:
     """The other customers, U prototypes."""
 
-    shares: Floats  # [words, U] probabilities, each column's words add up to 1
+    shares: Floats  # [U, words] probabilities, each column's words add up to 1
     logs: Floats  # [words, U] their logarithms
     roots: Floats  # [words, U] their square roots over √columns
     vectors: Floats  # [width, U] unit vectors
-    everyone: Floats  # [words, 1] probabilities over all customers
+    everyone: Floats  # [1, words] probabilities over all customers
 
 
 def floor(o: Ops, x: V, low: float) -> V:
@@ -45,53 +46,27 @@ def unit(o: Ops, x: V) -> V:
 
 def names(layout: Layout) -> list[str]:
     """One for each feature, in order."""
-    made = []
-    for c in layout.columns:
-        made += [f"{c.name}: ratio, decay {d:g}" for d in layout.decays]
-        made += [f"{c.name}: ratio, smoothed, clipped"]
-        made += [f"{c.name}: burst ratio, decay {d:g}" for d in layout.decays]
-        made += [f"{c.name}: root overlap, decay {d:g}" for d in layout.decays]
-        made += [f"{c.name}: {what}" for what in ("new", "new kinds", "surprise of the new")]
-        made += [f"{c.name}: best others", f"{c.name}: own log likelihood"]
-    made += [f"vector: cosine, decay {d:g}" for d in layout.vector_decays]
-    return [*made, "vector: others", "vector: best other", "known events", "known sessions", "events"]
+    decays = [f"decay {d:g}" for d in layout.decays]
+    made = [f"ratio, {d}" for d in decays] + ["ratio, smoothed, clipped"]
+    made += [f"burst ratio, {d}" for d in decays] + [f"root overlap, {d}" for d in decays]
+    made += ["new", "new kinds", "surprise of the new", "own log likelihood", "best others"]
+    named = [f"{c.name}: {what}" for what in made for c in layout.columns]
+    named += [f"vector: cosine, decay {d:g}" for d in layout.vector_decays]
+    return [*named, "vector: others", "vector: best other", "known", "events"]
 
 
 def features(o: Ops, layout: Layout, population: Population, state: V, session: V) -> V:
     """state [B, H] before the session, session [B, S] to [B, features]."""
-    state_counts = o.relu(o.cut(state, 0, layout.vectors_at, 1))
-    profiles = [o.cut(state_counts, i * layout.words, (i + 1) * layout.words, 1) for i in range(len(layout.decays))]
+    past = o.relu(o.cut(state, 0, layout.vectors_at, 1))
+    profiles = [o.cut(past, i * layout.words, (i + 1) * layout.words, 1) for i in range(len(layout.decays))]
     counts = o.relu(o.cut(session, 0, layout.words, 1))
-    not_own = others(o, layout, population, profiles[0])  # [B, 1, U]
-
-    values, index = [], []
-    for c in layout.columns:
-        value, at = o.largest(o.cut(counts, c.base, c.end, 1), c.kinds_max)
-        values.append(value)
-        index.append(at if c.base == 0 else at + o.constant(np.array(c.base, np.int64)))
-    count, at = o.concat(values, 1), o.concat(index, 1)  # [B, kinds]
-    own = [o.pick(p, at) for p in profiles]
-    shares, logs = o.rows(population.shares, at), o.rows(population.logs, at)  # [B, kinds, U]
-    weight = o.sum(not_own, 2)  # [B, 1, 1]
-    everyone = o.drop(o.rows(population.everyone, at), 2)
-    mixed = o.drop(o.sum(shares * not_own, 2), 2) + everyone * 0.01
-    q = mixed / (o.drop(weight, 2) + 0.01)
-
-    made = []
-    start = 0
-    for c in layout.columns:
-        end = start + c.kinds_max
-        cut = lambda x, start=start, end=end: o.cut(x, start, end, 1)  # noqa: E731
-        mass = [o.sum(o.cut(p, c.base, c.end, 1), 1) for p in profiles]
-        made += column(o, layout, cut(count), [cut(x) for x in own], mass, cut(q), c.size, cut(logs), not_own)
-        start = end
-    first = layout.columns[0]
-    events = o.sum(o.cut(counts, 0, first.end, 1), 1)
-    known = o.sum(o.cut(profiles[0], 0, first.end, 1), 1)
-    sessions = o.relu(o.cut(state, layout.sessions_at, layout.state, 1))
-    made += vector(o, layout, population, state, session, o.drop(not_own, 1))
-    made += [log(o, x + 1.0) for x in (known, sessions, events)]
-    return o.concat(made, 1)
+    not_own = others(o, layout, population, profiles[0])  # [B, U]
+    words = column_features(o, layout, population, profiles, counts, not_own)
+    vectors = vector_features(o, layout, population, state, session, not_own)
+    sessions = o.cut(state, layout.sessions_at, layout.state, 1)
+    known = o.clip(sessions * (1.0 / KNOWN_MAX), 0.0, 1.0)  # beyond, a profile with decays knows no more
+    events = o.sum(o.cut(counts, 0, layout.columns[0].end, 1), 1)
+    return o.concat([words, *vectors, known, log(o, events + 1.0)], 1)
 
 
 def others(o: Ops, layout: Layout, population: Population, profile: V) -> V:
@@ -99,49 +74,72 @@ def others(o: Ops, layout: Layout, population: Population, profile: V) -> V:
     the one nearest to the state, by the overlap Σ √(p_v q_v). Continuous, or a last bit would make another state."""
     near = o.linear(o.sqrt(profile / floor(o, o.sum(profile, 1), 1e-3)), population.roots)
     near = o.exp((near - o.max(near, 1)) * OWN_SHARPNESS)
-    return o.insert(1.0 - near / o.sum(near, 1), 1)
+    return 1.0 - near / o.sum(near, 1)
 
 
-def column(
-    o: Ops, layout: Layout, count: V, own: list[V], mass: list[V], q: V, size: int, logs: V, not_own: V
-) -> list[V]:
-    """count, own[d], q [B, kinds], mass[d] [B, 1], logs [B, kinds, U]: the features of one column, each [B, 1]."""
-    events = floor(o, o.sum(count, 1), 1.0)
+def column_features(
+    o: Ops, layout: Layout, population: Population, profiles: list[V], counts: V, not_own: V
+) -> V:
+    """[B, kinds of feature x columns]. All columns' words stand side by side, `kinds` of them, and are computed with
+    together; sums over a column's words are products with a constant of ones and zeros."""
+    values, index = [], []
+    for c in layout.columns:
+        value, at = o.largest(o.cut(counts, c.base, c.end, 1), c.kinds_max)
+        values.append(value)
+        index.append(at if c.base == 0 else at + o.constant(np.array(c.base, np.int64)))
+    count, at = o.concat(values, 1), o.concat(index, 1)  # [B, kinds]
+    membership = np.repeat(np.eye(len(layout.columns), dtype=np.float32), [c.kinds_max for c in layout.columns], axis=0)
+    own = [o.pick(p, at) for p in profiles]
+    masses = [mass(o, layout, p, membership) for p in profiles]
+    # everyone's share is added so that few prototypes, all of them masked, leave something
+    mixed = o.linear(not_own, population.shares) + o.constant(population.everyone) * 0.01
+    q = o.pick(mixed, at) / (o.sum(not_own, 1) + 0.01)
 
-    def mean(x: V) -> V:
-        """Over the events: Σ c_v x_v / n."""
-        return o.sum(count * x, 1) / events
-
-    backed = [(n + q * BACK_OFF) / (m + BACK_OFF) for n, m in zip(own, mass, strict=True)]
-    smoothed = (own[0] + SMOOTH) / (mass[0] + SMOOTH * size)
+    backed = [(n + q * BACK_OFF) / (m + BACK_OFF) for n, m in zip(own, masses, strict=True)]
+    sizes = membership @ np.array([[SMOOTH * c.size] for c in layout.columns], np.float32)
+    smoothed = (own[0] + SMOOTH) / (masses[0] + o.constant(sizes.T.copy()))
+    logs = log(o, stack(o, [q, smoothed, *backed]))
+    log_q, log_smoothed, *log_backed = unstacked(o, logs, 2 + len(backed))
+    rising = log_rising(o, stack(o, [q, *backed]) * BURST, o.insert(count, 1))
+    burst_q, *bursts = unstacked(o, rising, 1 + len(backed))  # 0 where the count is
     new = o.relu(1.0 - own[0])
-    stacked = o.concat([o.insert(x, 1) for x in [q, smoothed, *backed]], 1)
-    everything = log(o, stacked)
-    log_q, log_smoothed, *log_backed = (
-        o.drop(o.cut(everything, i, i + 1, 1), 1) for i in range(2 + len(backed))
-    )
-    made = [mean(log_q - x) for x in log_backed]
-    made.append(mean(o.clip(log_q - log_smoothed, -3.0, 4.0)))
-
-    rising = log_rising(o, o.concat([o.insert(x, 1) for x in [q, *backed]], 1) * BURST, o.insert(count, 1))
-    bursts = o.drop(o.sum(rising, 2), 2) / events  # [B, 1 + decays]; rising is 0 where the count is
-    made += [o.cut(bursts, 0, 1, 1) - o.cut(bursts, 1 + i, 2 + i, 1) for i in range(len(own))]
-
-    root = o.sqrt(count / events)
-    made += [o.sum(root * o.sqrt(n / floor(o, m, 1.0)), 1) for n, m in zip(own, mass, strict=True)]
     present = o.clip(count, 0.0, 1.0)
-    kinds = floor(o, o.sum(present, 1), 1.0)
-    made += [mean(new), o.sum(present * new, 1) / kinds, -mean(new * log_q)]
+    root = o.sqrt(count)
 
-    own_log = mean(log_backed[0])
-    likelihood = o.sum(logs * o.insert(count, 2), 1)  # [B, 1, U]
+    each = [count * (log_q - x) for x in log_backed]
+    each.append(count * o.clip(log_q - log_smoothed, -3.0, 4.0))
+    each += [burst_q - x for x in bursts]
+    each += [count * new, -(count * new) * log_q, count * log_backed[0]]  # all of these are means over events
+    overlaps = [root * o.sqrt(n / floor(o, m, 1.0)) for n, m in zip(own, masses, strict=True)]
+    rest = [*overlaps, present * new, present, count]
+    sums = unstacked(o, o.linear(stack(o, [*each, *rest]), membership), len(each) + len(rest))  # each [B, columns]
+    *sums, news, kinds, events = sums
+    events, kinds = floor(o, events, 1.0), floor(o, kinds, 1.0)
+    means = [x / events for x in sums[: len(each)]]
+    *means, novelty, surprise, own_log = means
+    overlaps = [x / o.sqrt(events) for x in sums[len(each) :]]
+    best = best_others(o, layout, population, counts, not_own) / events - own_log
+    return o.concat([*means, *overlaps, novelty, news / kinds, surprise, own_log, best], 1)
+
+
+def mass(o: Ops, layout: Layout, profile: V, membership: Floats) -> V:
+    """How much a profile holds of each column, [B, kinds]: for every word its column's."""
+    total = o.concat([o.sum(o.cut(profile, c.base, c.end, 1), 1) for c in layout.columns], 1)
+    return o.linear(total, np.ascontiguousarray(membership.T))
+
+
+def best_others(o: Ops, layout: Layout, population: Population, counts: V, not_own: V) -> V:
+    """[B, columns]: 10 ln Σ_u exp(log likelihood under u / 10) over the prototypes that are not the customer's own."""
+    found = []
+    for c in layout.columns:
+        found.append(o.linear(o.cut(counts, c.base, c.end, 1), population.logs[c.base : c.end]))
+    likelihood = stack(o, found)  # [B, columns, U]
     best = o.max(likelihood, 2)
-    spread = o.sum(not_own * o.exp((likelihood - best) / TEMPERATURE), 2)
-    best_other = o.drop(best + log(o, spread + 1e-9) * TEMPERATURE, 2) / events
-    return [*made, best_other - own_log, own_log]
+    spread = o.sum(o.exp((likelihood - best) * (1.0 / TEMPERATURE)) * o.insert(not_own, 1), 2)
+    return o.drop(best + log(o, spread + 1e-9) * TEMPERATURE, 2)
 
 
-def vector(o: Ops, layout: Layout, population: Population, state: V, session: V, not_own: V) -> list[V]:
+def vector_features(o: Ops, layout: Layout, population: Population, state: V, session: V, not_own: V) -> list[V]:
     """Cosines of the session's vector to the customer's means and to the others' prototypes."""
     given = unit(o, o.cut(session, layout.words, layout.session, 1))
     cosines = []
@@ -150,5 +148,14 @@ def vector(o: Ops, layout: Layout, population: Population, state: V, session: V,
         cosines.append(o.sum(given * unit(o, o.cut(state, at, at + layout.width, 1)), 1))
     likeness = o.linear(given, population.vectors)  # [B, U]
     pull = o.sum(not_own * o.exp((likeness - 1.0) * VECTOR_SHARPNESS), 1)
-    others = log(o, pull + 1e-9) + (1.0 - cosines[0]) * VECTOR_SHARPNESS
-    return [*cosines, others, o.max(likeness - (1.0 - not_own) * 2.0, 1)]
+    pulled = log(o, pull + 1e-9) + (1.0 - cosines[0]) * VECTOR_SHARPNESS
+    return [*cosines, pulled, o.max(likeness - (1.0 - not_own) * 2.0, 1)]
+
+
+def stack(o: Ops, parts: list[V]) -> V:
+    """[B, n] each to [B, parts, n]."""
+    return o.concat([o.insert(x, 1) for x in parts], 1)
+
+
+def unstacked(o: Ops, x: V, many: int) -> list[V]:
+    return [o.drop(o.cut(x, i, i + 1, 1), 1) for i in range(many)]

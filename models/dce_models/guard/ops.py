@@ -40,24 +40,15 @@ class Ops(Protocol):
     def largest(self, x: V, count: int) -> tuple[V, V]:
         """The `count` largest of each row [B, n], and their columns as int64; of equal ones the leftmost first."""
 
-    def rows(self, table: Array, index: V) -> V:
-        """table [n, m] at index [B, k]: [B, k, m]."""
-
     def pick(self, x: V, index: V) -> V:
         """x [B, n] at index [B, k]: [B, k]."""
 
 
 class Torch:
-    """Tensors. Constants keep their place in a cache, so that a loop does not copy them anew."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, tuple[Array, Tensor]] = {}
+    """Tensors."""
 
     def constant(self, value: Array) -> Tensor:
-        found = self.known.get(id(value))
-        if found is None:
-            found = self.known[id(value)] = (value, torch.from_numpy(np.ascontiguousarray(value)))
-        return found[1]
+        return torch.from_numpy(np.ascontiguousarray(value))
 
     def sqrt(self, x: Tensor) -> Tensor:
         return torch.sqrt(x)
@@ -101,9 +92,6 @@ class Torch:
     def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         values, index = torch.sort(x, dim=1, descending=True, stable=True)
         return values[:, :count], index[:, :count]
-
-    def rows(self, table: Array, index: Tensor) -> Tensor:
-        return self.constant(table)[index]
 
     def pick(self, x: Tensor, index: Tensor) -> Tensor:
         return torch.gather(x, 1, index)
@@ -220,9 +208,6 @@ class Onnx:
     def largest(self, x: Node, count: int) -> tuple[Node, Node]:
         values, index = self.graph.ops("TopK", x.name, self.ints(count).name, to=["", ""], axis=1)
         return Node(self, values), Node(self, index)
-
-    def rows(self, table: Array, index: Node) -> Node:
-        return self.node("Gather", self.constant(table), index, axis=0)
 
     def pick(self, x: Node, index: Node) -> Node:
         return self.node("GatherElements", x, index, axis=1)

@@ -35,11 +35,11 @@ def population(layout: Layout, counts: Tensor, vectors: Tensor, owner: Tensor, p
         return np.ascontiguousarray(x, np.float32)
 
     return Population(
-        single(shares),
+        single(shares.T),
         single(np.log(shares)),
         single(np.sqrt(shares / len(layout.columns))),
         single((means / norm).T.numpy()),
-        single(everyone[:, None]),
+        single(everyone[None]),
     )
 
 

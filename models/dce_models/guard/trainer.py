@@ -81,7 +81,9 @@ def head_of(
     learnt = judged
     keepers = heads(learnt)
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
-    gate = replace(gate, sessions_min=sessions_min(z, judged))
+    gate = replace(
+        gate, sessions_min=sessions_min(z, judged), shift=odds(s.simulated_share) - odds(share(judged.y))
+    )
     say(f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions before it judges")
     for _ in range(s.rounds):
         learnt = learnt + rows(Gatekeeper(keepers, fold_of, gate, watched=True))
@@ -128,8 +130,11 @@ def calibrated(z: Tensor, y: Tensor, rate: float) -> Calibration:
     factor, shift = weights.tolist()
     if not (0.05 < factor < 20 and math.isfinite(shift)):
         factor, shift = 1.0, 0.0
-    share = min(max(float(y.mean()), 1e-4), 1 - 1e-4)
-    return Calibration(factor, shift + odds(rate) - odds(share))
+    return Calibration(factor, shift + odds(rate) - odds(share(y)))
+
+
+def share(y: Tensor) -> float:
+    return min(max(float(y.mean()), 1e-4), 1 - 1e-4)
 
 
 def odds(p: float) -> float:
