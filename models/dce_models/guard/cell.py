@@ -25,14 +25,12 @@ class Head:
 
 @dataclass
 class Gate:
-    """w = clip((closed - p) / (closed - open), 0, 1) of p = sigmoid(logit + shift), but leak · (1 - p) at least, so that a
-    customer who has changed is not shut out for good; 1 as long as the state knows fewer than `sessions_min` sessions,
-    falling to that over the next half of them."""
+    """w = clip((closed - p) / (closed - open), 0, 1) of p = sigmoid(logit + shift); 1 as long as the state knows fewer than
+    `sessions_min` sessions, falling to that over the next half of them."""
 
     open_below: float
     closed_above: float
     sessions_min: float
-    leak: float = 0.0
     shift: float = 0.0  # from the head's share of intrusions to the one that both bounds are meant for
 
 
@@ -62,8 +60,6 @@ def gate_of(o: Ops, layout: Layout, gate: Gate, state: V, z: V) -> V:
     """[B, 1] in 0 … 1."""
     p = o.sigmoid(z + gate.shift)
     trusted = o.clip((gate.closed_above - p) * (1.0 / (gate.closed_above - gate.open_below)), 0.0, 1.0)
-    if gate.leak:
-        trusted = o.relu(trusted - (1.0 - p) * gate.leak) + (1.0 - p) * gate.leak
     sessions = o.cut(state, layout.sessions_at, layout.state, 1)
     learning = o.clip((1.5 * gate.sessions_min - sessions) * (1.0 / (0.5 * gate.sessions_min)), 0.0, 1.0)
     return trusted + (1.0 - trusted) * learning
@@ -99,5 +95,5 @@ def read(o: Ops, layout: Layout, bias: Floats, state: V) -> V:
     total = o.constant(bias)
     for i in range(len(layout.vector_decays)):
         at = layout.vectors_at + i * layout.width
-        total = unit(o, o.cut(state, at, at + layout.width, 1)) + total
-    return unit(o, total)
+        total = unit(o, o.cut(state, at, at + layout.width, 1), layout.width) + total
+    return unit(o, total, layout.width)

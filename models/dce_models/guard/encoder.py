@@ -28,7 +28,7 @@ def encode(o: Ops, encoder: Encoder, counts: V) -> V:
     """h = Σ √c_v e_v, vector = unit(h + W tanh h): [B, words] to [B, width]."""
     h = o.linear(o.sqrt(counts), encoder.table)
     raw = h + o.linear(o.tanh(h), encoder.mix)
-    return raw / o.sqrt(o.sum(raw * raw, 1) + 1e-12)
+    return raw / o.sqrt(o.sum(raw * raw, encoder.table.shape[1]) + 1e-12)
 
 
 class Bag(nn.Module):

@@ -35,13 +35,17 @@ class Population:
     vectors: Floats  # [width, U] unit vectors
     everyone: Floats  # [1, words] probabilities over all customers
 
+    @property
+    def prototypes(self) -> int:
+        return self.shares.shape[0]
+
 
 def floor(o: Ops, x: V, low: float) -> V:
     return o.relu(x - low) + low
 
 
-def unit(o: Ops, x: V) -> V:
-    return x / o.sqrt(o.sum(x * x, 1) + 1e-12)
+def unit(o: Ops, x: V, width: int) -> V:
+    return x / o.sqrt(o.sum(x * x, width) + 1e-12)
 
 
 def names(layout: Layout) -> list[str]:
@@ -65,21 +69,19 @@ def features(o: Ops, layout: Layout, population: Population, state: V, session: 
     vectors = vector_features(o, layout, population, state, session, not_own)
     sessions = o.cut(state, layout.sessions_at, layout.state, 1)
     known = o.clip(sessions * (1.0 / KNOWN_MAX), 0.0, 1.0)  # beyond, a profile with decays knows no more
-    events = o.sum(o.cut(counts, 0, layout.columns[0].end, 1), 1)
+    events = o.sum(o.cut(counts, 0, layout.columns[0].end, 1), layout.columns[0].size)
     return o.concat([words, *vectors, known, log(o, events + 1.0)], 1)
 
 
 def others(o: Ops, layout: Layout, population: Population, profile: V) -> V:
     """1 for each prototype, and 0 for the one that is the customer's own: a head is not told who the customer is, so it is
     the one nearest to the state, by the overlap Σ √(p_v q_v). Continuous, or a last bit would make another state."""
-    near = o.linear(o.sqrt(profile / floor(o, o.sum(profile, 1), 1e-3)), population.roots)
+    near = o.linear(o.sqrt(profile / floor(o, o.sum(profile, layout.words), 1e-3)), population.roots)
     near = o.exp((near - o.max(near, 1)) * OWN_SHARPNESS)
-    return 1.0 - near / o.sum(near, 1)
+    return 1.0 - near / o.sum(near, population.prototypes)
 
 
-def column_features(
-    o: Ops, layout: Layout, population: Population, profiles: list[V], counts: V, not_own: V
-) -> V:
+def column_features(o: Ops, layout: Layout, population: Population, profiles: list[V], counts: V, not_own: V) -> V:
     """[B, kinds of feature x columns]. All columns' words stand side by side, `kinds` of them, and are computed with
     together; sums over a column's words are products with a constant of ones and zeros."""
     values, index = [], []
@@ -93,7 +95,7 @@ def column_features(
     masses = [mass(o, layout, p, membership) for p in profiles]
     # everyone's share is added so that few prototypes, all of them masked, leave something
     mixed = o.linear(not_own, population.shares) + o.constant(population.everyone) * 0.01
-    q = o.pick(mixed, at) / (o.sum(not_own, 1) + 0.01)
+    q = o.pick(mixed, at) / (o.sum(not_own, population.prototypes) + 0.01)
 
     backed = [(n + q * BACK_OFF) / (m + BACK_OFF) for n, m in zip(own, masses, strict=True)]
     sizes = membership @ np.array([[SMOOTH * c.size] for c in layout.columns], np.float32)
@@ -124,8 +126,8 @@ def column_features(
 
 def mass(o: Ops, layout: Layout, profile: V, membership: Floats) -> V:
     """How much a profile holds of each column, [B, kinds]: for every word its column's."""
-    total = o.concat([o.sum(o.cut(profile, c.base, c.end, 1), 1) for c in layout.columns], 1)
-    return o.linear(total, np.ascontiguousarray(membership.T))
+    of_words = np.repeat(np.eye(len(layout.columns), dtype=np.float32), [c.size for c in layout.columns], axis=0)
+    return o.linear(o.linear(profile, of_words), np.ascontiguousarray(membership.T))
 
 
 def best_others(o: Ops, layout: Layout, population: Population, counts: V, not_own: V) -> V:
@@ -135,19 +137,20 @@ def best_others(o: Ops, layout: Layout, population: Population, counts: V, not_o
         found.append(o.linear(o.cut(counts, c.base, c.end, 1), population.logs[c.base : c.end]))
     likelihood = stack(o, found)  # [B, columns, U]
     best = o.max(likelihood, 2)
-    spread = o.sum(o.exp((likelihood - best) * (1.0 / TEMPERATURE)) * o.insert(not_own, 1), 2)
+    spread = o.sum(o.exp((likelihood - best) * (1.0 / TEMPERATURE)) * o.insert(not_own, 1), population.prototypes)
     return o.drop(best + log(o, spread + 1e-9) * TEMPERATURE, 2)
 
 
 def vector_features(o: Ops, layout: Layout, population: Population, state: V, session: V, not_own: V) -> list[V]:
     """Cosines of the session's vector to the customer's means and to the others' prototypes."""
-    given = unit(o, o.cut(session, layout.words, layout.session, 1))
+    given = unit(o, o.cut(session, layout.words, layout.session, 1), layout.width)
     cosines = []
     for i in range(len(layout.vector_decays)):
         at = layout.vectors_at + i * layout.width
-        cosines.append(o.sum(given * unit(o, o.cut(state, at, at + layout.width, 1)), 1))
+        own = unit(o, o.cut(state, at, at + layout.width, 1), layout.width)
+        cosines.append(o.sum(given * own, layout.width))
     likeness = o.linear(given, population.vectors)  # [B, U]
-    pull = o.sum(not_own * o.exp((likeness - 1.0) * VECTOR_SHARPNESS), 1)
+    pull = o.sum(not_own * o.exp((likeness - 1.0) * VECTOR_SHARPNESS), population.prototypes)
     pulled = log(o, pull + 1e-9) + (1.0 - cosines[0]) * VECTOR_SHARPNESS
     return [*cosines, pulled, o.max(likeness - (1.0 - not_own) * 2.0, 1)]
 

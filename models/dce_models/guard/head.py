@@ -45,10 +45,11 @@ def fit_one(x: Tensor, y: Tensor, settings: HeadSettings, seed: int) -> list[nn.
         width = units
     net = nn.Sequential(*layers, nn.Linear(width, 1))
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    steps = settings.epochs * (1 + (len(x) - 1) // settings.batch)
+    batch = min(settings.batch, max(32, len(x) // 16))  # few rows are worth as many steps
+    steps = settings.epochs * (1 + (len(x) - 1) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=steps)
     for _ in range(settings.epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(settings.batch):
+        for rows in torch.randperm(len(x), generator=generator).split(batch):
             loss = nn.functional.binary_cross_entropy_with_logits(net(x[rows]).flatten(), y[rows])
             optimiser.zero_grad()
             loss.backward()

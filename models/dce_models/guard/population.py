@@ -11,7 +11,9 @@ RARE = 0.01  # counts added to each word of everyone's
 BACK_OFF = 20.0  # events that everyone's probability weighs in a prototype's
 
 
-def population(layout: Layout, counts: Tensor, vectors: Tensor, owner: Tensor, prototypes_max: int, seed: int) -> Population:
+def population(
+    layout: Layout, counts: Tensor, vectors: Tensor, owner: Tensor, prototypes_max: int, seed: int
+) -> Population:
     """counts [n, words] and vectors [n, width] of sessions, owner [n]. Beyond `prototypes_max` customers, prototypes are
     those of groups of customers, by k-means over the square roots of their shares."""
     found, group = torch.unique(owner, return_inverse=True)

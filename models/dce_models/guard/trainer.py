@@ -47,7 +47,8 @@ def train(g: Gathered, s: Settings, seed: int, say: Say) -> Guard:
     order = np.random.default_rng([seed, 5]).permutation(sample.customers)
     members = [sorted(order[i::groups].tolist()) for i in range(groups)]
     worlds = [
-        world(sample, g.strange, counts, set(m), s.prototypes_max, contrast, seed * 100 + i) for i, m in enumerate(members)
+        world(sample, g.strange, counts, set(m), s.prototypes_max, contrast, seed * 100 + i)
+        for i, m in enumerate(members)
     ]
     full = world(sample, g.strange, counts, set(), s.prototypes_max, contrast, seed * 100 + 99)
     plays = simulated(sample, g.strange, members, s, seed)
@@ -81,10 +82,10 @@ def head_of(
     learnt = judged
     keepers = heads(learnt)
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
-    gate = replace(
-        gate, sessions_min=sessions_min(z, judged), shift=odds(s.simulated_share) - odds(share(judged.y))
+    gate = replace(gate, sessions_min=sessions_min(z, judged), shift=odds(s.simulated_share) - odds(share(judged.y)))
+    say(
+        f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions before it judges"
     )
-    say(f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions before it judges")
     for _ in range(s.rounds):
         learnt = learnt + rows(Gatekeeper(keepers, fold_of, gate, watched=True))
         keepers = heads(learnt)

@@ -45,9 +45,7 @@ class Words:
         return self.of(fields, numbers, torch.cat([first, fields[..., :-1, 0]], dim=-1))
 
 
-def words(
-    features: Features, numbers: Floats, pair_buckets: int, bins: int, kinds_max: int
-) -> Words:
+def words(features: Features, numbers: Floats, pair_buckets: int, bins: int, kinds_max: int) -> Words:
     """`numbers` [events, N] of the sessions to learn from: bins are even in events. What never varies gets no column."""
     columns: list[Column] = []
 

@@ -27,7 +27,13 @@ class World:
 
 
 def world(
-    sample: Sample, strange: Tensor, counts: Tensor, without: set[int], prototypes_max: int, contrast: Contrast, seed: int
+    sample: Sample,
+    strange: Tensor,
+    counts: Tensor,
+    without: set[int],
+    prototypes_max: int,
+    contrast: Contrast,
+    seed: int,
 ) -> World:
     early = [own for c, own in enumerate(early_sessions(sample, strange)) if c not in without]
     encoder = train(sample, early, contrast, seed)
