@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
 import onnxruntime as ort  # noqa: E402
 
+from dce_models.graphs import FLOAT, Graph  # noqa: E402
 from dce_models.guard import graphs, population  # noqa: E402
 from dce_models.guard.cell import Calibration, Gate, Head, step  # noqa: E402
 from dce_models.guard.encoder import Encoder, encode  # noqa: E402
@@ -19,8 +21,8 @@ from dce_models.guard.features import BACK_OFF, BURST, features, names  # noqa: 
 from dce_models.guard.layout import Column, Layout  # noqa: E402
 from dce_models.guard.ops import Onnx, Torch, log, log_rising  # noqa: E402
 from dce_models.guard.words import FACTOR, Words  # noqa: E402
-from dce_models.graphs import FLOAT, Graph  # noqa: E402
 
+Floats = NDArray[Any]
 NAMES, PAIRS, BINS = 9, 16, 3
 COLUMNS = (
     Column("name", 0, NAMES, NAMES),
@@ -36,7 +38,7 @@ class Model:
     def __init__(self) -> None:
         random = np.random.default_rng(1)
 
-        def normal(*shape: int) -> Any:
+        def normal(*shape: int) -> Floats:
             return random.normal(0, 0.5, shape).astype(np.float32)
 
         self.encoder = Encoder(normal(LAYOUT.words, LAYOUT.width), normal(LAYOUT.width, LAYOUT.width))
@@ -54,8 +56,9 @@ def model() -> Model:
     return Model()
 
 
-def run(model: bytes, **inputs: Any) -> list[Any]:
-    return ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, inputs)
+def run(model: bytes, **inputs: Floats) -> list[Any]:
+    found: list[Any] = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, inputs)
+    return found
 
 
 def events(rows: int, length: int) -> tuple[Any, Any]:
@@ -111,7 +114,7 @@ def test_logarithms_without_the_operator() -> None:
         assert abs(found - expected) < 5e-6 * max(1.0, abs(expected)) + 1e-6 * count, (start, count)
 
 
-def states(model: Model, sessions: int, gate: Gate) -> Any:
+def states(model: Model, sessions: int, gate: Gate) -> torch.Tensor:
     """Of five customers, after so many of their sessions each."""
     state = torch.zeros(5, LAYOUT.state)
     for k in range(sessions):

@@ -1,5 +1,5 @@
-"""A model that guards the customer's state: counts beside a learned vector, a head over likelihood ratios, and a gate by
-the same head that keeps a stranger's session out. Recipe, figures and limits: ../../guard.md. In the data's order:
+"""A model that guards the customer's state: counts beside a learned vector, a head over likelihood ratios, and a gate
+by the same head that keeps a stranger's session out. Recipe, figures and limits: ../../guard.md. In the data's order:
 
 settings   how it is trained, with defaults for any data set
 layout     where things lie in a session and in a state

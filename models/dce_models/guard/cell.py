@@ -25,8 +25,8 @@ class Head:
 
 @dataclass
 class Gate:
-    """w = clip((closed - p) / (closed - open), 0, 1) of p = sigmoid(logit + shift); 1 as long as the state knows fewer than
-    `sessions_min` sessions, falling to that over the next half of them."""
+    """w = clip((closed - p) / (closed - open), 0, 1) of p = sigmoid(logit + shift); 1 as long as the state knows fewer
+    than `sessions_min` sessions, falling to that over the next half of them."""
 
     open_below: float
     closed_above: float

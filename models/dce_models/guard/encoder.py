@@ -1,5 +1,5 @@
-"""A session's vector: a bag of its words, learned so that sessions of one customer lie close together. Supervised by who
-the customer is (contrastive; the loss is that of prototypical networks, Snell et al., NeurIPS 2017, with cosines)."""
+"""A session's vector: a bag of its words, learned so that sessions of one customer lie close together. Supervised by
+who the customer is (contrastive; the loss is that of prototypical networks, Snell et al., NeurIPS 2017, with cosines)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,6 +77,6 @@ def train(sample: Sample, sessions: list[list[int]], settings: Contrast, seed: i
         prototypes = functional.normalize(vectors[:, 1:].mean(1), dim=-1)
         loss = functional.cross_entropy(vectors[:, 0] @ prototypes.T * bag.scale, torch.arange(len(drawn)))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return Encoder(bag.table.detach().numpy().copy(), bag.mix.detach().numpy().copy())

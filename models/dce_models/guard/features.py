@@ -1,8 +1,8 @@
 """What tells a session apart from its customer's own: likelihood ratios between the customer's profile and the others',
 novelty, and the distance of its vector. Written once, over a backend (ops): `takeover` and the gate share it.
 
-Notation: a session has c_v events of word v in a column, n in all; the profile (decayed sum of the sessions let in) n_v of
-N; p_v is the customer's and q_v the others' probability. All figures are a session's mean over its events, so that
+Notation: a session has c_v events of word v in a column, n in all; the profile (decayed sum of the sessions let in) n_v
+of N; p_v is the customer's and q_v the others' probability. All figures are a session's mean over its events, so that
 sessions of 3 and of 1,000 events can be compared; how much they rest on is a feature of its own.
 """
 
@@ -37,11 +37,12 @@ class Population:
 
     @property
     def prototypes(self) -> int:
-        return self.shares.shape[0]
+        return len(self.shares)
 
 
 def floor(o: Ops, x: V, low: float) -> V:
-    return o.relu(x - low) + low
+    raised: V = o.relu(x - low) + low
+    return raised
 
 
 def unit(o: Ops, x: V, width: int) -> V:
@@ -74,8 +75,8 @@ def features(o: Ops, layout: Layout, population: Population, state: V, session: 
 
 
 def others(o: Ops, layout: Layout, population: Population, profile: V) -> V:
-    """1 for each prototype, and 0 for the one that is the customer's own: a head is not told who the customer is, so it is
-    the one nearest to the state, by the overlap Σ √(p_v q_v). Continuous, or a last bit would make another state."""
+    """1 for each prototype, and 0 for the one that is the customer's own: a head is not told who the customer is, so it
+    is the one nearest to the state, by the overlap Σ √(p_v q_v). Continuous, or a last bit would make another state."""
     near = o.linear(o.sqrt(profile / floor(o, o.sum(profile, layout.words), 1e-3)), population.roots)
     near = o.exp((near - o.max(near, 1)) * OWN_SHARPNESS)
     return 1.0 - near / o.sum(near, population.prototypes)

@@ -49,10 +49,11 @@ def fit_one(x: Tensor, y: Tensor, settings: HeadSettings, seed: int) -> list[nn.
     steps = settings.epochs * (1 + (len(x) - 1) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=steps)
     for _ in range(settings.epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(batch):
+        order = torch.randperm(len(x), generator=generator)
+        for rows in order.split(batch):  # type: ignore[no-untyped-call]
             loss = nn.functional.binary_cross_entropy_with_logits(net(x[rows]).flatten(), y[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     return [m for m in net if isinstance(m, nn.Linear)]
@@ -68,7 +69,7 @@ def side_by_side(nets: list[list[nn.Linear]]) -> list[tuple[Floats, Floats]]:
         if i == last:
             weight, bias = torch.cat(weights) / len(nets), biases.mean(0)
         else:
-            weight = torch.cat(weights, 1) if i == 0 else torch.block_diag(*weights)
+            weight = torch.cat(weights, 1) if i == 0 else torch.block_diag(*weights)  # type: ignore[no-untyped-call]
             bias = biases.flatten()
         if i == last and i == 0:
             weight = torch.stack(weights).mean(0)

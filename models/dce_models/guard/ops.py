@@ -1,5 +1,5 @@
-"""The same formulas for training and for the graphs: each is written once, over a backend, and runs on PyTorch tensors or
-leaves ONNX nodes behind. Only operators whose result for a row is the same, bit for bit, whatever the batch."""
+"""The same formulas for training and for the graphs: each is written once, over a backend, and runs on PyTorch tensors
+or leaves ONNX nodes behind. Only operators whose result for a row is the same, bit for bit, whatever the batch."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Ops(Protocol):
     def clip(self, x: V, low: float, high: float) -> V: ...
     def relu(self, x: V) -> V: ...
     def sum(self, x: V, length: int) -> V:
-        """Over the last axis, which is so long. A product with ones: ONNX Runtime's ReduceSum adds up a lone row in another
-        order than a row of a batch."""
+        """Over the last axis, which is so long. A product with ones: ONNX Runtime's ReduceSum adds up a lone row in
+        another order than a row of a batch."""
 
     def max(self, x: V, axis: int) -> V: ...
     def concat(self, parts: Sequence[V], axis: int) -> V: ...
@@ -222,9 +222,10 @@ ROOTS = 6
 
 
 def log(o: Ops, x: V) -> V:
-    """ln x for x in 1e-18 … 1e18 within a few units of the last place. By six square roots, r = x^(1/64) in 0.52 … 1.92,
-    ln r = 2 artanh t, t = (r - 1) / (r + 1), |t| < 0.32: 2 (t + t³/3 + t⁵/5 + t⁷/7) is good to 5e-4 after the factor 64;
-    then a step of Newton's method for exp y = x, y + x exp(-y) - 1, squares the error and forgets the roots' rounding."""
+    """ln x for x in 1e-18 … 1e18 within a few units of the last place. By six square roots, r = x^(1/64) in
+    0.52 … 1.92, ln r = 2 artanh t, t = (r - 1) / (r + 1), |t| < 0.32: 2 (t + t³/3 + t⁵/5 + t⁷/7) is good to 5e-4 after
+    the factor 64; then a step of Newton's method for exp y = x, y + x exp(-y) - 1, squares the error and forgets the
+    roots' rounding."""
     root = x
     for _ in range(ROOTS):
         root = o.sqrt(root)

@@ -14,8 +14,8 @@ BACK_OFF = 20.0  # events that everyone's probability weighs in a prototype's
 def population(
     layout: Layout, counts: Tensor, vectors: Tensor, owner: Tensor, prototypes_max: int, seed: int
 ) -> Population:
-    """counts [n, words] and vectors [n, width] of sessions, owner [n]. Beyond `prototypes_max` customers, prototypes are
-    those of groups of customers, by k-means over the square roots of their shares."""
+    """counts [n, words] and vectors [n, width] of sessions, owner [n]. Beyond `prototypes_max` customers, prototypes
+    are those of groups of customers, by k-means over the square roots of their shares."""
     found, group = torch.unique(owner, return_inverse=True)
     sums = torch.zeros(len(found), layout.words).index_add_(0, group, counts)
     means = torch.zeros(len(found), layout.width).index_add_(0, group, vectors)

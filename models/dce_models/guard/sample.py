@@ -1,5 +1,6 @@
 """Customers' sessions as counts, ready to learn from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ class Sample:
 
         return self.some(rows, pick)
 
-    def some(self, rows: Tensor, pick) -> Tensor:  # noqa: ANN001
+    def some(self, rows: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
         start = self.starts[rows]
         length = self.starts[rows + 1] - start
         owner = torch.repeat_interleave(torch.arange(len(rows)), length)

@@ -83,9 +83,7 @@ def head_of(
     keepers = heads(learnt)
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
     gate = replace(gate, sessions_min=sessions_min(z, judged), shift=odds(s.simulated_share) - odds(share(judged.y)))
-    say(
-        f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions before it judges"
-    )
+    say(f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions first")
     for _ in range(s.rounds):
         learnt = learnt + rows(Gatekeeper(keepers, fold_of, gate, watched=True))
         keepers = heads(learnt)

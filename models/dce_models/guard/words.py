@@ -46,7 +46,7 @@ class Words:
 
 
 def words(features: Features, numbers: Floats, pair_buckets: int, bins: int, kinds_max: int) -> Words:
-    """`numbers` [events, N] of the sessions to learn from: bins are even in events. What never varies gets no column."""
+    """`numbers` [events, N] of the sessions to learn from: bins are even in events. What never varies has none."""
     columns: list[Column] = []
 
     def add(name: str, size: int, most: int) -> None:

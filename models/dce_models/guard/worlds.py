@@ -1,7 +1,7 @@
 """What a model knows of everybody when some are left out: its encoder and its picture of the other customers.
 
-A closed world flatters: an encoder or a population that has seen the simulated intruders makes the simulation look superb
-and reality bad. So each group of intruders has a world that was made without it, from sessions before those that are
+A closed world flatters: an encoder or a population that has seen the simulated intruders makes the simulation look
+superb and reality bad. So each group of intruders has a world that was made without it, from sessions before those that are
 judged, as it is when the model meets a thief in earnest."""
 
 from dataclasses import dataclass
@@ -54,10 +54,10 @@ def early_sessions(sample: Sample, strange: Tensor) -> list[list[int]]:
 
 
 def all_counts(sample: Sample) -> Tensor:
-    return torch.cat([sample.counts(rows) for rows in torch.arange(sample.first[-1]).split(CHUNK)])
+    return torch.cat([sample.counts(rows) for rows in torch.arange(sample.first[-1]).split(CHUNK)])  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
 def vectors_of(encoder: Encoder, counts: Tensor) -> Tensor:
     o = Torch()
-    return torch.cat([encode(o, encoder, part) for part in counts.split(CHUNK)])
+    return torch.cat([encode(o, encoder, part) for part in counts.split(CHUNK)])  # type: ignore[no-untyped-call]
