@@ -114,7 +114,7 @@ def test_logarithms_without_the_operator() -> None:
         assert abs(found - expected) < 5e-6 * max(1.0, abs(expected)) + 1e-6 * count, (start, count)
 
 
-def states(model: Model, sessions: int, gate: Gate) -> torch.Tensor:
+def states(model: Model, sessions: int, gate: Gate) -> Any:  # noqa: ANN401
     """Of five customers, after so many of their sessions each."""
     state = torch.zeros(5, LAYOUT.state)
     for k in range(sessions):

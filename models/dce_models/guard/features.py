@@ -68,7 +68,7 @@ def features(o: Ops, layout: Layout, population: Population, state: V, session: 
     not_own = others(o, layout, population, profiles[0])  # [B, U]
     words = column_features(o, layout, population, profiles, counts, not_own)
     vectors = vector_features(o, layout, population, state, session, not_own)
-    sessions = o.cut(state, layout.sessions_at, layout.state, 1)
+    sessions = o.cut(state, layout.sessions_at, layout.sessions_at + 1, 1)
     known = o.clip(sessions * (1.0 / KNOWN_MAX), 0.0, 1.0)  # beyond, a profile with decays knows no more
     events = o.sum(o.cut(counts, 0, layout.columns[0].end, 1), layout.columns[0].size)
     return o.concat([words, *vectors, known, log(o, events + 1.0)], 1)

@@ -23,12 +23,14 @@ class Column:
 class Layout:
     """session = counts [words], vector [width]
     hidden  = counts [words], id of the last name [1]
-    state   = profiles [decays x words], vectors [VECTOR_DECAYS x width], sessions [1]"""
+    state   = profiles [decays x words], vectors [vector decays x width], sessions [1],
+              quarantine: counts [words], vector [width]"""
 
     columns: tuple[Column, ...]
     width: int
     decays: tuple[float, ...]
     vector_decays: tuple[float, ...] = (0.98, 0.8)
+    quarantine: bool = True
 
     @property
     def words(self) -> int:
@@ -51,8 +53,12 @@ class Layout:
         return self.vectors_at + len(self.vector_decays) * self.width
 
     @property
-    def state(self) -> int:
+    def quarantine_at(self) -> int:
         return self.sessions_at + 1
+
+    @property
+    def state(self) -> int:
+        return self.quarantine_at + (self.session if self.quarantine else 0)
 
     @property
     def dimensions(self) -> Dimensions:

@@ -9,7 +9,7 @@ from ..spec import SpecError
 @dataclass(frozen=True)
 class Settings:
     # what is counted
-    name_buckets: int = 64  # of unknown names, at least
+    name_buckets: int = 512  # of unknown names, at least
     device_buckets: int = 64  # of device ids, if the clicks have them; 0: not read
     pair_buckets: int = 1024  # of pairs of neighbouring names; 0: none
     bins: int = 8  # of each number; 0: numbers are not read
