@@ -320,7 +320,13 @@ impl Sink {
             let is_sent = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 // Records linger until somebody flushes them: they go out beside the offsets, not behind them.
-                scope.spawn(|| while !is_sent.load(Ordering::Relaxed) && !raw::flush(client, FLUSH_SLICE) {});
+                scope.spawn(|| {
+                    loop {
+                        if raw::flush(client, FLUSH_SLICE) || is_sent.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                });
                 let sent = repeat(Call::SendOffsets, &deadline, |wait| {
                     raw::send_offsets(client, &offsets, &epoch.group, wait)
                 });
