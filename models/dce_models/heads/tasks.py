@@ -17,7 +17,7 @@ from .world import Asked, Ints, World, inputs
 CLASSES_MAX = 64
 OTHER = "other"
 ROWS_MAX = 150_000  # that a head is fitted to
-ZEROS_MAX = 40_000  # of a binary task, to be learnt from; each weighs for those left out
+ZEROS_MAX = 100_000  # of a binary task, to be learnt from; each weighs for those left out
 ROWS_MIN = 50
 INTRUDED_MIN = 30  # labelled takeovers with which simulated ones are not needed to learn
 CHOOSE_SHARE = 0.2  # of the customers, where no labels may choose
@@ -68,7 +68,7 @@ def outcome(worlds: Worlds, task: str, names: tuple[str, ...], seed: int) -> Tas
         classes = classes_of(learn_text)
         number = {name: i for i, name in enumerate(classes)}
     rest = number.get(OTHER, 0)
-    made = []
+    made: list[Rows] = []
     for w, at, text in ((worlds.learn, learn_at, learn_text), (worlds.choose, choose_at, choose_text)):
         known = np.array([t in number or OTHER in number for t in text], bool)
         y = np.array([number.get(t, rest) for t, keep in zip(text, known, strict=True) if keep], np.int64)
