@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::history;
+use super::producers::transactional_ids;
 use super::sink::SinkSettings;
 use super::source::SourceSettings;
 use crate::config::Delivery;
@@ -81,7 +82,9 @@ impl Succession<'_> {
                 ?waited,
                 "the last owner of these partitions left a transaction open: it is ended by its id"
             );
-            fence(&self.sink.client, &id, FENCE_MAX)?;
+            for id in transactional_ids(&id) {
+                fence(&self.sink.client, &id, FENCE_MAX)?;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ from .records import Ints
 Matrix = NDArray[np.float32]
 
 CANDIDATES = 200
+SMOOTHING = 30.0  # clicks, that a context is taken for what is usual
+BESIDE_CONTEXT = [2, 3]  # the columns of HALF_LIVES nearest to those of CONTEXT_HALF_LIVES
 TINY = 1e-3  # clicks: what a popularity of 0 is taken for in logarithms
 
 
@@ -50,7 +52,7 @@ class Reader:
         contexts = self.items.cells(m.context)
         rough = self.rough(contexts, pool, near)
         order = np.argsort(-rough, kind="stable")[:CANDIDATES]
-        features = self.features(m, contexts, pool[order], near[:, order])
+        features = self.features(m, contexts, pool[order], near[:, order], rough[order])
         for names in touched:
             self.near[:, names] = 0
         return pool[order], features
@@ -72,21 +74,28 @@ class Reader:
             made = made + shares(self.items.by_context.sums[contexts[:, None] + pool, 0]).mean(axis=0)
         return np.asarray(made + 2 * (near[:6] / (near[:6].sum(axis=1, keepdims=True) + 5)).sum(axis=0))
 
-    def features(self, m: Moment, contexts: Ints, pool: Ints, near: Floats) -> Matrix:
+    def features(self, m: Moment, contexts: Ints, pool: Ints, near: Floats, rough: Floats) -> Matrix:
         i = self.items
+        totals = i.popularity.sums.sum(axis=0)
         clicks = i.popularity.sums[pool] / i.popularity.weights(m.hour)
         columns = [np.log(clicks + TINY).T]
         columns += [np.log1p(window.counts[pool])[None] for window in i.windows]
         columns.append(np.log1p(np.maximum(0, m.hour - np.nan_to_num(i.first_hour[pool], nan=m.hour)))[None])
         columns.append(np.log1p(m.hour - np.maximum(i.last_hour[pool], m.hour - 1e4))[None])
         if len(contexts):
-            own = i.by_context.sums[contexts[:, None] + pool] / i.by_context.weights(m.hour)  # [A, c, 2]
-            columns.append(np.log(own + TINY).transpose(0, 2, 1).reshape(-1, len(pool)))
-            of_all = clicks[:, [2, 3]]
-            columns.append(np.log((own + 0.1) / (of_all + 1.0)).transpose(0, 2, 1).reshape(-1, len(pool)))
+            weights = i.by_context.weights(m.hour)
+            own = i.by_context.sums[contexts[:, None] + pool] / weights  # [A, c, 2]
+            whole = i.of_context.sums[contexts // i.names] / i.of_context.weights(m.hour)  # [A, 2]
+            columns.append(np.log(own + TINY).transpose(0, 2, 1).reshape(2 * len(contexts), len(pool)))
+            usual = clicks[:, BESIDE_CONTEXT] / (totals / i.popularity.weights(m.hour))[BESIDE_CONTEXT].clip(TINY)
+            share = (own + SMOOTHING * usual) / (whole[:, None] + SMOOTHING)
+            columns.append(np.log(share + TINY**2).transpose(0, 2, 1).reshape(2 * len(contexts), len(pool)))
         total = i.after.total.get(m.session[-1], 0.0) if m.session else 0.0
         columns.append(np.log1p(near))
-        columns.append(np.log(near[0] / (total + 10) + TINY)[None])
+        usual = (i.popularity.sums[pool, 3] / max(float(totals[3]), 1e-30))[None]
+        counted = np.array([[total], [near[1].sum()], [near[5].sum()]])
+        columns.append(np.log((near[[0, 1, 5]] + 10 * usual) / (counted + 10) + TINY**2))
+        columns.append(np.log(rough + TINY)[None])
         columns.append(np.log(near[[1, 3, 5]] / (near[[1, 3, 5]].sum(axis=1, keepdims=True) + 3) + TINY))
         columns.append(np.log((near[[1, 5]] + 0.1) / (clicks[:, 3] + 1)))
         columns += [self.among(pool, m.before), self.among(pool, m.session)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .history import History
+from .history import FIELDS, History
 from .records import NONE, Ints
 
 Matrix = NDArray[np.float32]
@@ -145,10 +145,10 @@ def numbers(h: History) -> list[NDArray[np.float64]]:
     return [dense(h, a.rows, a.numbers) for a in kept[:COLUMNS_MAX]]
 
 
-def categories(h: History) -> list[NDArray[np.float64]]:
+def categories(h: History, fields: tuple[str, ...] = FIELDS) -> list[NDArray[np.float64]]:
     """Codes of the attributes and fields that have few values."""
     made = [dense(h, a.rows, a.values) for a in h.attributes.values() if 1 < len(a.codes) <= VALUES_MAX]
-    for codes, column in h.fields.values():
+    for codes, column in (h.fields[name] for name in fields):
         if 1 < len(codes) <= VALUES_MAX:
             made.append(np.where(column == NONE, np.nan, column))
     return made[:COLUMNS_MAX]

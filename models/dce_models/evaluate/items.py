@@ -134,6 +134,7 @@ class Items:
             cells += (values + 1) * names
         self.popularity = Decayed(names, HALF_LIVES)
         self.by_context = Decayed(cells, CONTEXT_HALF_LIVES)
+        self.of_context = Decayed(cells // max(1, names), CONTEXT_HALF_LIVES)  # over all names
         self.vectors = Decayed(names, VECTOR_HALF_LIVES, max(2, width))
         self.windows = [Window(names, clicks) for clicks in WINDOWS]
         self.active = Window(names, ACTIVE)
@@ -154,8 +155,9 @@ class Items:
             weights[-1] = 0
         self.popularity.sums[name] += weights
         if self.offsets:
-            weights = self.by_context.weights(hour)
-            self.by_context.sums[self.cells(context) + name] += weights
+            cells = self.cells(context)
+            self.by_context.sums[cells + name] += self.by_context.weights(hour)
+            self.of_context.sums[cells // self.names] += self.of_context.weights(hour)
         for window in (*self.windows, self.active):
             window.add(name)
         if np.isnan(self.first_hour[name]):

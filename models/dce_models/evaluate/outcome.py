@@ -32,6 +32,9 @@ def judge(task: str, s: Situation, asked: Asked) -> Result:
     if task == "next_session":
         made.extra["classes"] = len(classes)
         made.extra["unknown"] = int((y[test] < 0).sum())
+    if not classes:
+        made.notes.append("no training labels: there is no name to foretell")
+        return made
     prior = (np.bincount(y[train], minlength=len(classes)) + 1) / (len(train) + len(classes))
     parts = probe.parts_of(train, valid[y[valid] >= 0])
     vectors, scores = embeddings(s, joined)

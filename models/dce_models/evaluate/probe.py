@@ -61,8 +61,8 @@ def widen(predict: Predict, known: Ints, classes: int) -> Predict:
 
 def scaler(x: Matrix) -> Callable[[Matrix], Matrix]:
     """To mean 0 and deviation 1, clipped; what is not known becomes the mean."""
-    mean = np.nan_to_num(np.nanmean(x, axis=0)) if len(x) else np.zeros(x.shape[1])
-    deviation = np.nan_to_num(np.nanstd(x, axis=0))
+    known = np.where(np.isnan(x).all(axis=0), 0, x).astype(np.float64)
+    mean, deviation = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
     deviation[deviation < 1e-6] = 1
     return lambda rows: np.clip(np.nan_to_num((rows - mean) / deviation), -CLIP, CLIP).astype(np.float32)
 

@@ -60,6 +60,7 @@ def networks(train: Questions, valid: Questions, asked: list[Questions], seed: i
 def network(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
     import torch
 
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     width = train.features.shape[2]
@@ -124,10 +125,10 @@ def lambdamart(train: Questions, valid: Questions, asked: list[Questions], seed:
         "objective": "lambdarank",
         "metric": "ndcg",
         "eval_at": [20],
-        "learning_rate": 0.08,
-        "num_leaves": 31,
-        "min_data_in_leaf": 50,
-        "feature_fraction": 0.6,
+        "learning_rate": 0.05,
+        "num_leaves": 15,
+        "min_data_in_leaf": 200,
+        "feature_fraction": 0.4,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambdarank_truncation_level": 20,

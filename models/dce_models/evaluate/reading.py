@@ -27,6 +27,7 @@ REPEATS_MAX = (
     0.05  # share of the training labels that name what their session has seen: below it nothing is named twice
 )
 BEFORE_MAX = 8  # names of a customer's earlier sessions that are kept
+POSITIONS = 5  # places in a session that are told apart: the last one stands for all that follow
 LABELS_MIN = 50  # to fit a reader with
 
 Session = tuple[int, int]  # customer and session_id, or NONE and the pipeline's session
@@ -155,8 +156,9 @@ def walk_through(
     names = len(h.names)
     vectors = centred(s, asked, joined)
     contexts = [(values, count) for values, count in context_columns(s)]
-    items = Items(names, [count for _, count in contexts], 1 if vectors is None else vectors.shape[1])
-    contexts = contexts[: len(items.offsets)]
+    items = Items(names, [POSITIONS, *(count for _, count in contexts)], 1 if vectors is None else vectors.shape[1])
+    contexts = contexts[: max(0, len(items.offsets) - 1)]
+    positioned = bool(items.offsets)
     reader = Reader(items)
     split_of = {int(label): split for split in SPLITS for label in rows[split][-TRAIN_MAX if split == "train" else 0 :]}
     every = np.concatenate([rows[split] for split in SPLITS]).astype(np.int64)
@@ -174,7 +176,7 @@ def walk_through(
                 continue
             earlier = clicked[session]
             vector = pending.pop((session, int(h.time[event])), None)
-            items.click(name, hour, [int(c[event]) for c, _ in contexts], earlier, vector)
+            items.click(name, hour, context_of(event, len(earlier), contexts, positioned), earlier, vector)
             earlier.append(name)
             last_event[session] = event
             mine = of_customer[int(h.customer[event])]
@@ -192,7 +194,7 @@ def walk_through(
         moment = Moment(
             hour=time / HOUR_MS,
             since=(time - h.time[last]) / HOUR_MS if last != NONE else 0.0,
-            context=[int(c[last]) if last != NONE else NONE for c, _ in contexts],
+            context=context_of(last, len(clicked[session]), contexts, positioned),
             session=clicked[session],
             before=[n for other, n in of_customer[int(asked.customer[label])] if other != session][-BEFORE_MAX:],
             vector=vector,
@@ -231,10 +233,17 @@ def floor_place(score: Floats, truth: int, session: list[int], leave_out: bool, 
     return int((score > score[truth]).sum() + later.sum() + 1), int(tied.sum() - 1)
 
 
+def context_of(event: int, earlier: int, contexts: list[tuple[Ints, int]], positioned: bool) -> list[int]:
+    """The click's place in its session, and the event's values."""
+    if not positioned:
+        return []
+    return [min(earlier, POSITIONS - 1), *(int(c[event]) if event != NONE else NONE for c, _ in contexts)]
+
+
 def context_columns(s: Situation) -> list[tuple[Ints, int]]:
     """Each event's value of the attributes that are categories, and how many values there are; -1: none."""
     made = []
-    for column in handmade.categories(s.history):
+    for column in handmade.categories(s.history, ("channel", "device_id")):
         values = np.nan_to_num(column, nan=-1).astype(np.int64)
         made.append((values, int(values.max()) + 1))
     return made
