@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .jsonlines import row_of
 from .spec import KINDS
 
 GAP_MS = 1_800_000  # session.gap by default
@@ -70,13 +71,11 @@ def read_clicks(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that are a customer's events: what the sessionizer rejects as undecodable is skipped here too."""
     with path.open("rb") as file:
         for line in file:
-            try:
-                click = json.loads(line)
-                named = click["kind"] in KINDS and click["customer_id"] and click["event_id"]
-                hash((click["customer_id"], click["event_id"]))
-            except (ValueError, KeyError, TypeError):
+            click = row_of(line)
+            if click is None or click.get("kind") not in KINDS:
                 continue
-            if named and isinstance(click.get("event_time"), int):
+            texts = (click.get("customer_id"), click.get("event_id"))
+            if all(isinstance(text, str) and text for text in texts) and isinstance(click.get("event_time"), int):
                 yield click
 
 

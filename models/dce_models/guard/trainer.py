@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..spec import SpecError
 from .cell import Calibration, Gate, Head
 from .encoder import Contrast, Encoder
 from .features import Population
@@ -53,7 +54,7 @@ def train(g: Gathered, s: Settings, seed: int, say: Say) -> Guard:
     full = world(sample, g.strange, counts, set(), s.prototypes_max, contrast, seed * 100 + 99)
     plays = simulated(sample, g.strange, members, s, seed)
     if not plays:
-        raise ValueError("no intrusion could be simulated")
+        raise SpecError(f"no intrusion could be simulated among {sample.customers} customers")
     say(f"{sample.customers} customers, {sample.first[-1]} sessions, {len(plays)} simulations in {groups} worlds")
     plays += labelled(sample, g.strange, g.labelled, members)
     head, judged, z, gate = head_of(layout, plays, worlds, counts, s, seed, say)
@@ -79,6 +80,11 @@ def head_of(
         return [fit(judged.x[fold != f], judged.y[fold != f], how, seed * 10 + f) for f in range(FOLDS)]
 
     judged = rows(None)
+    if not 0 < judged.y.sum() < len(judged.y):
+        raise SpecError(
+            f"the simulations hold {int(judged.y.sum())} intrusions among {len(judged.y)} sessions, too little "
+            "to learn from: more customers or longer histories are needed"
+        )
     learnt = judged
     keepers = heads(learnt)
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
@@ -110,8 +116,9 @@ def sessions_min(z: Tensor, judged: Judged) -> float:
 def base_rate(g: Gathered, s: Settings) -> float:
     if s.base_rate:
         return s.base_rate
+    # A list of known strangers alone says nothing of how many they are.
     strange = float(g.strange[g.labelled].mean()) if g.labelled.any() else 0.0
-    return strange or RATE
+    return strange if 0.0 < strange < 1.0 else RATE
 
 
 def calibrated(z: Tensor, y: Tensor, rate: float) -> Calibration:

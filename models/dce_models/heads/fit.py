@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..spec import SpecError
 from .network import HeadNet, Shape
 
 Say = Callable[[str], None]
@@ -75,6 +76,8 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
             found = float(loss_of(net(judged.inputs), judged))
         if found < best:
             best, kept = found, copy.deepcopy(net)
+    if not math.isfinite(best):
+        raise SpecError(f"the head gives no finite loss on the {len(choose)} rows that its weights are chosen by")
     kept.standardise(mean, scale)
     return kept.eval(), best
 

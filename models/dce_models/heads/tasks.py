@@ -103,15 +103,15 @@ def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | st
     random = np.random.default_rng([seed, 12])
     own, ones = split_owner(worlds.learn, labels)
     own_choose, ones_choose = split_owner(worlds.choose, valid)
-    if len(ones) >= INTRUDED_MIN:
+    own = own if len(own) >= ROWS_MIN else unlabelled(worlds.learn, ones)
+    own_choose = own_choose if len(own_choose) >= ROWS_MIN // 5 else unlabelled(worlds.choose, ones_choose)
+    if len(ones) >= INTRUDED_MIN and len(own) and len(ones_choose) and len(own_choose):
         learn = mixed(worlds.learn, own, ones, names, random)
         choose = mixed(worlds.choose, own_choose, ones_choose, names, random, whole=True)
         return TaskRows(learn, choose)
     if len(worlds.learn.customers) < CUSTOMERS_MIN:
         return f"{len(worlds.learn.customers)} customers are too few to simulate intrusions among"
-    strange = set(ones.row.tolist())
-    everyone = whole_sessions(worlds.learn)
-    everyone = everyone.at(np.array([r not in strange for r in everyone.row.tolist()], bool))
+    everyone = unlabelled(worlds.learn, ones)
     everyone = everyone.at(np.sort(random.permutation(len(everyone))[: ROWS_MAX // 3]))
     chosen = np.array([held_out(worlds.learn.customers[c].customer_id, CHOOSE_SHARE)
                        for c in worlds.learn.owner[everyone.row].tolist()], bool)  # fmt: skip
@@ -122,6 +122,12 @@ def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | st
         intruded = simulated(worlds.learn, at, at, len(at), random)
         parts.append(mixed(worlds.learn, at, intruded, names, random))
     return TaskRows(parts[0], parts[1], prior_shift=float(np.log(ASSUMED / (1 - ASSUMED))))
+
+
+def unlabelled(w: World, strange: Asked) -> Asked:
+    """All sessions but the strangers'."""
+    rows, everyone = set(strange.row.tolist()), whole_sessions(w)
+    return everyone.at(np.array([row not in rows for row in everyone.row.tolist()], bool))
 
 
 def split_owner(w: World, labels: list[Label]) -> tuple[Asked, Asked]:
