@@ -307,6 +307,8 @@ impl Sink {
         if self.settings.delivery == Delivery::AtLeastOnce {
             return self.publish_acknowledged(result, &deadline);
         }
+        // A connection that was lost while the other one had its turn is no doubt about this transaction.
+        self.events().take_disconnected();
         self.producers.current().begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
         let mut receipt = Receipt::default();
         for output in &result.outputs {
