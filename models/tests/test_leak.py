@@ -88,6 +88,8 @@ def seen(s: situation.Situation, asked: dict[str, join.Asked], moment: int) -> S
             row, text = int(joined.row[label]), s.folder.of(task)[label]
             if task == "owner" and s.records.as_of[row] >= moment:
                 continue  # its session had not ended
+            if task == "next" and not text.session_id and text.event_time == moment:
+                continue  # only its own click, which is gone, says which session it is about
             if text.event_time <= moment:
                 bits = {name: values[i].tobytes() for name, values in scores.items()}
                 made[text] = (int(s.records.as_of[row]), vectors[i].tobytes(), bits)
