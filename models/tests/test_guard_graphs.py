@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ import onnxruntime as ort  # noqa: E402
 
 from dce_models.graphs import FLOAT, Graph  # noqa: E402
 from dce_models.guard import graphs, population  # noqa: E402
-from dce_models.guard.cell import Calibration, Gate, Head, step  # noqa: E402
+from dce_models.guard.cell import Calibration, Gate, Head, fold, step  # noqa: E402
 from dce_models.guard.encoder import Encoder, encode  # noqa: E402
 from dce_models.guard.features import BACK_OFF, BURST, features, names  # noqa: E402
 from dce_models.guard.layout import Column, Layout  # noqa: E402
@@ -203,3 +204,19 @@ def test_a_score_is_calibrated_by_factor_and_shift(model: Model) -> None:
     ]
     odds = np.log(made[0] / (1 - made[0]))
     assert np.allclose(made[1], 1 / (1 + np.exp(1 - 2 * odds)), atol=1e-5)
+
+
+def test_what_was_shut_out_goes_in_when_a_later_session_is_like_it(model: Model) -> None:
+    layout = replace(LAYOUT, quarantine=True)
+    sessions = torch.cat([model.sessions, model.vectors], 1)[:5]
+    start = torch.zeros(5, layout.state)
+    shut_out = fold(Torch(), layout, start, sessions, torch.zeros(5, 1))
+    assert torch.equal(shut_out[:, : layout.quarantine_at], start[:, : layout.quarantine_at])
+    assert torch.equal(shut_out[:, layout.quarantine_at :], sessions)
+    alike = fold(Torch(), layout, shut_out, sessions, torch.ones(5, 1))
+    assert torch.allclose(alike[:, : layout.words], 2 * sessions[:, : layout.words])
+    assert not alike[:, layout.quarantine_at :].any()
+    unlike = torch.cat([sessions[:, : layout.words], -sessions[:, layout.words :]], 1)
+    kept = fold(Torch(), layout, shut_out, unlike, torch.ones(5, 1))
+    assert torch.equal(kept[:, : layout.words], sessions[:, : layout.words])
+    assert torch.allclose(kept[:, layout.quarantine_at :], 0.9 * sessions)

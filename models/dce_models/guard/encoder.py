@@ -1,5 +1,5 @@
 """A session's vector: a bag of its words, learned so that sessions of one customer lie close together. Supervised by
-who the customer is (contrastive; the loss is that of prototypical networks, Snell et al., NeurIPS 2017, with cosines)."""
+who the customer is (contrastive; the loss of prototypical networks, Snell et al., NeurIPS 2017, with cosines)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

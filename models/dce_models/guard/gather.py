@@ -38,7 +38,7 @@ def gathered(material: Material, s: Settings, seed: int) -> Gathered:
     sessions = [features.session(session.events) for c in chosen for session in c.sessions]
     numbers = np.concatenate([n for _, n in sessions]) if s.bins else np.zeros((0, 0), np.float32)
     found = words(features, numbers, s.pair_buckets, s.bins, s.kinds_max)
-    layout = Layout(found.columns, s.width, s.profile_decays)
+    layout = Layout(found.columns, s.width, s.profile_decays, quarantine=s.quarantine)
     tokens = torch.cat([found.session(torch.from_numpy(f), torch.from_numpy(n)) for f, n in sessions])
     starts = torch.tensor([0, *(len(f) for f, _ in sessions)]).cumsum(0)
     first = [0, *np.cumsum([len(c.sessions) for c in chosen]).tolist()]

@@ -24,13 +24,13 @@ class Layout:
     """session = counts [words], vector [width]
     hidden  = counts [words], id of the last name [1]
     state   = profiles [decays x words], vectors [vector decays x width], sessions [1],
-              quarantine: counts [words], vector [width]"""
+              quarantine, if any: counts [words], vector [width]"""
 
     columns: tuple[Column, ...]
     width: int
     decays: tuple[float, ...]
     vector_decays: tuple[float, ...] = (0.98, 0.8)
-    quarantine: bool = True
+    quarantine: bool = False
 
     @property
     def words(self) -> int:

@@ -100,7 +100,7 @@ def arrays(saved: dict[str, Tensor]) -> dict[str, Floats]:
 def restored(run: Run) -> tuple[Spec, Layout, Words, Guard, Floats]:
     try:
         columns = tuple(Column(**c) for c in run["layout"]["columns"])
-        layout = Layout(columns, *(run["layout"][n] for n in ("width", "decays", "vector_decays")))
+        layout = Layout(columns, *(run["layout"][n] for n in ("width", "decays", "vector_decays", "quarantine")))
         edges = tuple((n, tuple(e)) for n, e in run["words"]["edges"])
         words = Words(columns, run["words"]["fields"], run["words"]["pair_buckets"], edges)
         layers = [(w.numpy(), b.numpy()) for w, b in run["head"]["layers"]]

@@ -16,6 +16,7 @@ class Settings:
     kinds_max: int = 64  # of a column and session that the features look at, the most frequent ones
     width: int = 64  # of the session's vector and the published embedding
     profile_decays: tuple[float, ...] = (1.0, 0.9)
+    quarantine: bool = False  # keep what was shut out, for later sessions to speak for it
     # whom to learn from
     customers_max: int = 300  # drawn from those with `sessions_min` sessions
     sessions_least: int = 3
@@ -50,6 +51,9 @@ def settings(training: dict[str, Any]) -> Settings:
             if not (isinstance(value, list | tuple) and value and all(0 < d <= 1 for d in value)):
                 raise SpecError(f"training.{key} is {value!r}, must be one or more decays above 0 and up to 1")
             value = tuple(float(d) for d in value)
+        elif isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise SpecError(f"training.{key} is {value!r}, must be true or false")
         elif isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else int | float):
             raise SpecError(f"training.{key} is {value!r}, must be a number like {default!r}")
         given[key] = value

@@ -1,8 +1,8 @@
 """What a model knows of everybody when some are left out: its encoder and its picture of the other customers.
 
 A closed world flatters: an encoder or a population that has seen the simulated intruders makes the simulation look
-superb and reality bad. So each group of intruders has a world that was made without it, from sessions before those that are
-judged, as it is when the model meets a thief in earnest."""
+superb and reality bad. So each group of intruders has a world that was made without it, from sessions before those that
+are judged, as it is when the model meets a thief in earnest."""
 
 from dataclasses import dataclass
 
