@@ -71,7 +71,7 @@ def fold(o: Ops, layout: Layout, state: V, session: V, weight: V) -> V:
     """Each sum s with decay λ becomes s (1 - w (1 - λ)) + w x: what is kept out does not make the customer forget.
 
     With a quarantine, what is kept out goes there, a sum of its own: Q = 0.9 Q + (1 - w) x. A session that goes in
-    speaks for what is there as far as it is like it: the share r = w clip((cos(x, Q) - 0.5) / 0.3, 0, 1) of Q then goes in."""
+    speaks for what is there as far as it is like it: r = w clip((cos(x, Q) - 0.5) / 0.3, 0, 1) of Q then goes in."""
     counts = o.relu(o.cut(session, 0, layout.words, 1))
     vector = o.cut(session, layout.words, layout.session, 1)
     made = []
