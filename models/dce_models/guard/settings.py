@@ -15,7 +15,7 @@ class Settings:
     bins: int = 8  # of each number; 0: numbers are not read
     kinds_max: int = 64  # of a column and session that the features look at, the most frequent ones
     width: int = 64  # of the session's vector and the published embedding
-    profile_decays: tuple[float, ...] = (1.0, 0.9)
+    profile_decays: tuple[float, ...] = (1.0, 0.9, 0.6)
     quarantine: bool = False  # keep what was shut out, for later sessions to speak for it
     # whom to learn from
     customers_max: int = 300  # drawn from those with `sessions_min` sessions
