@@ -1,6 +1,7 @@
 #!/bin/sh
 # Clicks to a checked bundle in one command: models/train.sh [OUT]
-#   CLICKS   your own clicks (ClickEvents as JSON lines, in arrival order); without it `dce generate` makes some
+#   DATA     your own data set, a folder (docs/evaluation.md); without it `dce generate` makes clicks for the graphs, and a
+#            bank with labels and more takeovers for the heads
 #   DCE      the dce binary                       PYTHON   one with the package's extra `train`
 #   CONFIG, SEED, VERSION, WORK (where clicks, sessions and the run are left; a new temporary folder by default)
 set -eu
@@ -12,14 +13,20 @@ work=${WORK:-$(mktemp -d)}
 seed=${SEED:-1}
 mkdir -p "$work"
 
-clicks=${CLICKS:-$work/clicks.ndjson}
-if [ -z "${CLICKS:-}" ] && [ ! -e "$clicks" ]; then
-    "$dce" generate --customers 1500 --days 90 --seed "$seed" --out "$clicks"
-fi
-"$dce" sessions --json "$clicks" > "$work/sessions.ndjson"
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" DCE="$dce"
+models() { "$python" -m dce_models "$@"; }
 
-export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-"$python" -m dce_models train --clicks "$clicks" --sessions "$work/sessions.ndjson" --out "$work/run.pt" \
-    --config "${CONFIG:-$here/bank-small.toml}" --seed "$seed"
-"$python" -m dce_models export --run "$work/run.pt" --out "$out" ${VERSION:+--model-version "$VERSION"}
-echo "$out (run, clicks and sessions in $work)"
+if [ -n "${DATA:-}" ]; then
+    models train --data "$DATA" ${CONFIG:+--config "$CONFIG"} --seed "$seed" --out "$work/run.pt"
+    models export --run "$work/run.pt" --out "$out" ${VERSION:+--model-version "$VERSION"}
+else
+    clicks=$work/clicks.ndjson
+    [ -e "$clicks" ] || "$dce" generate --customers 1500 --days 90 --seed "$seed" --out "$clicks"
+    "$dce" sessions --json "$clicks" > "$work/sessions.ndjson"
+    models train --clicks "$clicks" --sessions "$work/sessions.ndjson" --config "${CONFIG:-$here/bank-small.toml}" \
+        --seed "$seed" --out "$work/run.pt"
+    models export --run "$work/run.pt" --out "$work/graphs" ${VERSION:+--model-version "$VERSION"}
+    [ -e "$work/bank" ] || "$dce" generate --customers 3000 --days 90 --seed $((seed + 1)) --takeovers 0.3 --out "$work/bank"
+    models heads --bundle "$work/graphs" --data "$work/bank" --label call --seed "$seed" --out "$out"
+fi
+echo "$out (run and clicks in $work)"

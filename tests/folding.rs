@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dce::config::SessionRules;
 use dce::model::fake::FakeModel;
-use dce::model::{Head, HeadInputs, Model, ModelError, Shape, features};
+use dce::model::{Head, HeadInput, HeadInputs, Model, ModelError, Shape, features};
 use dce::pipeline::encode::SessionInput;
 use dce::pipeline::epoch::{Body, Epoch, EpochError, Origin, Terms};
 use dce::pipeline::partitions::Partitions;
@@ -29,9 +29,16 @@ fn origin(offset: usize) -> Origin<'static> {
     Origin { position: position(offset), timestamp_ms: None, traceparent: None }
 }
 
+/// Heads that read all that a head can.
+fn model() -> FakeModel {
+    FakeModel::small()
+        .with_head("risk", &[HeadInput::State, HeadInput::Prior, HeadInput::Session, HeadInput::Context], 2)
+        .with_head("intent", &[HeadInput::Embedding, HeadInput::Calendar], 3)
+}
+
 /// The pipeline, cut into epochs at random; its records, and each customer's final state.
 fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedding>, BTreeMap<String, Vec<f32>>) {
-    let (mut model, terms) = (FakeModel::small(), terms(rules));
+    let (mut model, terms) = (model(), terms(rules));
     let mut partitions = Partitions::default();
     partitions.open(0, rules);
     let (mut records, mut rng, mut rest) = (Vec::new(), rng(seed), clicks);
@@ -107,45 +114,66 @@ fn contexts(model: &FakeModel, customer: &mut NaiveCustomer, sessions: &[Naive])
     contexts
 }
 
-/// All sessions folded from zeros; gives state, gate of `cause`, the moment and the embedding read with its context.
-fn plain_run(
+/// Reads a state at a moment with a context, to unit length.
+fn read(
     model: &mut FakeModel,
-    customer: &mut NaiveCustomer,
-    sessions: &[Naive],
-    cause: u64,
-) -> (Vec<f32>, f32, EventTime, Vec<f32>) {
+    state: &[f32],
+    moment: EventTime,
+    latest_end: Option<EventTime>,
+    context: &[f32],
+) -> Vec<f32> {
+    let ahead = latest_end.map_or(0.0, |end| features::hours((moment.ms() - end.ms()).max(0) as u64));
+    let calendar = model.features().calendar(moment.ms());
+    let read = model.customer_read(row(state), row(&[ahead]), row(&calendar), row(context)).unwrap();
+    let length = read.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    read.iter().map(|x| (f64::from(*x) / length) as f32).collect()
+}
+
+/// What a plain run says of one session.
+struct Plain {
+    gate: f32,
+    as_of: EventTime,
+    embedding: Vec<f32>,
+    scores: BTreeMap<Arc<str>, Vec<f32>>,
+}
+
+/// All sessions folded from zeros, and read for `cause` with its context.
+fn plain_run(model: &mut FakeModel, customer: &mut NaiveCustomer, sessions: &[Naive], cause: u64) -> Plain {
     let mut state = vec![0.0; model.shape().state];
     let (mut last_end, mut latest_end, mut as_of, mut gate) = (None::<EventTime>, None::<EventTime>, None, 1.0);
-    let mut own_context = None;
+    let mut own = None;
     let contexts = contexts(model, customer, sessions);
     for ((session, input), context) in sessions.iter().zip(contexts) {
         let (start, end) = (session.cause.session_start, session.cause.session_end);
-        let hours = |ms: i64| features::hours(ms.max(0) as u64);
-        let gap = last_end.map_or(0.0, |end| hours(start.ms() - end.ms()));
+        let gap = last_end.map_or(0.0, |end| features::hours((start.ms() - end.ms()).max(0) as u64));
         let vector = encode(model, input);
         let calendar = model.features().calendar(start.ms());
         let (next, gates) =
             model.customer_step(row(&state), row(&vector), row(&[gap]), row(&calendar), row(&context)).unwrap();
+        if session.serial == cause {
+            gate = if session.cause.close_reason.is_some() { gates[[0, 0]] } else { 1.0 };
+            let prior = read(model, &state, start, latest_end, &context);
+            own = Some((state, prior, vector, calendar, context));
+        }
         state = next.into_raw_vec_and_offset().0;
         last_end = Some(end);
         latest_end = latest_end.max(Some(end));
         as_of = as_of.max(Some(session.cause.closed_at.unwrap_or(end)));
-        if session.serial == cause {
-            gate = if session.cause.close_reason.is_some() { gates[[0, 0]] } else { 1.0 };
-            own_context = Some(context);
-        }
     }
-    let moment = as_of.unwrap();
-    let ahead = features::hours((moment.ms() - latest_end.unwrap().ms()).max(0) as u64);
-    let calendar = model.features().calendar(moment.ms());
-    let read = model.customer_read(row(&state), row(&[ahead]), row(&calendar), row(&own_context.unwrap())).unwrap();
-    let length = read.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-    (state, gate, moment, read.iter().map(|x| (f64::from(*x) / length) as f32).collect())
+    let (as_of, (before, prior, vector, calendar, context)) = (as_of.unwrap(), own.unwrap());
+    let embedding = read(model, &state, as_of, latest_end, &context);
+    let inputs = [&*before, &*prior, &*vector, &*embedding, &calendar[..], &*context].map(row);
+    let [state, prior, session, read, calendar, context] = inputs.each_ref().map(Some);
+    let inputs = HeadInputs { state, prior, session, embedding: read, calendar, context };
+    let names: Vec<Arc<str>> = model.heads().iter().map(|head| Arc::clone(&head.name)).collect();
+    let scores = names.into_iter().enumerate();
+    let scores = scores.map(|(n, name)| (name, model.score(n, inputs).unwrap().into_raw_vec_and_offset().0)).collect();
+    Plain { gate, as_of, embedding, scores }
 }
 
 /// Follows the sessionizer's steps and answers each by a plain run.
 fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
-    let mut model = FakeModel::small();
+    let mut model = model();
     let spec = model.features().clone();
     let labels: Vec<Arc<str>> = vec!["amount".into()];
     let mut partition = Partition::new(rules.clone());
@@ -195,7 +223,7 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
             };
             let all = customer.frozen.iter().chain(&customer.folded).chain(&opened);
             let sessions: Vec<Naive> = all.filter(|(s, _)| s.sequence.is_some()).cloned().collect();
-            let (_, gate, as_of, embedding) = plain_run(&mut model, customer, &sessions, session.serial);
+            let Plain { gate, as_of, embedding, scores } = plain_run(&mut model, customer, &sessions, session.serial);
             let shift = customer.published.as_ref().map(|(old, _)| {
                 let dot =
                     |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
@@ -219,7 +247,7 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
                 cosine_shift: shift,
                 gate,
                 previous_as_of: customer.published.as_ref().map(|(_, at)| *at),
-                scores: BTreeMap::new(),
+                scores,
                 cold_start: sessions.len() == 1,
                 cause: session.cause,
                 labels: session.labels,

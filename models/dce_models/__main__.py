@@ -25,6 +25,7 @@ def main() -> int:
     train.add_argument("--sessions", type=Path, help="what `dce sessions --json` prints of them; no heads then")
     train.add_argument("--model", choices=zoo.MODELS, default="dce")
     train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
+    train.add_argument("--encoder", type=Path, help="take the session encoder of this run on the same data")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--dce", type=Path, help="the dce binary")
     train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
@@ -41,6 +42,14 @@ def main() -> int:
     heads.add_argument("--seed", type=int, default=1)
     heads.add_argument("--dce", type=Path, help="the dce binary")
     heads.add_argument("--out", type=Path, required=True, help="the new bundle's folder")
+
+    align = commands.add_parser("align", help="a new bundle in an old one's space, so that what reads it goes on")
+    align.add_argument("--old", type=Path, required=True)
+    align.add_argument("--new", type=Path, required=True)
+    align.add_argument("--data", type=Path, required=True, help="a folder, as for `train`: both replay its clicks")
+    align.add_argument("--model-version", help="instead of the new bundle's, with -aligned behind it")
+    align.add_argument("--dce", type=Path, help="the dce binary")
+    align.add_argument("--out", type=Path, required=True, help="the aligned bundle's folder")
 
     check = commands.add_parser("check", help="what `export` refuses a bundle for; needs no PyTorch")
     check.add_argument("bundle", type=Path)
@@ -64,8 +73,8 @@ def main() -> int:
     commands.add_parser("suite", help="what models/eval.sh runs: the zoo on the public sets and a generated bank")
 
     args = parser.parse_args()
-    runs = {"train": run_train, "export": run_export, "heads": run_heads, "check": run_check, "dataset": run_dataset}
-    runs |= {"evaluate": run_evaluate, "compare": run_compare, "suite": run_suite}
+    runs = {"train": run_train, "export": run_export, "heads": run_heads, "align": run_align, "check": run_check}
+    runs |= {"dataset": run_dataset, "evaluate": run_evaluate, "compare": run_compare, "suite": run_suite}
     try:
         return runs[args.command](args)
     except (SpecError, OSError) as error:
@@ -83,6 +92,10 @@ def run_train(args: argparse.Namespace) -> int:
         learn = material.of_files(args.clicks, args.sessions, config)
     else:
         raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    if args.encoder:
+        learn.encoder = train.load(args.encoder)
+        if "encoder" not in learn.encoder:
+            raise SpecError(f"{args.encoder}: a run of {learn.encoder['model']} has no session encoder to take")
     train.save(train.train(args.model, learn, args.seed, say), args.out)
     return 0
 
@@ -102,6 +115,13 @@ def run_heads(args: argparse.Namespace) -> int:
     spec = replace(b.spec, training={"label": args.label})
     learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
     return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
+
+
+def run_align(args: argparse.Namespace) -> int:
+    from . import align, bundle, dce, folder
+
+    old, new, data = bundle.read(args.old), bundle.read(args.new), folder.open_folder(args.data)
+    return refusals(align.align(old, new, data, dce.find(args.dce), args.out, args.model_version, say))
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from .dataset import Dataset
 from .features import Features
-from .network import SessionDecoder, SessionEncoder
+from .network import Presence, SessionDecoder, SessionEncoder
 from .spec import Spec
 
 
@@ -44,6 +44,9 @@ def train(
     encoder = SessionEncoder(spec, tables)
     decoder = SessionDecoder(spec, tables, encoder)
     parameters = [*encoder.parameters(), *decoder.parameters()]
+    presence = Presence(spec, tables) if t.get("presence") else None
+    if presence:
+        parameters += presence.parameters()
     optimiser = torch.optim.Adam(parameters, lr=t["session_rate"])
     random = np.random.default_rng(seed)
     total = t["session_epochs"] * (len(learn.fields) // t["session_batch"] + 1)
@@ -55,7 +58,10 @@ def train(
         for rows in batches(learn, t["session_batch"], random):
             fields, numbers, length = padded(learn, rows, t["events_max"])
             fields = as_unknown(fields, known, tables, t["unknown_share"])
-            loss, _ = reconstruct(encoder, decoder, fields, numbers, length, t["forget_share"])
+            session = encoder(fields, numbers, length)
+            loss, _ = reconstruct(encoder, decoder, session, fields, numbers, length, t["forget_share"])
+            if presence:
+                loss = loss + t["presence"] * presence.loss(session, fields, length)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -82,10 +88,15 @@ def as_unknown(fields: Tensor, known: list[int], tables: list[int], share: float
 
 
 def reconstruct(
-    encoder: SessionEncoder, decoder: SessionDecoder, fields: Tensor, numbers: Tensor, length: Tensor, forget: float
+    encoder: SessionEncoder,
+    decoder: SessionDecoder,
+    session: Tensor,
+    fields: Tensor,
+    numbers: Tensor,
+    length: Tensor,
+    forget: float,
 ) -> tuple[Tensor, Tensor]:
     """The loss an event, and which events had their first field told right."""
-    session = encoder(fields, numbers, length)
     before = torch.zeros_like(encoder.events(fields, numbers))
     before[:, 1:] = encoder.events(fields, numbers)[:, :-1]
     before = before * (torch.rand(before.shape[:2]) >= forget)[..., None]
@@ -103,10 +114,10 @@ def accuracy(encoder: SessionEncoder, decoder: SessionDecoder, dataset: Dataset,
     encoder.eval()
     if not dataset.fields:
         return float("nan")
-    right = [
-        reconstruct(encoder, decoder, *padded(dataset, rows, events_max), forget=1.0)[1]
-        for rows in batches(dataset, 512, np.random.default_rng(0))
-    ]
+    right = []
+    for rows in batches(dataset, 512, np.random.default_rng(0)):
+        read = padded(dataset, rows, events_max)
+        right.append(reconstruct(encoder, decoder, encoder(*read), *read, forget=1.0)[1])
     return float(torch.cat(right).float().mean())
 
 

@@ -13,8 +13,6 @@ from .spec import CONTRACT, Context, Number, Spec, SpecError, parse
 if TYPE_CHECKING:
     from .parts import Head
 
-# Whether the manifest tells the task and classes of a head: a `dce` that does not know the keys refuses them.
-HEAD_KEYS = False
 GRAPHS = ("session_encoder", "session_step", "customer_step", "customer_read")
 TOLERANCE = 1e-5
 
@@ -101,9 +99,9 @@ def scaling(column: Number | Context) -> list[str]:
 
 def described(head: "Head") -> list[str]:
     lines = [f"inputs = {listed(head.inputs)}"]
-    if HEAD_KEYS and head.task:
+    if head.task:
         lines.append(f"task = {quoted(head.task)}")
-    if HEAD_KEYS and head.classes:
+    if head.classes:
         lines.append(f"classes = {listed(head.classes)}")
     return lines
 

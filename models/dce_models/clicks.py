@@ -1,14 +1,17 @@
 """Clicks and the rows of `dce sessions --json` to customers' sessions, in the pipeline's fold order."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .jsonlines import row_of
 from .spec import KINDS
 
 GAP_MS = 1_800_000  # session.gap by default
+TEXTS = ("kind", "name", "channel", "device_id", "session_id")  # of an event, that can be read
 CAPPED = ("EVENTS_MAX", "DURATION_MAX", "EVICTED")  # closed by a limit: what follows on its key is CONTINUED
 
 
@@ -38,7 +41,7 @@ def load(clicks: Path, rows: Path, gap_ms: int = GAP_MS) -> list[Customer]:
     """Reads the clicks once and gives each customer's settled sessions. Open and rejected ones take no part."""
     events: dict[tuple[str, str], dict[str, Any]] = {}
     for click in read_clicks(clicks):
-        events.setdefault((click["customer_id"], click["event_id"]), click)
+        events.setdefault((click["customer_id"], click["event_id"]), slim(click))
     latest: dict[tuple[str, str], dict[str, Any]] = {}  # the last revision of each session
     customers = []
     for row in lines(rows):
@@ -51,16 +54,28 @@ def load(clicks: Path, rows: Path, gap_ms: int = GAP_MS) -> list[Customer]:
     return customers
 
 
+def slim(click: dict[str, Any]) -> dict[str, Any]:
+    """What a model can read of an event, equal texts kept once: millions of events lie in memory."""
+    made: dict[str, Any] = {"event_id": click["event_id"], "event_time": click["event_time"]}
+    for name in TEXTS:
+        value = click.get(name)
+        if value:
+            made[name] = sys.intern(value) if type(value) is str else value
+    for name in ("attributes", "context"):
+        if isinstance(click.get(name), dict):
+            made[name] = {sys.intern(key): value for key, value in click[name].items()}
+    return made
+
+
 def read_clicks(path: Path) -> Iterator[dict[str, Any]]:
     """The lines that are a customer's events: what the sessionizer rejects as undecodable is skipped here too."""
     with path.open("rb") as file:
         for line in file:
-            try:
-                click = json.loads(line)
-                named = click["kind"] in KINDS and click["customer_id"] and click["event_id"]
-            except (ValueError, KeyError, TypeError):
+            click = row_of(line)
+            if click is None or click.get("kind") not in KINDS:
                 continue
-            if named and isinstance(click.get("event_time"), int):
+            texts = (click.get("customer_id"), click.get("event_id"))
+            if all(isinstance(text, str) and text for text in texts) and isinstance(click.get("event_time"), int):
                 yield click
 
 

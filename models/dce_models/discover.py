@@ -58,6 +58,10 @@ def spec(data: Folder) -> Spec:
     counts = count(data)
     if not counts.events:
         raise SpecError(f"{data.path} has no click before its first valid or test label to learn from")
+    return spec_of(counts)
+
+
+def spec_of(counts: Counts) -> Spec:
     names = len(counts.plain["name"])
     fields = [Field("name", 16 if names <= 1000 else 256, width(names))]
     fields += [Field(n, 4, width(len(counts.plain[n]))) for n in ("kind", "channel") if len(counts.plain[n]) > 1]

@@ -35,8 +35,8 @@ def fnv1a64(data: bytes) -> int:
 def text_of(event: Event, source: str) -> str:
     """The value of a field; a missing one is the empty string."""
     if source.startswith("attributes."):
-        return str((event.get("attributes") or {}).get(source.removeprefix("attributes.")) or "")
-    return str(event.get(source) or "")
+        return (event.get("attributes") or {}).get(source.removeprefix("attributes.")) or ""
+    return event.get(source) or ""
 
 
 def decimal(text: str) -> float | None:

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from .jsonlines import numbers_of, row_of, texts_of
 from .spec import KINDS, SpecError
 
 TASKS = ("owner", "next", "next_session", "label")
@@ -127,12 +127,7 @@ def clicks(folder: Folder, before: int | None = None) -> Iterator[dict[str, Any]
 def is_click(row: dict[str, Any]) -> bool:
     """Whether it is a customer's event; of what else a row can be, nothing is learnt from."""
     texts = (row.get("event_id"), row.get("customer_id"))
-    maps = (row.get("context"), row.get("attributes"))
-    return (
-        row.get("kind") in KINDS
-        and all(isinstance(text, str) and text for text in texts)
-        and all(isinstance(m, dict | None) for m in maps)
-    )
+    return row.get("kind") in KINDS and all(isinstance(text, str) and text for text in texts)
 
 
 def cut_clicks(folder: Folder, out: Path, before: int | None) -> Path:
@@ -179,11 +174,8 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 def json_rows(path: Path) -> Iterator[dict[str, Any]]:
     with opened(path) as file:
         for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
+            row = row_of(line)
+            if row is not None:
                 yield row
 
 
@@ -195,12 +187,18 @@ def csv_rows(path: Path) -> Iterator[dict[str, Any]]:
         for name in ("event_id", "kind", "event_time"):
             if name not in names:
                 raise SpecError(f"{path}:1: the column {name} is missing")
+        read, wrong_row = 0, ""
         try:
             for cells in reader:
                 try:
-                    yield csv_row(cells, names)
-                except ValueError:
+                    row = csv_row(cells, names)
+                except ValueError as wrong:
+                    wrong_row = wrong_row or f"{path}:{reader.line_num}: {wrong}"
                     continue
+                read += 1
+                yield row
+            if wrong_row and not read:
+                raise SpecError(f"no row can be read; the first: {wrong_row}")
         except (csv.Error, UnicodeDecodeError) as wrong:
             raise SpecError(f"{path}:{reader.line_num}: cannot be read as CSV in UTF-8: {wrong}") from None
 
@@ -215,12 +213,24 @@ def csv_row(cells: dict[str, Any], names: list[str]) -> dict[str, Any]:
         if name in TEXTS:
             row[name] = text
         elif name in INTEGERS or name in TIMES:
-            row[name] = int(text)
+            row[name] = whole(name, text)
         elif name in MAPS:
-            row.setdefault(name, {}).update(json.loads(text) or {})
+            row.setdefault(name, {}).update(map_of(name, json.loads(text)))
         elif top in MAPS and key:
             row.setdefault(top, {})[key] = float(text) if top == "context" else text
     return row
+
+
+def whole(name: str, text: str) -> int:
+    """Also 1700000000000.0, which is what a column with a missing value becomes in pandas."""
+    number = text.removesuffix(".0")
+    if not (number.removeprefix("-").isascii() and number.removeprefix("-").isdigit()):
+        raise ValueError(f"{name} is {text!r}, must be a whole number")
+    return int(number)
+
+
+def map_of(name: str, value: object) -> dict[str, Any]:
+    return texts_of(value) if name == "attributes" else dict(numbers_of(value))
 
 
 def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -234,26 +244,32 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
                 if name not in names:
                     raise SpecError(f"{path}: the column {name} is missing")
             for batch in file.iter_batches(columns=names):
-                for row in batch.to_pylist():
-                    yield parquet_row(row)
+                for row in in_milliseconds(batch).to_pylist():
+                    try:
+                        yield parquet_row(row)
+                    except (ValueError, TypeError):  # a map whose text is no JSON
+                        continue
     except pyarrow.ArrowInvalid as wrong:
         raise SpecError(f"{path}: cannot be read as Parquet: {wrong}") from None
 
 
+def in_milliseconds(batch: Any) -> Any:  # noqa: ANN401 # pyarrow's
+    """Timestamps of any unit and zone as whole milliseconds since 1970 in UTC; without a zone they are UTC."""
+    import pyarrow as pa
+
+    for at, name in enumerate(batch.schema.names):
+        kind = batch.schema.field(at).type
+        if name in TIMES and pa.types.is_timestamp(kind):
+            instants = batch.column(at).cast(pa.timestamp("ms", kind.tz), safe=False).cast(pa.int64())
+            batch = batch.set_column(at, name, instants)
+    return batch
+
+
 def parquet_row(row: dict[str, Any]) -> dict[str, Any]:
-    for name in TIMES:
-        if isinstance(row.get(name), datetime):
-            row[name] = milliseconds(row[name])
     for name in MAPS:
         value = row.get(name)
         if isinstance(value, str):
             value = json.loads(value)
         if value is not None:
-            row[name] = {key: v for key, v in dict(value).items() if v is not None}
+            row[name] = map_of(name, dict(value))
     return {name: value for name, value in row.items() if value is not None}
-
-
-def milliseconds(time: datetime) -> int:
-    """Of a timestamp without a zone, in UTC; exact, where floating seconds are not."""
-    away = time.replace(tzinfo=None) - datetime(1970, 1, 1)
-    return (away.days * 86_400 + away.seconds) * 1000 + away.microseconds // 1000

@@ -138,8 +138,7 @@ def customer_step(spec: Spec, gates: Sequence[NDArray[np.float32]]) -> bytes:
         axis=1,
     )
     candidate = cell(g, read, state, gates, d.state)
-    one = numpy_helper.from_array(np.ones(1, np.float32))
-    gate = g.op("ConstantOfShape", g.op("Shape", "gap"), value=one, to="gate")
+    gate = constant_gate(g)
     kept = g.op("Sub", g.constant("one", np.ones(1, np.float32)), gate)
     g.op("Add", g.op("Mul", gate, candidate), g.op("Mul", kept, state), to="state_out")
     g.output("state_out", FLOAT, ["B", d.state])
@@ -159,8 +158,18 @@ def customer_read(spec: Spec, customer: Weights) -> bytes:
         axis=1,
     )
     raw = linear(g, "out", g.op("Tanh", linear(g, "fuse", read, customer)), customer)
-    axis = g.constant("row", np.array([1], np.int64))
-    squares = g.op("ReduceSum", g.op("Mul", raw, raw), axis, keepdims=1)
-    norm = g.op("Sqrt", g.op("Add", squares, g.constant("tiny", np.array([1e-12], np.float32))))
-    g.output(g.op("Div", raw, norm, to="embedding"), FLOAT, ["B", d.embedding])
+    g.output(unit_length(g, raw, to="embedding"), FLOAT, ["B", d.embedding])
     return g.bytes()
+
+
+def constant_gate(g: Graph) -> str:
+    """`gate` [B, 1], always 1: the session is trusted."""
+    one = numpy_helper.from_array(np.ones(1, np.float32))
+    return g.op("ConstantOfShape", g.op("Shape", "gap"), value=one, to="gate")
+
+
+def unit_length(g: Graph, x: str, to: str = "") -> str:
+    axis = g.constant("row", np.array([1], np.int64))
+    squares = g.op("ReduceSum", g.op("Mul", x, x), axis, keepdims=1)
+    norm = g.op("Sqrt", g.op("Add", squares, g.constant("tiny", np.array([1e-12], np.float32))))
+    return g.op("Div", x, norm, to=to)

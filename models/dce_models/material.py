@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from . import clicks, discover, folder
 from .clicks import Customer
@@ -22,6 +23,7 @@ class Material:
     labels: list[Label] = field(default_factory=list)  # of the split `train`, before the cut
     later: list[Customer] = field(default_factory=list)  # all sessions before the first test label: to choose by
     valid: list[Label] = field(default_factory=list)  # of the split `valid`, before the first test label
+    encoder: dict[str, Any] | None = None  # another run on the same data, whose session encoder is taken as it is
 
 
 def of_folder(path: Path, config: Spec | None, dce: Path, say: Say) -> Material:

@@ -51,6 +51,24 @@ class SessionDecoder(nn.Module):
         return [head(hidden) for head in self.names], self.numbers(hidden)
 
 
+class Presence(nn.Module):
+    """Which names occur in the session, and which twice or more, straight from the vector: what a decoder that goes
+    through the events in order may leave out when it is rare. Training only."""
+
+    def __init__(self, spec: Spec, tables: list[int]) -> None:
+        super().__init__()
+        self.out = nn.Linear(spec.dimensions.session, 2 * tables[0])
+
+    def loss(self, session: Tensor, fields: Tensor, length: Tensor) -> Tensor:
+        """Mean over the sessions of the nats for all names together."""
+        names = self.out.out_features // 2
+        real = (torch.arange(fields.shape[1])[None] < length[:, None]).float()
+        counts = torch.zeros(len(fields), names).scatter_add_(1, fields[..., 0], real)
+        truth = torch.cat([counts >= 1, counts >= 2], dim=1).float()
+        loss = functional.binary_cross_entropy_with_logits(self.out(session), truth, reduction="none")
+        return loss.sum(1).mean()
+
+
 class BranchedGru(nn.Module):
     """GRU cells side by side in one pair of matrices: each branch has its own part of the state and sees the inputs
     that its mask lets through. Gates in ONNX's order: z, r, n."""
@@ -94,6 +112,7 @@ class CustomerModel(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         d, context = spec.dimensions, spec.context_columns
+        self.units = d.state
         session = list(range(d.session))
         gap = [d.session]
         calendar = [d.session + 1 + i for i in range(CALENDAR)]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -10,8 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .dataset import READS, Dataset, Sequence
-from .network import CustomerModel
-from .spec import Spec
+
+
+class Model(Protocol):
+    """A customer model that can be trained so; each is an nn.Module too."""
+
+    units: int  # of its state
+
+    def step(
+        self, state: Tensor, session: Tensor, gap: Tensor, calendar: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def read(self, state: Tensor, ahead: Tensor, calendar: Tensor, context: Tensor) -> Tensor: ...
+
+    def foretell(self, embedding: Tensor) -> Tensor:
+        """To a next session's vector."""
 
 
 @dataclass
@@ -53,9 +67,9 @@ def collate(sequences: list[Sequence], vectors: Tensor, sessions_max: int) -> Ba
     )
 
 
-def foretold(model: CustomerModel, batch: Batch) -> Tensor:
+def foretold(model: Model, batch: Batch) -> Tensor:
     """[B, K - 1, reads, S]: what is foretold of session k + 1 after session k, at each of the moments."""
-    state = torch.zeros(len(batch.session), model.cell.units)
+    state = torch.zeros(len(batch.session), model.units)
     states = []
     for k in range(batch.session.shape[1] - 1):
         state, _ = model.step(state, batch.session[:, k], batch.gap[:, k], batch.calendar[:, k], batch.context[:, k])
@@ -65,15 +79,24 @@ def foretold(model: CustomerModel, batch: Batch) -> Tensor:
     return functional.normalize(model.foretell(embedding), dim=-1)
 
 
-def train(spec: Spec, learn: Dataset, vectors: Tensor, seed: int, say: Callable[[str], None]) -> CustomerModel:
-    t = spec.training
-    model = CustomerModel(spec)
+class Trainable(Model, Protocol):
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def eval(self) -> Any: ...  # noqa: ANN401 # nn.Module's
+
+
+M = TypeVar("M", bound=Trainable)
+
+
+def train(model: M, t: dict[str, Any], learn: Dataset, vectors: Tensor, seed: int, say: Callable[[str], None]) -> M:
+    """`t` is the configuration's [training]."""
     optimiser = torch.optim.Adam(model.parameters(), lr=t["customer_rate"])
     random = np.random.default_rng(seed)
     sequences = [s for s in learn.customers if len(s) > 1]
     if not sequences:
         say("no customer has a second session: there is nothing to foretell")
-        return model.eval()
+        model.eval()
+        return model
     per_epoch = -(-len(sequences) // t["customer_batch"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, t["customer_rate"], total_steps=t["customer_epochs"] * per_epoch
@@ -96,7 +119,7 @@ def train(spec: Spec, learn: Dataset, vectors: Tensor, seed: int, say: Callable[
     return model
 
 
-def next_session_loss(model: CustomerModel, batch: Batch, t: dict[str, float]) -> Tensor:
+def next_session_loss(model: Model, batch: Batch, t: dict[str, Any]) -> Tensor:
     """InfoNCE against other customers' next sessions of the batch, and 1 - cosine, over the moments of reading."""
     real = batch.real[:, 1:]
     ahead = foretold(model, batch)[real]  # [n, reads, S]
@@ -109,7 +132,8 @@ def next_session_loss(model: CustomerModel, batch: Batch, t: dict[str, float]) -
     logits = (torch.einsum("nrs,ms->rnm", ahead, target) / t["temperature"]).masked_fill(own, float("-inf"))
     right = torch.arange(len(owner)).expand(len(READS), -1)
     contrast = functional.cross_entropy(logits.flatten(0, 1), right.flatten())
-    return t["contrastive"] * contrast + t["cosine"] * cosine
+    loss: Tensor = t["contrastive"] * contrast + t["cosine"] * cosine
+    return loss
 
 
 def one_by_one(dataset: Dataset, vectors: Tensor) -> Iterator[Batch]:

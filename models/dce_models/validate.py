@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from . import pretext
 from .dataset import READS, Dataset
-from .network import CustomerModel
 
 CANDIDATES = 100
 DECAYS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
@@ -26,7 +25,7 @@ class Task:
 
 @torch.no_grad()
 def figures(
-    model: CustomerModel, judge: Dataset, vectors: Tensor, learn: Dataset, learn_vectors: Tensor, seed: int
+    model: pretext.Trainable, judge: Dataset, vectors: Tensor, learn: Dataset, learn_vectors: Tensor, seed: int
 ) -> Scores:
     if sum(len(s) > 1 for s in judge.customers) < 2:
         return {}

@@ -98,9 +98,6 @@ fn load_models(frame: &Frame, config: &Config, count: usize) -> anyhow::Result<V
         onnxruntime = %runtime.library().display(),
         "model loaded and checked"
     );
-    if !crate::model::Model::heads(&model).is_empty() {
-        tracing::warn!("the bundle's heads are not run yet: the records' scores stay empty");
-    }
     let mut models = vec![model];
     while models.len() < count {
         models.push(open()?);

@@ -298,6 +298,11 @@ impl ConsumerContext for ConsumerEvents {
     fn rebalance(&self, consumer: &Consumer, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::SeqCst) {
+            // One that comes late finds nobody, and the answer would be waited for without end (seen with 2.12.1: the
+            // group's part of the client drops what it is told when it has ended).
+            if consumer.closed() {
+                return;
+            }
             let answer = if assigned {
                 consumer.incremental_assign(&TopicPartitionList::new())
             } else {

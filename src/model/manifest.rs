@@ -1,7 +1,7 @@
 //! What a bundle says of itself: `manifest.toml` and `vocabulary.json`, as raw structs as written, then checked. Takes
 //! text, gives a [`Manifest`] whose every value keeps the contract's rules; reading the folder is `bundle`'s. `[pure]`
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path};
 
 use jiff::tz::TimeZone;
@@ -60,7 +60,12 @@ pub struct HeadSpec {
     pub name: String,
     pub file: FileRef,
     pub inputs: Vec<HeadInput>,
+    /// What the scores mean, in their order; empty where the bundle does not say.
+    pub classes: Vec<String>,
 }
+
+/// What a head may answer: the tasks by which models are evaluated.
+const TASKS: [&str; 4] = ["owner", "next", "next_session", "label"];
 
 /// A manifest that keeps the contract's rules.
 #[derive(Debug, Clone)]
@@ -167,6 +172,9 @@ struct RawHead {
     file: String,
     sha256: String,
     inputs: Vec<String>,
+    task: Option<String>,
+    #[serde(default)]
+    classes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -352,7 +360,14 @@ fn heads(raw: BTreeMap<String, RawHead>) -> Result<Vec<HeadSpec>, ManifestError>
             inputs.push(found.ok_or_else(|| invalid(&format!("{key}.inputs"), format!("{:?}", head.inputs), must))?);
         }
         require(!inputs.is_empty(), &format!("{key}.inputs"), "empty", "one or more of the contract's inputs")?;
-        heads.push(HeadSpec { file: file(&key, RawFile { file: head.file, sha256: head.sha256 })?, name, inputs });
+        if let Some(task) = &head.task {
+            require(TASKS.contains(&task.as_str()), &format!("{key}.task"), quoted(task), &TASKS.join(", "))?;
+        }
+        let distinct: BTreeSet<&String> = head.classes.iter().collect();
+        let listed = || format!("{} names, {} of them different", head.classes.len(), distinct.len());
+        require(distinct.len() == head.classes.len(), &format!("{key}.classes"), listed(), "different names")?;
+        let file = file(&key, RawFile { file: head.file, sha256: head.sha256 })?;
+        heads.push(HeadSpec { file, name, inputs, classes: head.classes });
     }
     Ok(heads)
 }

@@ -189,6 +189,16 @@ impl OnnxModel {
                 spec.inputs.iter().map(|input| floats(input.as_str(), input.width(shape))).collect();
             let graph = open(&format!("heads/{}", spec.name), bytes, &inputs, &scores)?;
             let classes = graph.columns("scores");
+            if !spec.classes.is_empty() && spec.classes.len() != classes {
+                return Err(ModelError::Bundle {
+                    bundle: bundle.folder.clone(),
+                    what: format!(
+                        "graph heads/{}: has {classes} scores, must have {}, as manifest.toml names so many classes",
+                        spec.name,
+                        spec.classes.len()
+                    ),
+                });
+            }
             model.heads.push(Head { name: spec.name.as_str().into(), inputs: spec.inputs.as_slice().into(), classes });
             model.head_graphs.push(graph);
         }

@@ -11,6 +11,7 @@ pub mod log;
 pub mod partitions;
 pub mod savepoint;
 pub mod epoch;
+pub mod producers;
 pub mod sink;
 pub mod succession;
 pub mod undecided;

@@ -11,11 +11,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
@@ -23,9 +23,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::epoch::{Body, EpochResult, Output, Reject};
 use super::history::{self, History};
+use super::producers::{Making, ProducerError, Producers};
 use crate::config::Delivery;
 use crate::kafka::Deadline;
-use crate::kafka::client::{ClientSettings, Producer, ProducerEvents, Transactional};
+use crate::kafka::client::{ClientSettings, ProducerEvents};
 use crate::kafka::errors::{Call, CallError, TransactionError, repeat};
 use crate::kafka::raw::{self, GroupMetadata};
 use crate::wire::embedding::SessionSummary;
@@ -37,6 +38,8 @@ const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
 const HANG_GRACE: Duration = Duration::from_secs(4);
 /// A longer key of a reject that is too large goes the way of its value.
 const KEPT_KEY_BYTES_MAX: usize = 1_024;
+/// After which a flush beside the offsets looks whether it is still wanted.
+const FLUSH_SLICE: Duration = Duration::from_millis(10);
 /// How long a full send buffer is waited for at a time.
 const FULL_BUFFER_WAIT: Duration = Duration::from_millis(1);
 
@@ -48,7 +51,8 @@ pub struct SinkSettings {
     pub client: ClientSettings,
     /// At least once, an outcome of `Committed` means acknowledged: the caller commits the offsets.
     pub delivery: Delivery,
-    /// Stays the same over restarts, so that a new holder ends what the old one left open.
+    /// Of the worker; its transactions take turns under this and another one ([`super::producers::transactional_ids`]). Stays the same over
+    /// restarts, so that a new holder ends what the old one left open.
     pub transactional_id: String,
     /// Below the session timeout of the source.
     pub transaction_timeout: Duration,
@@ -69,6 +73,18 @@ pub struct OutputTopics {
     pub rejected: String,
     /// The log of the state.
     pub state: String,
+}
+
+impl SinkSettings {
+    fn making(&self) -> Making<'_> {
+        Making {
+            client: &self.client,
+            delivery: self.delivery,
+            id: &self.transactional_id,
+            transaction_timeout: self.transaction_timeout,
+            buffer_kbytes: self.buffer_kbytes,
+        }
+    }
 }
 
 impl OutputTopics {
@@ -130,14 +146,6 @@ pub struct Receipt {
     pub produce: Duration,
     /// From then on: offsets and commit.
     pub commit: Duration,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    #[error("the Kafka producer {id} cannot be made: {why}")]
-    Client { id: String, why: String },
-    #[error("the transactions of {id} cannot be started: {why}")]
-    Init { id: String, why: String },
 }
 
 /// The caller's end.
@@ -210,7 +218,7 @@ impl Drop for SinkHandle {
 pub struct Sink {
     settings: SinkSettings,
     encode: Encode,
-    producer: Producer,
+    producers: Producers,
     /// Of one value.
     buffer: Vec<u8>,
 }
@@ -218,27 +226,29 @@ pub struct Sink {
 impl Sink {
     /// Makes the producer, ends what a predecessor of the same id left open, and starts the thread. Waits for all that:
     /// up to twice the transaction's timeout.
-    pub fn spawn(settings: SinkSettings, encode: Encode) -> Result<SinkHandle, SinkError> {
+    pub fn spawn(settings: SinkSettings, encode: Encode) -> Result<SinkHandle, ProducerError> {
         // A doubtful producer is replaced first (twice the timeout), then the epoch, then perhaps its abort.
         let epoch_max = settings.transaction_timeout * 4 + HANG_GRACE;
         let id = settings.transactional_id.clone();
         let (epoch_sender, epochs) = sync_channel(1);
         let (outcome_sender, outcomes) = sync_channel(1);
         let (ready_sender, ready) = sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("sink-{id}")).spawn(move || match connect(&settings) {
-            Ok(producer) => {
-                drop(ready_sender.send(Ok(())));
-                let sink = Self { settings, encode, producer, buffer: Vec::new() };
-                sink.run(&epochs, &outcome_sender);
+        let thread = std::thread::Builder::new().name(format!("sink-{id}")).spawn(move || {
+            match Producers::connect(settings.making()) {
+                Ok(producers) => {
+                    drop(ready_sender.send(Ok(())));
+                    let sink = Self { settings, encode, producers, buffer: Vec::new() };
+                    sink.run(&epochs, &outcome_sender);
+                }
+                Err(error) => drop(ready_sender.send(Err(error))),
             }
-            Err(error) => drop(ready_sender.send(Err(error))),
         });
-        let thread = thread.map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() })?;
+        let thread = thread.map_err(|error| ProducerError::Client { id: id.clone(), why: error.to_string() })?;
         match ready.recv_timeout(epoch_max) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                return Err(SinkError::Init { id, why: format!("the client has not answered for {epoch_max:?}") });
+                return Err(ProducerError::Init { id, why: format!("the client has not answered for {epoch_max:?}") });
             }
         }
         Ok(SinkHandle { epochs: Some(epoch_sender), outcomes, thread: Some(thread), under_way: None, epoch_max })
@@ -279,17 +289,15 @@ impl Sink {
                     id = self.settings.transactional_id,
                     "a transaction was aborted or in doubt: new producer"
                 );
-                match connect(&self.settings) {
-                    Ok(producer) => self.producer = producer,
-                    Err(error) => {
-                        // Told as the outcome of the next epoch, of which nothing was begun.
-                        if epochs.recv().is_ok() {
-                            drop(outcomes.send(Outcome::Fatal { why: error.to_string() }));
-                        }
-                        return;
+                if let Err(error) = self.producers.replace(self.settings.making()) {
+                    // Told as the outcome of the next epoch, of which nothing was begun.
+                    if epochs.recv().is_ok() {
+                        drop(outcomes.send(Outcome::Fatal { why: error.to_string() }));
                     }
+                    return;
                 }
             }
+            self.producers.turn();
         }
     }
 
@@ -299,7 +307,9 @@ impl Sink {
         if self.settings.delivery == Delivery::AtLeastOnce {
             return self.publish_acknowledged(result, &deadline);
         }
-        self.producer.begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
+        // A connection that was lost while the other one had its turn is no doubt about this transaction.
+        self.events().take_disconnected();
+        self.producers.current().begin_transaction().map_err(|error| CallError::from(&error).class(Call::Begin))?;
         let mut receipt = Receipt::default();
         for output in &result.outputs {
             self.produce(output, &deadline, &mut receipt)?;
@@ -308,10 +318,25 @@ impl Sink {
         receipt.produce = deadline.elapsed();
         if !result.resume.is_empty() {
             let offsets = self.offsets(epoch)?;
-            let client = self.producer.client();
-            repeat(Call::SendOffsets, &deadline, |wait| raw::send_offsets(client, &offsets, &epoch.group, wait))?;
+            let client = self.producers.current().client();
+            let is_sent = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                // Records linger until somebody flushes them: they go out beside the offsets, not behind them.
+                scope.spawn(|| {
+                    loop {
+                        if raw::flush(client, FLUSH_SLICE) || is_sent.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                });
+                let sent = repeat(Call::SendOffsets, &deadline, |wait| {
+                    raw::send_offsets(client, &offsets, &epoch.group, wait)
+                });
+                is_sent.store(true, Ordering::Relaxed);
+                sent
+            })?;
         }
-        repeat(Call::Commit, &deadline, |wait| raw::commit_transaction(self.producer.client(), wait))?;
+        repeat(Call::Commit, &deadline, |wait| raw::commit_transaction(self.producers.current().client(), wait))?;
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
         Ok(receipt)
     }
@@ -324,11 +349,11 @@ impl Sink {
             self.produce(output, deadline, &mut receipt)?;
         }
         receipt.produce = deadline.elapsed();
-        let mut flushed = raw::flush(self.producer.client(), deadline.remaining());
+        let mut flushed = raw::flush(self.producers.current().client(), deadline.remaining());
         if flushed && !result.state.is_empty() {
             // What the state says was published is acknowledged by then.
             self.produce_state(result, deadline, &mut receipt)?;
-            flushed = raw::flush(self.producer.client(), deadline.remaining());
+            flushed = raw::flush(self.producers.current().client(), deadline.remaining());
         }
         receipt.commit = deadline.elapsed().saturating_sub(receipt.produce);
         let failure = self.events().take_last_failure();
@@ -441,7 +466,7 @@ impl Sink {
         record.payload = value;
         record.headers = headers;
         loop {
-            match self.producer.send(record) {
+            match self.producers.current().send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) if !deadline.passed() => {
                     record = unsent;
@@ -457,7 +482,7 @@ impl Sink {
 
     /// A record that the client does not take: its transaction has failed, or its producer.
     fn refusal(&self, topic: &str, error: &KafkaError) -> TransactionError {
-        let fatal = self.producer.client().fatal_error();
+        let fatal = self.producers.current().client().fatal_error();
         let (code, text) = fatal.clone().unwrap_or_else(|| {
             (error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail), format!("a record for {topic}: {error}"))
         });
@@ -515,7 +540,7 @@ impl Sink {
         }
         let deadline = Deadline::after(self.settings.transaction_timeout);
         let aborted = repeat(Call::Abort, &deadline, |wait| {
-            self.producer.abort_transaction(wait).map_err(|error| CallError::from(&error))
+            self.producers.current().abort_transaction(wait).map_err(|error| CallError::from(&error))
         });
         match aborted {
             Ok(()) => Outcome::Aborted { why },
@@ -524,7 +549,7 @@ impl Sink {
     }
 
     fn events(&self) -> &ProducerEvents {
-        self.producer.client().context()
+        self.producers.current().client().context()
     }
 }
 
@@ -542,27 +567,6 @@ fn is_too_large(error: &CallError) -> bool {
 fn is_stale(error: &TransactionError) -> bool {
     let codes = [RDKafkaErrorCode::IllegalGeneration, RDKafkaErrorCode::RebalanceInProgress];
     matches!(error, TransactionError::Abort(error) if codes.contains(&error.code))
-}
-
-/// A producer that may begin transactions: whoever had the id before is fenced, and what it left open is ended.
-fn connect(settings: &SinkSettings) -> Result<Producer, SinkError> {
-    let id = &settings.transactional_id;
-    if settings.delivery == Delivery::AtLeastOnce {
-        let config = settings.client.acknowledged(settings.buffer_kbytes);
-        return Producer::from_config_and_context(&config, ProducerEvents::default())
-            .map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() });
-    }
-    let transactional =
-        Transactional { id, timeout: settings.transaction_timeout, buffer_kbytes: settings.buffer_kbytes };
-    let config = settings.client.transactional(&transactional);
-    let producer = Producer::from_config_and_context(&config, ProducerEvents::default())
-        .map_err(|error| SinkError::Client { id: id.clone(), why: error.to_string() })?;
-    let deadline = Deadline::after(settings.transaction_timeout * 2);
-    repeat(Call::Init, &deadline, |wait| producer.init_transactions(wait).map_err(|error| CallError::from(&error)))
-        .map_err(|error| SinkError::Init { id: id.clone(), why: error.to_string() })?;
-    // Connections that failed before are no doubt about a commit.
-    producer.client().context().take_disconnected();
-    Ok(producer)
 }
 
 fn traced(traceparent: Option<&[u8]>) -> Option<OwnedHeaders> {

@@ -22,6 +22,8 @@ use crate::kafka::raw::{self, FetchError, FetchQueue, GroupMetadata, Messages};
 use crate::kafka::reader::{Progress, ReadError, Span, SpanReader};
 use crate::types::{Position, ResumeAt};
 
+/// For the answer that wakes the client; a leader that is away wakes nobody.
+const WAKING_MAX: Duration = Duration::from_millis(200);
 /// How long records are waited for before the client's own events are looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// W3C says 55; a longer one is not passed on.
@@ -277,7 +279,20 @@ impl Source {
             std::thread::sleep(LOOK_EVERY);
         }
         let partitions: Vec<i32> = partitions.iter().map(|(partition, _)| *partition).collect();
-        self.consumer.resume(&self.list(&partitions)).map_err(|error| broker("resuming", &error))
+        self.consumer.resume(&self.list(&partitions)).map_err(|error| broker("resuming", &error))?;
+        self.wake(&partitions);
+        Ok(())
+    }
+
+    /// The client's thread for a broker from which nothing is fetched sleeps for up to a second, and a partition that is
+    /// resumed does not wake it. A question does; the answer is of no interest, nor is there always one.
+    fn wake(&self, partitions: &[i32]) {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        let listed =
+            partitions.iter().try_for_each(|partition| list.add_partition_offset(&self.topic, *partition, Offset::End));
+        if let Err(error) = listed.and_then(|()| self.consumer.offsets_for_times(list, WAKING_MAX).map(drop)) {
+            tracing::debug!(%error, ?partitions, "the client was not woken: it begins within a second");
+        }
     }
 
     /// Goes on elsewhere, as after an aborted epoch: back at what was committed. The partitions are assigned.

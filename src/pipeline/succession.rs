@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::history;
+use super::producers::transactional_ids;
 use super::sink::SinkSettings;
 use super::source::SourceSettings;
 use crate::config::Delivery;
@@ -28,8 +29,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long ending one transaction may take.
 const FENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Waits until all that the last owners did in the partitions is decided, or ends it; 10 s at the most, mostly some
-/// milliseconds. What cannot be ended here is left to the broker, which does it in time.
+/// Waits until all that the last owners did in the partitions is decided, or ends it: mostly some milliseconds, a
+/// second and a half where something is ended, 5 s more for each question that no broker answers. What cannot be ended here is left to the broker, which does it in time.
 pub fn end_left_open(source: &SourceSettings, sink: &SinkSettings, lookups: &Lookups, partitions: &[i32]) {
     let succession = Succession { source, sink, lookups, partitions };
     let settled = match sink.delivery {
@@ -73,6 +74,7 @@ impl Succession<'_> {
             return Ok(());
         }
         // A coordinator that does not answer at all is no sign of an open transaction.
+        let mut ids = Vec::new();
         for id in self.last_owners()? {
             let (partitions, waited) = (self.partitions, patience.elapsed());
             tracing::warn!(
@@ -81,9 +83,18 @@ impl Succession<'_> {
                 ?waited,
                 "the last owner of these partitions left a transaction open: it is ended by its id"
             );
-            fence(&self.sink.client, &id, FENCE_MAX)?;
+            ids.extend(transactional_ids(&id));
         }
-        Ok(())
+        self.end(&ids)
+    }
+
+    /// All of them side by side: one that cannot be ended holds up no other.
+    fn end(&self, ids: &[String]) -> Result<(), SuccessionError> {
+        let client = &self.sink.client;
+        std::thread::scope(|scope| {
+            let fences: Vec<_> = ids.iter().map(|id| scope.spawn(move || fence(client, id, FENCE_MAX))).collect();
+            fences.into_iter().try_for_each(|fence| fence.join().unwrap_or(Ok(())).map_err(SuccessionError::from))
+        })
     }
 
     /// Those who committed last, but for ourselves. An id of another application is nobody's business here, whoever wrote

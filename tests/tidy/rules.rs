@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 33] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 34] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -28,6 +28,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 33] = [
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
     ("pipeline::state", &["types", "stop", "config", "wire", "telemetry", "kafka", "registry", "model", "store"]),
     ("pipeline::shelf", &["types", "telemetry", "kafka", "store"]),
+    ("pipeline::producers", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::sink", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::succession", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::undecided", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
@@ -96,6 +97,7 @@ pub(super) const CRATES: [(&str, &[&str]); 16] = [
         &[
             "kafka",
             "pipeline::source",
+            "pipeline::producers",
             "pipeline::sink",
             "pipeline::state",
             "drift::reader",

@@ -1,5 +1,7 @@
 """The task `owner`: is a session its customer's own? The score of its last settled record, and how early it is seen."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from .situation import Situation
 
 Scores = NDArray[np.float64]
 
+GATE = "1 - gate"
 EARLY = (1, 2, 5, 10, 20, 50)  # events of a session
 LABELS_MIN = 10  # of each class, to fit a floor with
 
@@ -28,10 +31,13 @@ def judge(s: Situation, asked: Asked) -> Result:
     if len(np.unique(y[test])) < 2:
         made.notes.append("the test labels are all the same: nothing can be ranked")
     rows = joined.row[test]
-    name, probability, score = scores(s, rows, made)
+    scorer = scorer_of(s, rows, made)
+    name, probability = scorer.name, scorer.probability
+    score = scorer.scores(s, rows)
     customers = asked.customer[test]
     made.methods.append(method(name, False, y[test], score, probability, customers, s.seed))
-    made.extra["early"] = early(s, rows, y[test], made)
+    if scorer.is_known_early:
+        made.extra["early"] = early(s, rows, y[test], scorer)
     found = floors(s, asked, joined, y, test, made) if s.floors else {}
     for floor, (values, is_probability) in found.items():
         made.methods.append(method(floor, True, y[test], values, is_probability, customers, s.seed))
@@ -45,20 +51,41 @@ def method(name: str, floor: bool, y: Ints, score: Scores, probability: bool, cu
     return Method(name, floor, figures(np.arange(len(y))), metrics.intervals(figures, customers, seed))
 
 
-def scores(s: Situation, rows: Ints, made: Result) -> tuple[str, bool, Scores]:
-    """The score of each record, the higher the stranger: the bundle's head; without one 1 - gate, if the gate moves;
-    else cosine_shift. A label without a record gets the lowest: it raises no alarm."""
+@dataclass(frozen=True)
+class Scorer:
+    """Which number of a record is its score, the higher the stranger."""
+
+    name: str
+    head: str | None  # else the gate or cosine_shift
+    probability: bool
+
+    @property
+    def is_known_early(self) -> bool:
+        """A record of an open session has no gate yet."""
+        return self.name != GATE
+
+    def scores(self, s: Situation, rows: Ints) -> Scores:
+        """A label without a record gets the lowest: it raises no alarm."""
+        hit = rows != MISS
+        if self.head:
+            _, found = s.records.gather(rows[hit])
+            values = found[self.head][:, -1].astype(np.float64) if self.head in found else np.full(hit.sum(), np.nan)
+            return filled(values, hit)
+        values = 1 - s.records.gate[rows[hit]] if self.name == GATE else s.records.cosine_shift[rows[hit]]
+        return filled(values, hit)
+
+
+def scorer_of(s: Situation, rows: Ints, made: Result) -> Scorer:
+    """The bundle's head; without one 1 - gate, if the gate moves; else cosine_shift."""
     hit = rows != MISS
     head = s.heads.get("owner")
     if head:
         _, found = s.records.gather(rows[hit])
         if head.name in found:
-            return f"head {head.name}", True, filled(found[head.name][:, -1].astype(np.float64), hit)
+            return Scorer(f"head {head.name}", head.name, True)
         made.notes.append(f"no record has a score of the head {head.name}")
-    gate = 1 - s.records.gate[rows[hit]]
-    if len(np.unique(gate)) > 1:
-        return "1 - gate", False, filled(gate, hit)
-    return "cosine_shift", False, filled(s.records.cosine_shift[rows[hit]], hit)
+    moves = len(np.unique(s.records.gate[rows[hit]])) > 1
+    return Scorer(GATE if moves else "cosine_shift", None, False)
 
 
 def filled(values: Scores, hit: NDArray[np.bool_]) -> Scores:
@@ -68,7 +95,7 @@ def filled(values: Scores, hit: NDArray[np.bool_]) -> Scores:
     return made
 
 
-def early(s: Situation, rows: Ints, y: Ints, made: Result) -> dict[str, dict[str, float | int | None]]:
+def early(s: Situation, rows: Ints, y: Ints, scorer: Scorer) -> dict[str, dict[str, float | int | None]]:
     """AUC of the same score on what is known after k events: of a session's records, provisional ones included, the
     last one with at most k events (all of a session that has fewer)."""
     r = s.records
@@ -87,7 +114,7 @@ def early(s: Situation, rows: Ints, y: Ints, made: Result) -> dict[str, dict[str
         open_still = hit.copy()
         open_still[hit] = length[r.uid[rows[hit]]] > k
         known[open_still] = last[r.uid[rows[open_still]]]
-        _, _, score = scores(s, known, made)
+        score = scorer.scores(s, known)
         result[str(k)] = {"auc": metrics.auc(y, score), "sessions_open": int(open_still.sum())}
     return result
 

@@ -15,7 +15,7 @@ from ..parts import Head, Parts
 from ..spec import SpecError
 from . import fit, tasks
 from .network import HeadNet, Shape, graph
-from .world import world
+from .world import world_of
 
 Saved = dict[str, Any]
 
@@ -33,8 +33,8 @@ def train(parts: Parts, material: Material, seed: int, say: Say) -> list[Saved]:
     if not wanted:
         return []
     spec, vocabulary = parts.spec, parts.vocabulary
-    learn = world(spec, vocabulary, parts.forward, material.customers, seed)
-    later = world(spec, vocabulary, parts.forward, material.later, seed) if material.valid else learn
+    learn = world_of(spec, vocabulary, parts.forward, material.customers, seed)
+    later = world_of(spec, vocabulary, parts.forward, material.later, seed) if material.valid else learn
     worlds = tasks.Worlds(learn, later, material.labels, material.valid)
     made = []
     for task in wanted:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..spec import SpecError
 from .network import HeadNet, Shape
 
 Say = Callable[[str], None]
 
 EPOCHS = 12
 BATCH = 512
-RATE = 3e-3
+RATE = 2e-3
 DECAY = 1e-2  # of the weights, AdamW
 STEPS_MIN = 400  # small sets get more epochs
 POSITIVES_MIN = 10  # of each class, to calibrate by
@@ -54,6 +55,7 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
     scale = {n: spread(x) for n, x in learn.inputs.items()}
     scaled = Rows({n: (x - mean[n]) / scale[n] for n, x in learn.inputs.items()}, learn.y, learn.weight)
     judged = Rows({n: (x - mean[n]) / scale[n] for n, x in choose.inputs.items()}, choose.y, choose.weight)
+    mass = learn.weight.mean()  # of the whole: a batch with more heavy rows is a larger step
     batch = min(BATCH, max(32, len(learn) // 20))
     per_epoch = -(-len(learn) // batch)
     epochs = max(EPOCHS, min(100, STEPS_MIN // per_epoch))
@@ -65,7 +67,7 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
         order = torch.randperm(len(learn))
         for at in range(0, len(order), batch):
             part = scaled.at(order[at : at + batch])
-            loss = loss_of(net(part.inputs), part)
+            loss = (losses_of(net(part.inputs), part) * part.weight).mean() / mass
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -74,6 +76,8 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
             found = float(loss_of(net(judged.inputs), judged))
         if found < best:
             best, kept = found, copy.deepcopy(net)
+    if not math.isfinite(best):
+        raise SpecError(f"the head gives no finite loss on the {len(choose)} rows that its weights are chosen by")
     kept.standardise(mean, scale)
     return kept.eval(), best
 
@@ -84,12 +88,15 @@ def spread(x: Tensor) -> Tensor:
     return torch.where(deviation > 1e-4, deviation, torch.ones_like(deviation))
 
 
-def loss_of(logits: Tensor, rows: Rows) -> Tensor:
+def losses_of(logits: Tensor, rows: Rows) -> Tensor:
+    """[n] nats."""
     if logits.shape[1] == 1:
-        loss = functional.binary_cross_entropy_with_logits(logits[:, 0], rows.y.float(), reduction="none")
-    else:
-        loss = functional.cross_entropy(logits, rows.y, reduction="none")
-    return (loss * rows.weight).sum() / rows.weight.sum()
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], rows.y.float(), reduction="none")
+    return functional.cross_entropy(logits, rows.y, reduction="none")
+
+
+def loss_of(logits: Tensor, rows: Rows) -> Tensor:
+    return (losses_of(logits, rows) * rows.weight).sum() / rows.weight.sum()
 
 
 def calibrate(net: HeadNet, choose: Rows) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from .world import Asked, Ints, World, inputs
 CLASSES_MAX = 64
 OTHER = "other"
 ROWS_MAX = 150_000  # that a head is fitted to
+ZEROS_MAX = 100_000  # of a binary task, to be learnt from; each weighs for those left out
 ROWS_MIN = 50
 INTRUDED_MIN = 30  # labelled takeovers with which simulated ones are not needed to learn
 CHOOSE_SHARE = 0.2  # of the customers, where no labels may choose
@@ -67,12 +68,24 @@ def outcome(worlds: Worlds, task: str, names: tuple[str, ...], seed: int) -> Tas
         classes = classes_of(learn_text)
         number = {name: i for i, name in enumerate(classes)}
     rest = number.get(OTHER, 0)
-    made = []
+    made: list[Rows] = []
     for w, at, text in ((worlds.learn, learn_at, learn_text), (worlds.choose, choose_at, choose_text)):
         known = np.array([t in number or OTHER in number for t in text], bool)
-        y = [number.get(t, rest) for t, keep in zip(text, known, strict=True) if keep]
-        made.append(rows_of(w, at.at(known), y, names))
+        y = np.array([number.get(t, rest) for t, keep in zip(text, known, strict=True) if keep], np.int64)
+        at = at.at(known)
+        if task == "label" and w is worlds.learn and not made:
+            ones, zeros = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+            few = thinned(len(zeros), random)
+            parts = ((ones, 1, 1.0), (zeros[few], 0, len(zeros) / max(1, len(few))))
+            made.append(joined(*(rows_of(w, at.at(i), [v] * len(i), names, weight) for i, v, weight in parts)))
+        else:
+            made.append(rows_of(w, at, y, names))
     return TaskRows(made[0], made[1], classes)
+
+
+def thinned(count: int, random: np.random.Generator) -> Ints:
+    """Which of so many zeros are learnt from."""
+    return np.sort(random.permutation(count)[:ZEROS_MAX])
 
 
 def classes_of(texts: list[str]) -> tuple[str, ...]:
@@ -90,15 +103,15 @@ def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | st
     random = np.random.default_rng([seed, 12])
     own, ones = split_owner(worlds.learn, labels)
     own_choose, ones_choose = split_owner(worlds.choose, valid)
-    if len(ones) >= INTRUDED_MIN:
+    own = own if len(own) >= ROWS_MIN else unlabelled(worlds.learn, ones)
+    own_choose = own_choose if len(own_choose) >= ROWS_MIN // 5 else unlabelled(worlds.choose, ones_choose)
+    if len(ones) >= INTRUDED_MIN and len(own) and len(ones_choose) and len(own_choose):
         learn = mixed(worlds.learn, own, ones, names, random)
         choose = mixed(worlds.choose, own_choose, ones_choose, names, random, whole=True)
         return TaskRows(learn, choose)
     if len(worlds.learn.customers) < CUSTOMERS_MIN:
         return f"{len(worlds.learn.customers)} customers are too few to simulate intrusions among"
-    strange = set(ones.row.tolist())
-    everyone = whole_sessions(worlds.learn)
-    everyone = everyone.at(np.array([r not in strange for r in everyone.row.tolist()], bool))
+    everyone = unlabelled(worlds.learn, ones)
     everyone = everyone.at(np.sort(random.permutation(len(everyone))[: ROWS_MAX // 3]))
     chosen = np.array([held_out(worlds.learn.customers[c].customer_id, CHOOSE_SHARE)
                        for c in worlds.learn.owner[everyone.row].tolist()], bool)  # fmt: skip
@@ -109,6 +122,12 @@ def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | st
         intruded = simulated(worlds.learn, at, at, len(at), random)
         parts.append(mixed(worlds.learn, at, intruded, names, random))
     return TaskRows(parts[0], parts[1], prior_shift=float(np.log(ASSUMED / (1 - ASSUMED))))
+
+
+def unlabelled(w: World, strange: Asked) -> Asked:
+    """All sessions but the strangers'."""
+    rows, everyone = set(strange.row.tolist()), whole_sessions(w)
+    return everyone.at(np.array([row not in rows for row in everyone.row.tolist()], bool))
 
 
 def split_owner(w: World, labels: list[Label]) -> tuple[Asked, Asked]:
@@ -122,14 +141,14 @@ def mixed(
     w: World, own: Asked, strange: Asked, names: tuple[str, ...], random: np.random.Generator, whole: bool = False
 ) -> Rows:
     """Own sessions 0, strange ones 1; unless only whole ones are wanted, open ones too, at half their weight."""
-    own = own.at(np.sort(random.permutation(len(own))[:ROWS_MAX]))
+    few = np.arange(len(own)) if whole else thinned(len(own), random)
+    times = len(own) / max(1, len(few))
     made = []
-    for at, answer in ((own, 0), (strange, 1)):
-        made.append(rows_of(w, at, [answer] * len(at), names))
-        if not whole:
-            for _ in range(1 if answer == 0 else 4):
-                part, _of = asking.prefixes(at, random)
-                made.append(rows_of(w, part, [answer] * len(part), names, 0.5 if answer == 0 else 0.125))
+    for at, answer, weight, drawn in ((own.at(few), 0, times, 1), (strange, 1, 1.0, 4)):
+        made.append(rows_of(w, at, [answer] * len(at), names, weight))
+        for _ in range(0 if whole else drawn):
+            part, _of = asking.prefixes(at, random)
+            made.append(rows_of(w, part, [answer] * len(part), names, weight / 2 / drawn))
     return joined(*made)
 
 

@@ -60,7 +60,7 @@ class Asked:
 
 
 @torch.no_grad()
-def world(
+def world_of(
     spec: Spec, vocabulary: Mapping[str, list[str]], forward: Forward, customers: list[Customer], seed: int
 ) -> World:
     features = Features(spec, vocabulary)

@@ -6,13 +6,13 @@ choice: README.md has what was tried."""
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import graphs, pretext, validate
 from ..material import Material, Say
 from ..network import CustomerModel, SessionEncoder
 from ..parts import Parts
-from .sessions import encoded, encoder_of
+from .sessions import encoded, encoder_of, session_graphs, weights
 
 Run = dict[str, Any]
 
@@ -26,7 +26,7 @@ class DceForward:
 def train(material: Material, seed: int, say: Say) -> Run:
     """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors."""
     e = encoded(material, seed, say)
-    customer = pretext.train(e.spec, e.learn, e.vectors, seed, say)
+    customer = pretext.train(CustomerModel(e.spec), e.spec.training, e.learn, e.vectors, seed, say)
     figures = validate.figures(customer, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
     say(validate.table(figures))
     return {
@@ -47,15 +47,10 @@ def export(run: Run) -> Parts:
     return Parts(
         spec=spec,
         vocabulary=run["vocabulary"],
-        graphs={
-            "session_encoder": graphs.session_encoder(spec, weights(encoder)),
-            "session_step": graphs.session_step(spec, weights(encoder)),
+        graphs=session_graphs(spec, encoder)
+        | {
             "customer_step": graphs.customer_step(spec, [part.detach().numpy() for part in cell]),
             "customer_read": graphs.customer_read(spec, weights(customer)),
         },
         forward=DceForward(encoder, customer),
     )
-
-
-def weights(module: nn.Module) -> graphs.Weights:
-    return {name: value.detach().numpy() for name, value in module.state_dict().items()}

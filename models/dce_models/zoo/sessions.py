@@ -1,12 +1,12 @@
 """What the members that share the sessions' autoencoder share: what is read of the clicks, fitted on the customers to
 learn from, and the session vectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from .. import autoencoder, fit
+from .. import autoencoder, fit, graphs
 from ..clicks import Customer
 from ..dataset import Dataset, build, held_out
 from ..features import Features
@@ -31,15 +31,20 @@ class Encoded:
 def encoded(material: Material, seed: int, say: Say) -> Encoded:
     spec, customers = material.spec, material.customers
     learning, judging = divide(customers, spec.training["validation_share"])
-    vocabulary = fit.vocabulary(spec, learning)
-    spec = fit.normalisation(spec, learning)
+    taken = material.encoder
+    if taken:
+        found = parse(taken["spec"])
+        sizes = replace(spec.dimensions, session=found.dimensions.session, hidden=found.dimensions.hidden)
+        spec = replace(found, dimensions=sizes, training=spec.training)
+    vocabulary = taken["vocabulary"] if taken else fit.vocabulary(spec, learning)
+    spec = spec if taken else fit.normalisation(spec, learning)
     features = Features(spec, vocabulary)
     learn, judge = build(features, learning, seed), build(features, judging, seed)
     say(
         f"{len(learn.customers)} customers with {len(learn.fields)} sessions to learn from, "
         f"{len(judge.customers)} with {len(judge.fields)} to judge by"
     )
-    encoder = autoencoder.train(spec, features, learn, judge, seed, say)
+    encoder = encoder_of(taken)[1] if taken else autoencoder.train(spec, features, learn, judge, seed, say)
     vectors, judge_vectors = autoencoder.encode(encoder, learn), autoencoder.encode(encoder, judge)
     return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors)
 
@@ -58,3 +63,14 @@ def encoder_of(run: dict[str, Any]) -> tuple[Spec, SessionEncoder]:
     encoder = SessionEncoder(spec, [features.table_rows(c) for c in range(len(spec.fields))])
     encoder.load_state_dict(run["encoder"])
     return spec, encoder.eval()
+
+
+def session_graphs(spec: Spec, encoder: SessionEncoder) -> dict[str, bytes]:
+    return {
+        "session_encoder": graphs.session_encoder(spec, weights(encoder)),
+        "session_step": graphs.session_step(spec, weights(encoder)),
+    }
+
+
+def weights(module: nn.Module) -> graphs.Weights:
+    return {name: value.detach().numpy() for name, value in module.state_dict().items()}

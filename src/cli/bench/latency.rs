@@ -167,6 +167,8 @@ fn offer(
 ) -> anyhow::Result<Load> {
     let producer: ThreadedProducer<DefaultProducerContext> =
         ThreadedProducer::from_config_and_context(&client.plain_producer(), DefaultProducerContext)?;
+    // Or its first record would wait for a second until the client looks for the topic: a user's producer knows it.
+    producer.client().fetch_metadata(Some(topic), WAIT)?;
     while !shared.ready.load(Ordering::SeqCst) && !shared.has_failed() {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -74,13 +74,13 @@ fn keys_are_the_contracts() {
     );
     check(
         "[heads.risk]",
-        "[heads.risk]\nclasses = 2",
+        "[heads.risk]\nclass = 2",
         expect![[r#"
         manifest.toml: TOML parse error at line 60, column 1
            |
-        60 | classes = 2
-           | ^^^^^^^
-        unknown field `classes`, expected one of `file`, `sha256`, `inputs`"#]],
+        60 | class = 2
+           | ^^^^^
+        unknown field `class`, expected one of `file`, `sha256`, `inputs`, `task`, `classes`"#]],
     );
     check(
         "buckets = 2",
@@ -200,6 +200,16 @@ fn values_keep_their_rules() {
         "[\"prior\", \"session\", \"context\"]",
         "[]",
         expect!["manifest.toml: heads.risk.inputs is empty, must be one or more of the contract's inputs"],
+    );
+    check(
+        "[heads.risk]",
+        "[heads.risk]\ntask = \"guess\"",
+        expect![[r#"manifest.toml: heads.risk.task is "guess", must be owner, next, next_session, label"#]],
+    );
+    check(
+        "[heads.risk]",
+        "[heads.risk]\nclasses = [\"a\", \"b\", \"a\"]",
+        expect!["manifest.toml: heads.risk.classes is 3 names, 2 of them different, must be different names"],
     );
     check(
         "tolerance = 1e-5",

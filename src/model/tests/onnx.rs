@@ -185,6 +185,11 @@ fn graphs_have_the_contracts_inputs_and_outputs() {
     Copy::new("more")
         .manifest("\"prior\", ", "\"prior\", \"state\", ")
         .refused(expect!["model bundle DIR: graph heads/risk: has no input state"]);
+    Copy::new("classes").manifest("[heads.risk]", "[heads.risk]\nclasses = [\"low\", \"middle\", \"high\"]").refused(
+        expect![
+            "model bundle DIR: graph heads/risk: has 2 scores, must have 3, as manifest.toml names so many classes"
+        ],
+    );
     let step = std::fs::read(tiny_bundle().join("session_step.onnx")).unwrap();
     Copy::new("swapped").file("session_encoder.onnx", &step).refused(expect![
         "model bundle DIR: graph session_encoder: has an input hidden, must have fields, numbers, length"

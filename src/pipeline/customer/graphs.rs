@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView1};
 
-use crate::model::{Model, ModelError};
+use super::{Brief, Mark};
+use crate::model::features::{self, FeatureSpec};
+use crate::model::{HeadInputs, Model, ModelError};
+use crate::types::EventTime;
 
 /// Rows of one call of a customer graph at the most.
 const BATCH_ROWS_MAX: usize = 512;
@@ -12,24 +15,79 @@ const BATCH_ROWS_MAX: usize = 512;
 /// The rows of one call of a customer graph.
 #[derive(Debug)]
 pub(super) enum Request {
-    Step { state: Box<[f32]>, session: Box<[f32]>, gap: f32, calendar: [f32; 4], context: Arc<[f32]> },
-    Read { state: Box<[f32]>, ahead: f32, calendar: [f32; 4], context: Arc<[f32]> },
+    Step {
+        state: Box<[f32]>,
+        session: Box<[f32]>,
+        gap: f32,
+        calendar: [f32; 4],
+        context: Arc<[f32]>,
+    },
+    Read {
+        state: Box<[f32]>,
+        ahead: f32,
+        calendar: [f32; 4],
+        context: Arc<[f32]>,
+    },
+    /// Of all heads.
+    Score {
+        state: Box<[f32]>,
+        prior: Box<[f32]>,
+        session: Box<[f32]>,
+        embedding: Box<[f32]>,
+        calendar: [f32; 4],
+        context: Arc<[f32]>,
+    },
 }
 
-/// What a request gave: a state and its gate, or an embedding of unit length; `None` where it was not finite.
+pub(super) fn since(later: EventTime, earlier: EventTime) -> u64 {
+    u64::try_from(later.ms().saturating_sub(earlier.ms())).unwrap_or(0)
+}
+
+pub(super) fn step_with(
+    before: &Mark,
+    session: &Brief,
+    vector: Box<[f32]>,
+    context: &Arc<[f32]>,
+    spec: &FeatureSpec,
+) -> Request {
+    Request::Step {
+        state: before.state.clone(),
+        session: vector,
+        gap: before.times.map_or(0.0, |t| features::hours(since(session.start, t.last_end))),
+        calendar: spec.calendar(session.start.ms()),
+        context: Arc::clone(context),
+    }
+}
+
+/// Read for the mark's `as_of`: of what is settled the latest `closed_at`, with an open session the later of that and
+/// its last event.
+pub(super) fn read(mark: &Mark, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
+    let moment = mark.as_of();
+    Request::Read {
+        state: mark.state.clone(),
+        ahead: mark.times.map_or(0.0, |t| features::hours(since(moment, t.latest_end))),
+        calendar: spec.calendar(moment.ms()),
+        context: Arc::clone(context),
+    }
+}
+
+/// What a request gave: a state and its gate, an embedding of unit length (`None` where it was not finite), or scores.
 #[derive(Debug)]
 pub(super) enum Answer {
     Step(Option<(Box<[f32]>, f32)>),
     Read(Option<Box<[f32]>>),
+    /// Each head's scores, as they are.
+    Score(Vec<Vec<f32>>),
 }
 
-/// Calls the graphs for all requests, steps and reads in batches of their own.
+/// Calls the graphs for all requests, each kind in batches of its own.
 pub(super) fn answer(
     model: &mut dyn Model,
     requests: Vec<(usize, Request)>,
 ) -> Result<Vec<(usize, Answer)>, ModelError> {
-    let (steps, reads): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(_, r)| matches!(r, Request::Step { .. }));
-    let mut answers = Vec::with_capacity(steps.len() + reads.len());
+    let mut answers = Vec::with_capacity(requests.len());
+    let (steps, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(_, r)| matches!(r, Request::Step { .. }));
+    let (reads, scores): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, r)| matches!(r, Request::Read { .. }));
     for rows in steps.chunks(BATCH_ROWS_MAX) {
         let mut columns: [Vec<f32>; 5] = Default::default();
         for (_, request) in rows {
@@ -57,7 +115,41 @@ pub(super) fn answer(
             answers.push((*at, Answer::Read(unit(embedding))));
         }
     }
+    for rows in scores.chunks(BATCH_ROWS_MAX) {
+        score(model, rows, &mut answers)?;
+    }
     Ok(answers)
+}
+
+fn score(
+    model: &mut dyn Model,
+    rows: &[(usize, Request)],
+    answers: &mut Vec<(usize, Answer)>,
+) -> Result<(), ModelError> {
+    let mut columns: [Vec<f32>; 6] = Default::default();
+    for (_, request) in rows {
+        if let Request::Score { state, prior, session, embedding, calendar, context } = request {
+            extend(&mut columns, [state, prior, session, embedding, calendar, context]);
+        }
+    }
+    let [state, prior, session, embedding, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
+    let inputs = HeadInputs {
+        state: Some(&state),
+        prior: Some(&prior),
+        session: Some(&session),
+        embedding: Some(&embedding),
+        calendar: Some(&calendar),
+        context: Some(&context),
+    };
+    let mut scores = vec![Vec::with_capacity(model.heads().len()); rows.len()];
+    for head in 0..model.heads().len() {
+        let given = model.score(head, inputs)?;
+        for (scores, given) in scores.iter_mut().zip(given.rows()) {
+            scores.push(given.to_vec());
+        }
+    }
+    answers.extend(rows.iter().zip(scores).map(|((at, _), scores)| (*at, Answer::Score(scores))));
+    Ok(())
 }
 
 fn extend<const N: usize>(columns: &mut [Vec<f32>; N], row: [&[f32]; N]) {

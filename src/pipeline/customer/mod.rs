@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::features::{self, FeatureSpec};
+use crate::model::features::FeatureSpec;
 use crate::model::{Model, ModelError};
 use crate::pipeline::session::{Change, Slot, Snapshot, Step};
 use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64};
@@ -23,10 +23,12 @@ use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 
 mod graphs;
 mod saved;
+mod scores;
 
 pub use saved::{Seen, look};
 
-use graphs::{Answer, Request, answer};
+use graphs::{Answer, Request, answer, read, step_with};
+use scores::{Heads, Scoring};
 
 /// One step of an epoch, with the vector of its session where it has one.
 #[derive(Debug)]
@@ -255,11 +257,14 @@ struct Lane {
     is_inserted: bool,
     /// The open session of the first work, while it is stepped and read.
     opened: Option<Opened>,
+    /// What was read for the first work, while the heads are asked.
+    scoring: Option<Scoring>,
 }
 
 #[derive(Debug)]
 struct Opened {
     session: Brief,
+    vector: Box<[f32]>,
     context: Arc<[f32]>,
     /// `None` until the step is answered.
     after: Option<Mark>,
@@ -270,6 +275,7 @@ struct Opened {
 struct Terms<'a> {
     spec: &'a FeatureSpec,
     model: &'a ModelId,
+    heads: Heads,
     state_len: usize,
     emitted_at: i64,
 }
@@ -282,7 +288,8 @@ pub fn fold(
     emitted_at: i64,
 ) -> Result<Vec<Settled>, ModelError> {
     let (spec, id) = (model.features().clone(), model.id().clone());
-    let terms = Terms { spec: &spec, model: &id, state_len: model.shape().state, emitted_at };
+    let heads = Heads::of(model);
+    let terms = Terms { spec: &spec, model: &id, heads, state_len: model.shape().state, emitted_at };
     let mut lanes = lanes(customers, work, terms.state_len);
     let mut settled = Vec::new();
     loop {
@@ -321,7 +328,7 @@ fn lanes(customers: &mut BTreeMap<i32, Customers>, work: Vec<Work>, state_len: u
                 slots.resize_with(slot + 1, || None);
             }
             let customer = slots[slot].take().unwrap_or_else(|| Box::new(Customer::new(state_len)));
-            lanes.push(Lane { key, customer, work: VecDeque::new(), is_inserted: false, opened: None });
+            lanes.push(Lane { key, customer, work: VecDeque::new(), is_inserted: false, opened: None, scoring: None });
             lanes.len() - 1
         });
         lanes[at].work.push_back(work);
@@ -359,7 +366,10 @@ impl Lane {
                 }
                 session.sequence?;
                 let needed = customer.refold(customer.folded.len(), spec);
-                Some(needed.unwrap_or_else(|| customer.read_settled(*place, spec)))
+                Some(needed.unwrap_or_else(|| match &self.scoring {
+                    None => customer.read_settled(*place, spec),
+                    Some(scoring) => customer.score_settled(*place, scoring, terms),
+                }))
             }
             Change::Provisional { session, .. } => {
                 let needed = customer.refold(customer.folded.len(), spec);
@@ -367,14 +377,17 @@ impl Lane {
                     return needed;
                 }
                 let last = customer.mark(customer.folded.len());
-                if let Some(Opened { context, after: Some(after), .. }) = &self.opened {
-                    return Some(read(after, context, spec));
+                if let Some(Opened { session, vector, context, after: Some(after) }) = &self.opened {
+                    return Some(match &self.scoring {
+                        None => read(after, context, spec),
+                        Some(scoring) => scoring.request(last, session, vector, context, spec, &terms.heads),
+                    });
                 }
                 let session = Brief::of(session);
                 let vector = vector.take().expect("a provisional step comes with its session's vector");
                 let context = customer.context(&session, customer.folded.len(), None, spec);
-                let request = step_with(last, &session, vector, &context, spec);
-                self.opened = Some(Opened { session, context, after: None });
+                let request = step_with(last, &session, vector.clone(), &context, spec);
+                self.opened = Some(Opened { session, vector, context, after: None });
                 Some(request)
             }
             Change::Freeze { count } => {
@@ -402,7 +415,7 @@ impl Lane {
     /// The answer to the last request.
     fn take(&mut self, answer: Answer, terms: &Terms<'_>) -> Result<Option<Settled>, ModelError> {
         let customer = &mut *self.customer;
-        let embedding = match (answer, &mut self.opened) {
+        let (embedding, scores) = match (answer, &mut self.opened) {
             (Answer::Step(stepped), Some(opened)) => {
                 let before = customer.mark(customer.folded.len());
                 let state = stepped.map_or_else(|| before.state.clone(), |(state, _)| state);
@@ -413,21 +426,37 @@ impl Lane {
                 customer.refolded(stepped);
                 return Ok(None);
             }
-            (Answer::Read(embedding), _) => embedding,
+            (Answer::Read(embedding), _) => {
+                if let Some(scoring) = &mut self.scoring {
+                    scoring.take_prior(embedding);
+                    return Ok(None);
+                }
+                let known = || customer.published.as_ref().map(|p| p.embedding.clone());
+                let embedding = embedding.or_else(known).ok_or_else(not_finite)?;
+                if !terms.heads.is_empty() {
+                    self.scoring = Some(Scoring::new(embedding));
+                    return Ok(None);
+                }
+                (embedding, BTreeMap::new())
+            }
+            (Answer::Score(scores), _) => {
+                let scoring = self.scoring.take().expect("heads are asked with what was read");
+                (scoring.embedding, terms.heads.named(scores))
+            }
         };
-        let known = || customer.published.as_ref().map(|p| p.embedding.clone());
-        let embedding = embedding.or_else(known).ok_or_else(not_finite)?;
         let work = self.next().expect("a lane that asked has work");
         let customer = &mut *self.customer;
         let settled = match work.step.what {
             Change::Fold { place, session } => {
-                let (embedding, summary) = customer.settle(place, *session, embedding, work.source, terms);
+                let (mut embedding, summary) = customer.settle(place, *session, embedding, work.source, terms);
+                embedding.scores = scores;
                 Settled { order: work.order, embedding, summary: Some(summary) }
             }
             Change::Provisional { session, .. } => {
                 let after =
                     self.opened.take().and_then(|o| o.after).expect("an open session is stepped before it is read");
-                let embedding = customer.provisional(&after, *session, &embedding, work.source, terms);
+                let mut embedding = customer.provisional(&after, *session, &embedding, work.source, terms);
+                embedding.scores = scores;
                 Settled { order: work.order, embedding, summary: None }
             }
             Change::Unfold { .. } | Change::Freeze { .. } | Change::Forget { .. } | Change::Erase { .. } => {
@@ -475,6 +504,12 @@ impl Customer {
     fn read_settled(&self, place: usize, spec: &FeatureSpec) -> Request {
         let context = self.folded[place].context.as_ref().expect("a published session was stepped before it is read");
         read(self.mark(self.folded.len()), context, spec)
+    }
+
+    fn score_settled(&self, place: usize, scoring: &Scoring, terms: &Terms<'_>) -> Request {
+        let Folded { session, vector, context, .. } = &self.folded[place];
+        let context = context.as_ref().expect("a published session was stepped before it is scored");
+        scoring.request(self.mark(place), session, vector, context, terms.spec, &terms.heads)
     }
 
     fn settle(
@@ -543,32 +578,6 @@ impl Customer {
             emitted_at: terms.emitted_at,
             source,
         }
-    }
-}
-
-fn since(later: EventTime, earlier: EventTime) -> u64 {
-    u64::try_from(later.ms().saturating_sub(earlier.ms())).unwrap_or(0)
-}
-
-fn step_with(before: &Mark, session: &Brief, vector: Box<[f32]>, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
-    Request::Step {
-        state: before.state.clone(),
-        session: vector,
-        gap: before.times.map_or(0.0, |t| features::hours(since(session.start, t.last_end))),
-        calendar: spec.calendar(session.start.ms()),
-        context: Arc::clone(context),
-    }
-}
-
-/// Read for the mark's `as_of`: of what is settled the latest `closed_at`, with an open session the later of that and
-/// its last event.
-fn read(mark: &Mark, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
-    let moment = mark.as_of();
-    Request::Read {
-        state: mark.state.clone(),
-        ahead: mark.times.map_or(0.0, |t| features::hours(since(moment, t.latest_end))),
-        calendar: spec.calendar(moment.ms()),
-        context: Arc::clone(context),
     }
 }
 

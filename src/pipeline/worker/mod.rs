@@ -13,9 +13,10 @@ use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
 use super::log::StateRecord;
 use super::partitions::Partitions;
+use super::producers::ProducerError;
 use super::rest::Nothing;
 use super::shelf::{Shelf, ShelfSettings};
-use super::sink::{Epoch, Outcome, Sink, SinkError, SinkHandle, SinkSettings};
+use super::sink::{Epoch, Outcome, Sink, SinkHandle, SinkSettings};
 use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSettings};
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
@@ -112,7 +113,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
-    Sink(#[from] SinkError),
+    Sink(#[from] ProducerError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]

@@ -1,0 +1,102 @@
+"""From what the zoo's members are given to what this one learns from: columns, and a sample of customers."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import fit
+from ..clicks import Customer, Session
+from ..features import Features, text_of
+from ..folder import Label
+from ..material import Material
+from ..spec import Field, Spec, SpecError
+from .layout import Layout
+from .sample import Sample
+from .settings import Settings
+from .words import Words, words
+
+
+@dataclass
+class Gathered:
+    spec: Spec  # fitted, with this model's dimensions
+    vocabulary: fit.Vocabulary
+    words: Words
+    sample: Sample
+    strange: Tensor  # [sessions of the sample] 1: labelled a stranger's, 0: the customer's own or not labelled
+    labelled: Tensor  # [sessions of the sample] whether there is a label
+
+
+def gathered(material: Material, s: Settings, seed: int) -> Gathered:
+    spec = replace(material.spec, fields=fields_of(material, s))
+    vocabulary = fit.vocabulary(spec, material.customers)
+    spec = fit.normalisation(spec, material.customers)
+    chosen = draw(material.customers, s, seed)
+    features = Features(spec, vocabulary)
+    sessions = [features.session(session.events) for c in chosen for session in c.sessions]
+    numbers = np.concatenate([n for _, n in sessions]) if s.bins else np.zeros((0, 0), np.float32)
+    found = words(features, numbers, s.pair_buckets, s.bins, s.kinds_max)
+    layout = Layout(found.columns, s.width, s.profile_decays, quarantine=s.quarantine)
+    tokens = torch.cat([found.session(torch.from_numpy(f), torch.from_numpy(n)) for f, n in sessions])
+    starts = torch.tensor([0, *(len(f) for f, _ in sessions)]).cumsum(0)
+    first = [0, *np.cumsum([len(c.sessions) for c in chosen]).tolist()]
+    strange, labelled = answers(chosen, material.labels)
+    return Gathered(
+        spec=replace(spec, dimensions=layout.dimensions),
+        vocabulary=vocabulary,
+        words=found,
+        sample=Sample(layout, tokens, starts, first),
+        strange=torch.tensor(strange),
+        labelled=torch.tensor(labelled),
+    )
+
+
+def fields_of(material: Material, s: Settings) -> tuple[Field, ...]:
+    """The name first; devices too, which mostly share buckets."""
+    given = material.spec.fields
+    if not any(f.source == "name" for f in given):
+        raise SpecError("[[fields]] has no name: this model counts names")
+    made = [replace(f, buckets=max(f.buckets, s.name_buckets)) for f in given if f.source == "name"]
+    made += [f for f in given if f.source != "name"]
+    if s.device_buckets and not any(f.source == "device_id" for f in given):
+        events = (e for c in material.customers for session in c.sessions for e in session.events)
+        if any(text_of(e, "device_id") for e in events):
+            made.append(Field("device_id", s.device_buckets))
+    return tuple(made)
+
+
+def draw(customers: list[Customer], s: Settings, seed: int) -> list[Customer]:
+    """Those with sessions enough, their last ones; fewer than the limit, drawn by the seed, in the given order."""
+    usable = [c for c in customers if len(c.sessions) >= s.sessions_least]
+    if len(usable) < 2:
+        raise SpecError(
+            f"{len(usable)} customers have {s.sessions_least} sessions or more before the first valid or test label: "
+            "two at least are needed to simulate intrusions"
+        )
+    picked = np.random.default_rng([seed, 3]).permutation(len(usable))[: s.customers_max]
+    return [Customer(usable[i].customer_id, usable[i].sessions[-s.sessions_most :]) for i in sorted(picked)]
+
+
+def answers(customers: list[Customer], labels: list[Label]) -> tuple[list[float], list[bool]]:
+    """By the owner labels to learn from: which sessions are a stranger's, and which have a label."""
+    told: dict[str, list[Label]] = {}
+    for label in labels:
+        if label.task == "owner":
+            told.setdefault(label.customer_id, []).append(label)
+    strange: list[float] = []
+    labelled: list[bool] = []
+    for customer in customers:
+        own = sorted(told.get(customer.customer_id, []), key=lambda x: x.event_time)
+        times = [x.event_time for x in own]
+        for session in customer.sessions:
+            found = [x for x in own[: bisect_right(times, session.end)][::-1] if x.event_time >= session.start]
+            found = [x for x in found if named(session, x)]
+            strange.append(float(found[0].label == "1") if found else 0.0)
+            labelled.append(bool(found))
+    return strange, labelled
+
+
+def named(session: Session, label: Label) -> bool:
+    return not label.session_id or session.events[0].get("session_id") == label.session_id

@@ -1,0 +1,146 @@
+"""A whole guard on a small made-up bank, in seconds: trained, exported, checked, and what it does with a stranger."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from dce_models import bundle, check, export, spec, train  # noqa: E402
+from dce_models.clicks import Customer, Session  # noqa: E402
+from dce_models.features import Features  # noqa: E402
+from dce_models.folder import Label  # noqa: E402
+from dce_models.guard import gather, member, settings, trainer  # noqa: E402
+from dce_models.material import Material  # noqa: E402
+
+CONFIG = Path(__file__).resolve().parent.parent / "guard.toml"
+QUICK = {"encoder_steps": 30, "nets": 1, "epochs": 14, "rows_wanted": 400, "pair_buckets": 32, "groups": 3, "width": 16}
+DAY_MS = 86_400_000
+
+
+def customer(number: int, sessions: int) -> Customer:
+    """Has favourites among the names, and a device."""
+    chance = random.Random(number)
+    favourites = [f"page-{chance.randrange(30)}" for _ in range(4)]
+    made = []
+    for k in range(sessions):
+        start = 1_767_225_600_000 + k * DAY_MS
+        events: list[dict[str, Any]] = []
+        for i in range(chance.randrange(3, 12)):
+            name = chance.choice(favourites) if chance.random() < 0.9 else f"page-{chance.randrange(30)}"
+            known = {"kind": "LOGIN" if i == 0 else "ACTION", "name": name, "device_id": f"d{number}"}
+            events.append(known | {"event_time": start + i * 4000, "session_id": f"s{k}"})
+        end = events[-1]["event_time"]
+        made.append(Session(start, end, end, events, None))
+    return Customer(f"c{number}", made)
+
+
+def material(**changed: Any) -> Material:  # noqa: ANN401
+    config = spec.load(CONFIG)
+    config.training.update(QUICK | changed)
+    return Material(config, [customer(n, 20) for n in range(12)])
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def made() -> train.Run:
+    return train.train("guard", material(), 1, quiet)
+
+
+def test_the_bundle_passes_check(made: train.Run, tmp_path: Path) -> None:
+    assert export.export(train.parts(made), tmp_path / "bundle") == []
+    read = bundle.read(tmp_path / "bundle")
+    assert read.raw["heads"]["takeover"]["inputs"] == ["state", "session"]
+    assert check.check(tmp_path / "bundle") == []
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(made: train.Run, tmp_path: Path) -> None:
+    for name, run in (("a", made), ("b", train.train("guard", material(), 1, quiet)), ("c", None)):
+        run = run or train.train("guard", material(), 2, quiet)
+        train.save(run, tmp_path / f"{name}.pt")
+        assert export.export(train.parts(train.load(tmp_path / f"{name}.pt")), tmp_path / name) == []
+    a, b, c = (bundle.read(tmp_path / name) for name in "abc")
+    assert a.files == b.files != c.files
+
+
+def test_a_stranger_scores_higher_and_moves_the_state_less(made: train.Run) -> None:
+    spec_, layout, words, guard, bias = member.restored(made)
+    forward = member.GuardForward(layout, words, guard, bias)
+    features = Features(spec_, made["vocabulary"])
+
+    def vector(session: Session) -> Any:  # noqa: ANN401
+        fields, numbers = (torch.from_numpy(x)[None] for x in features.session(session.events))
+        return forward.encode(fields, numbers, torch.tensor([fields.shape[1]], dtype=torch.int32))
+
+    rest = torch.zeros(1, 1), torch.zeros(1, 4), torch.zeros(1, spec_.context_columns)
+    scores: dict[bool, list[float]] = {False: [], True: []}
+    weights: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(12):
+        own = customer(number, 21).sessions
+        state = torch.zeros(1, layout.state)
+        for session in own[:20]:
+            state, _ = forward.step(state, vector(session), *rest)
+        for strange, session in ((False, own[20]), (True, customer(100 + number, 1).sessions[0])):
+            given = vector(session)
+            scores[strange].append(float(forward.takeover({"state": state, "session": given})))
+            weights[strange].append(float(forward.step(state, given, *rest)[1]))
+    assert np.median(scores[True]) > 2 * np.median(scores[False])
+    assert np.mean(weights[True]) < 0.4 < 0.8 < np.mean(weights[False])
+
+
+def test_an_empty_state_is_read_as_a_vector(made: train.Run) -> None:
+    _, layout, words, guard, bias = member.restored(made)
+    read = member.GuardForward(layout, words, guard, bias).read(
+        torch.zeros(1, layout.state), torch.zeros(1, 1), torch.zeros(1, 4), torch.zeros(1, 2)
+    )
+    assert float(read.norm()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_labelled_intrusion_is_no_session_of_the_customers_own() -> None:
+    given = material()
+    second = given.customers[0].sessions[1]
+    given.labels.append(Label("owner", "c0", "s1", second.start, "1", "train"))
+    found = gather.gathered(given, settings.settings(given.spec.training), 1)
+    assert found.strange.tolist() == [0, 1] + [0] * (12 * 20 - 2)
+    assert found.labelled.sum() == 1
+    # The known strangers alone say nothing of how many there are.
+    assert trainer.base_rate(found, settings.settings({})) == trainer.RATE
+
+
+def test_the_score_is_calibrated_for_the_rate_that_is_asked_for() -> None:
+    random_ = np.random.default_rng(1)
+    y = torch.from_numpy((random_.random(40_000) < 0.15).astype(np.float32))
+    z = torch.from_numpy(random_.normal(0, 1, 40_000).astype(np.float32)) + 2 * y
+    c = trainer.calibrated(z, y, 0.01)
+    p = torch.sigmoid(c.factor * z + c.shift)
+    rare = p[(y == 0)].mean() * 0.99 + p[y == 1].mean() * 0.01
+    assert float(rare) == pytest.approx(0.01, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("nets", 0, "must be 1 or more"),
+        ("nets", 1.5, "must be a number like"),
+        ("goes_on", 1.0, "between 0 and 1"),
+        ("profile_decays", [], "one or more decays"),
+        ("closed_above", 0.01, "in this order"),
+    ],
+)
+def test_a_wrong_setting_is_refused(key: str, value: Any, why: str) -> None:  # noqa: ANN401
+    with pytest.raises(spec.SpecError, match=f"training.{key}.*|training.*{key}.*") as wrong:
+        settings.settings({key: value})
+    assert why in str(wrong.value)
+
+
+def test_one_customer_is_too_few() -> None:
+    given = material()
+    given.customers = given.customers[:1]
+    with pytest.raises(spec.SpecError, match="two at least"):
+        train.train("guard", given, 1, quiet)

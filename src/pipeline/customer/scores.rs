@@ -1,0 +1,94 @@
+//! What the bundle's heads say of a session: their inputs, and the rows of their calls.
+//!
+//! ```text
+//!   state before ─▸ read(session's start) = prior ─┐
+//!              └─▸ step(session) ─▸ read = embedding ┴─▸ heads ─▸ scores
+//! ```
+//! A session that continues one which a limit closed has a prior of its own, read at its own start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::graphs::{Request, since};
+use super::{Brief, Mark};
+use crate::model::features::{self, FeatureSpec};
+use crate::model::{HeadInput, Model};
+
+/// What the rules need to know of the heads.
+#[derive(Debug)]
+pub(super) struct Heads {
+    names: Vec<Arc<str>>,
+    reads_prior: bool,
+    embedding_len: usize,
+}
+
+impl Heads {
+    pub(super) fn of(model: &dyn Model) -> Self {
+        Self {
+            names: model.heads().iter().map(|head| Arc::clone(&head.name)).collect(),
+            reads_prior: model.heads_read(HeadInput::Prior),
+            embedding_len: model.shape().embedding,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// By name; what is not finite is left out.
+    pub(super) fn named(&self, scores: Vec<Vec<f32>>) -> BTreeMap<Arc<str>, Vec<f32>> {
+        let named = self.names.iter().cloned().zip(scores);
+        named.filter(|(_, scores)| scores.iter().all(|score| score.is_finite())).collect()
+    }
+}
+
+/// An embedding that was read, on its way to the heads.
+#[derive(Debug)]
+pub(super) struct Scoring {
+    pub(super) embedding: Box<[f32]>,
+    /// `None` until it was read, where a head asks for it. Zeros where the graph gave none that is finite.
+    prior: Option<Box<[f32]>>,
+}
+
+impl Scoring {
+    pub(super) fn new(embedding: Box<[f32]>) -> Self {
+        Self { embedding, prior: None }
+    }
+
+    pub(super) fn take_prior(&mut self, prior: Option<Box<[f32]>>) {
+        self.prior = Some(prior.unwrap_or_else(|| vec![0.0; self.embedding.len()].into()));
+    }
+
+    /// The next call: the prior, then the heads.
+    pub(super) fn request(
+        &self,
+        before: &Mark,
+        session: &Brief,
+        vector: &[f32],
+        context: &Arc<[f32]>,
+        spec: &FeatureSpec,
+        heads: &Heads,
+    ) -> Request {
+        let calendar = spec.calendar(session.start.ms());
+        let prior = match &self.prior {
+            None if heads.reads_prior => {
+                return Request::Read {
+                    state: before.state.clone(),
+                    ahead: before.times.map_or(0.0, |t| features::hours(since(session.start, t.latest_end))),
+                    calendar,
+                    context: Arc::clone(context),
+                };
+            }
+            None => vec![0.0; heads.embedding_len].into(),
+            Some(prior) => prior.clone(),
+        };
+        Request::Score {
+            state: before.state.clone(),
+            prior,
+            session: vector.into(),
+            embedding: self.embedding.clone(),
+            calendar,
+            context: Arc::clone(context),
+        }
+    }
+}
