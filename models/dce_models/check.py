@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import bundle
 from .bundle import Bundle
 from .features import Features, log_hours
+from .folder import TASKS
 from .spec import Spec, SpecError
 
 Array = NDArray[Any]
@@ -91,8 +92,10 @@ def wrong_heads(b: Bundle) -> Iterator[str]:
             yield f"heads.{name}: the name must be 1 to 64 letters, digits, dots, dashes or underscores"
         if not inputs or len(set(inputs)) != len(inputs) or not set(inputs) <= set(HEAD_INPUTS):
             yield f"heads.{name}.inputs is {inputs}, must be different ones of {', '.join(HEAD_INPUTS)}"
-        if classes is not None and (not classes or len(set(classes)) != len(classes)):
-            yield f"heads.{name}.classes must be different names, one or more"
+        if classes and len(set(classes)) != len(classes):
+            yield f"heads.{name}.classes must be different names"
+        if head.get("task", TASKS[0]) not in TASKS:
+            yield f"heads.{name}.task is {head['task']!r}, must be one of {', '.join(TASKS)}"
 
 
 def wrong_graph(name: str, model: onnx.ModelProto, spec: Spec) -> Iterator[str]:

@@ -113,6 +113,15 @@ def test_a_labelled_intrusion_is_no_session_of_the_customers_own() -> None:
     assert trainer.base_rate(found, settings.settings({})) == trainer.RATE
 
 
+def test_a_label_without_a_session_is_that_of_the_one_that_began_last() -> None:
+    def session(start: int, end: int) -> Session:
+        return Session(start, end, end, [{"event_id": "e", "event_time": start, "kind": "LOGIN"}], None)
+
+    customer = Customer("ana", [session(0, 100), session(40, 60)])
+    label = Label("owner", "ana", "", 50, "1", "train")
+    assert gather.answers([customer], [label]) == ([0.0, 1.0], [False, True])
+
+
 def test_the_score_is_calibrated_for_the_rate_that_is_asked_for() -> None:
     random_ = np.random.default_rng(1)
     y = torch.from_numpy((random_.random(40_000) < 0.15).astype(np.float32))

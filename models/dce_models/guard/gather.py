@@ -1,6 +1,5 @@
 """From what the zoo's members are given to what this one learns from: columns, and a sample of customers."""
 
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,15 +87,17 @@ def answers(customers: list[Customer], labels: list[Label]) -> tuple[list[float]
     strange: list[float] = []
     labelled: list[bool] = []
     for customer in customers:
-        own = sorted(told.get(customer.customer_id, []), key=lambda x: x.event_time)
-        times = [x.event_time for x in own]
-        for session in customer.sessions:
-            found = [x for x in own[: bisect_right(times, session.end)][::-1] if x.event_time >= session.start]
-            found = [x for x in found if named(session, x)]
-            strange.append(float(found[0].label == "1") if found else 0.0)
-            labelled.append(bool(found))
+        found: dict[int, Label] = {}  # session -> its latest label
+        for label in sorted(told.get(customer.customer_id, []), key=lambda x: x.event_time):
+            holding = [i for i, session in enumerate(customer.sessions) if holds(session, label)]
+            if holding:  # of several the one that began last, as in evaluate/join.py
+                found[max(holding, key=lambda i: customer.sessions[i].start)] = label
+        strange += [float(i in found and found[i].label == "1") for i in range(len(customer.sessions))]
+        labelled += [i in found for i in range(len(customer.sessions))]
     return strange, labelled
 
 
-def named(session: Session, label: Label) -> bool:
-    return not label.session_id or session.events[0].get("session_id") == label.session_id
+def holds(session: Session, label: Label) -> bool:
+    """Whether the label can be meant for the session."""
+    is_named = not label.session_id or session.events[0].get("session_id") == label.session_id
+    return is_named and session.start <= label.event_time <= session.end
