@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Shared by the set-up scripts: messages, the cache folder, checks. Sourced, never run.
-# Gives say, die, need, cache, scratch and renamed_into; takes DCE_CACHE_DIR, XDG_CACHE_HOME and HOME from the environment.
+# Gives say, die, need, cache, scratch, renamed_into and python_with; takes DCE_CACHE_DIR, XDG_CACHE_HOME and HOME from the environment.
 
 # One line for a person, on stderr: stdout is for results.
 speaker=setup
@@ -32,4 +32,21 @@ scratch() {
 # renamed_into FROM TO: TO appears whole or not at all. If another run was faster, its result stays.
 renamed_into() {
   mv -T "$1" "$2" 2>/dev/null || [[ -d "$2" ]] || die "cannot move $1 to $2"
+}
+
+# python_with FOLDER REQUIREMENTS IMPORTS: FOLDER becomes a Python environment with the packages of a requirements file, by
+# their hashes, that can import all of "a, b".
+python_with() {
+  local folder="$1" requirements="$2" imports="$3" site
+  scratch
+  # Without pip, which some distributions leave out of new environments: the system's installs into it.
+  python3 -m venv --without-pip "$SCRATCH/out" || die "python3 cannot make an environment: its reason stands above"
+  site="$("$SCRATCH/out/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check --no-cache-dir install --no-deps --require-hashes \
+    --only-binary=:all: --target "$site" --requirement "$requirements" >&2 ||
+    die "pip could not fetch the packages of $requirements: its reason stands above"
+  "$SCRATCH/out/bin/python" -c "import $imports" || die "the packages of $requirements are installed, but Python cannot import them"
+  # What may be there is of a Python that was replaced since: it does not work any more.
+  rm -rf "$folder"
+  renamed_into "$SCRATCH/out" "$folder"
 }

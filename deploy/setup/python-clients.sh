@@ -14,17 +14,7 @@ if works "$folder"; then
   say "Python clients: in the cache"
 else
   say "Python clients: fetching confluent-kafka from PyPI (about 5 MB)"
-  scratch
-  # Without pip, which some distributions leave out of new environments: the system's installs into it.
-  python3 -m venv --without-pip "$SCRATCH/out" || die "python3 cannot make an environment: its reason stands above"
-  site="$("$SCRATCH/out/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-  PIP_ROOT_USER_ACTION=ignore python3 -m pip --quiet --disable-pip-version-check --no-cache-dir install --no-deps --require-hashes \
-    --only-binary=:all: --target "$site" --requirement python-requirements.txt >&2 ||
-    die "pip could not fetch confluent-kafka for Python $version: its reason stands above"
-  works "$SCRATCH/out" || die "confluent-kafka is installed, but Python $version cannot import it"
-  # The system's Python was replaced since: what is there does not work any more.
-  rm -rf "$folder"
-  renamed_into "$SCRATCH/out" "$folder"
+  python_with "$folder" python-requirements.txt confluent_kafka
   say "Python clients: now in the cache"
 fi
 echo "$folder/bin/python"

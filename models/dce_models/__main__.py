@@ -93,8 +93,10 @@ def run_train(args: argparse.Namespace) -> int:
     else:
         raise SpecError("train needs --data, or --clicks, --sessions and --config")
     if args.encoder:
+        if args.model == "guard":
+            raise SpecError("--encoder is of no use to guard, which counts names: dce, decay and cosernn take it")
         learn.encoder = train.load(args.encoder)
-        if "encoder" not in learn.encoder:
+        if learn.encoder["model"] == "guard" or "encoder" not in learn.encoder:
             raise SpecError(f"{args.encoder}: a run of {learn.encoder['model']} has no session encoder to take")
     train.save(train.train(args.model, learn, args.seed, say), args.out)
     return 0

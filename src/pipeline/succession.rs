@@ -30,7 +30,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const FENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Waits until all that the last owners did in the partitions is decided, or ends it: mostly some milliseconds, a
-/// second and a half where something is ended, 5 s more for each question that no broker answers. What cannot be ended here is left to the broker, which does it in time.
+/// second and a half where something is ended, 5 s more for each question that no broker answers. What cannot be ended
+/// here is left to the broker, which does it in time.
 pub fn end_left_open(source: &SourceSettings, sink: &SinkSettings, lookups: &Lookups, partitions: &[i32]) {
     let succession = Succession { source, sink, lookups, partitions };
     let settled = match sink.delivery {
@@ -48,6 +49,8 @@ enum SuccessionError {
     Lookup(#[from] LookupError),
     #[error(transparent)]
     Fence(#[from] FenceError),
+    #[error("the thread that ends a transaction panicked")]
+    Panicked,
 }
 
 /// What is taken over, and by whom.
@@ -93,7 +96,11 @@ impl Succession<'_> {
         let client = &self.sink.client;
         std::thread::scope(|scope| {
             let fences: Vec<_> = ids.iter().map(|id| scope.spawn(move || fence(client, id, FENCE_MAX))).collect();
-            fences.into_iter().try_for_each(|fence| fence.join().unwrap_or(Ok(())).map_err(SuccessionError::from))
+            // All are waited for; the first that failed is told.
+            fences.into_iter().try_for_each(|fence| match fence.join() {
+                Ok(ended) => ended.map_err(SuccessionError::from),
+                Err(_) => Err(SuccessionError::Panicked),
+            })
         })
     }
 

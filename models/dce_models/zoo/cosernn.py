@@ -17,20 +17,19 @@ each); no length or source of the session before (N, z), which the contract's st
 calendar and login context (the paper: one-hots of weekday, time of day, device); the LSTM begins at zeros (there: user
 features); 64 units instead of 400; three moments of reading as in `dce`, since here a reader comes at any time."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import pretext, validate
 from ..graphs import FLOAT, Graph, constant_gate, linear, unit_length
 from ..material import Material, Say
 from ..network import CALENDAR, SessionEncoder
 from ..parts import Parts
 from ..spec import Spec
-from .sessions import encoded, encoder_of, session_graphs, weights
+from .sessions import encoded, encoder_of, session_graphs, trained, weights
 
 Run = dict[str, Any]
 
@@ -108,16 +107,7 @@ def train(material: Material, seed: int, say: Say) -> Run:
     d = e.spec.dimensions
     spec = replace(e.spec, dimensions=replace(d, state=state_size(d.session), embedding=d.session))
     paper = {"contrastive": 0.0, "cosine": 1.0}
-    customer = pretext.train(CoseRnn(spec), spec.training | paper, e.learn, e.vectors, seed, say)
-    figures = validate.figures(customer, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
-    say(validate.table(figures))
-    return {
-        "spec": asdict(spec),
-        "vocabulary": e.vocabulary,
-        "encoder": e.encoder.state_dict(),
-        "customer": customer.state_dict(),
-        "figures": figures,
-    }
+    return trained(e, CoseRnn(spec), spec, spec.training | paper, seed, say)
 
 
 def export(run: Run) -> Parts:

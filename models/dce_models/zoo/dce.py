@@ -3,16 +3,15 @@ sequence-to-sequence autoencoder over a session's events; over the sessions thre
 last one, calendar, financial context); trained to foretell the next session's vector. Sizes, loss and staging are our
 choice: README.md has what was tried."""
 
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
 
-from .. import graphs, pretext, validate
+from .. import graphs
 from ..material import Material, Say
 from ..network import CustomerModel, SessionEncoder
 from ..parts import Parts
-from .sessions import encoded, encoder_of, session_graphs, weights
+from .sessions import encoded, encoder_of, session_graphs, trained, weights
 
 Run = dict[str, Any]
 
@@ -26,16 +25,7 @@ class DceForward:
 def train(material: Material, seed: int, say: Say) -> Run:
     """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors."""
     e = encoded(material, seed, say)
-    customer = pretext.train(CustomerModel(e.spec), e.spec.training, e.learn, e.vectors, seed, say)
-    figures = validate.figures(customer, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
-    say(validate.table(figures))
-    return {
-        "spec": asdict(e.spec),
-        "vocabulary": e.vocabulary,
-        "encoder": e.encoder.state_dict(),
-        "customer": customer.state_dict(),
-        "figures": figures,
-    }
+    return trained(e, CustomerModel(e.spec), e.spec, e.spec.training, seed, say)
 
 
 def export(run: Run) -> Parts:

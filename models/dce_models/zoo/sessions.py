@@ -1,12 +1,12 @@
 """What the members that share the sessions' autoencoder share: what is read of the clicks, fitted on the customers to
 learn from, and the session vectors."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from .. import autoencoder, fit, graphs
+from .. import autoencoder, fit, graphs, pretext, validate
 from ..clicks import Customer
 from ..dataset import Dataset, build, held_out
 from ..features import Features
@@ -47,6 +47,27 @@ def encoded(material: Material, seed: int, say: Say) -> Encoded:
     encoder = encoder_of(taken)[1] if taken else autoencoder.train(spec, features, learn, judge, seed, say)
     vectors, judge_vectors = autoencoder.encode(encoder, learn), autoencoder.encode(encoder, judge)
     return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors)
+
+
+def trained(
+    e: Encoded,
+    customer: Any,  # noqa: ANN401 # an nn.Module that is pretext.Trainable
+    spec: Spec,
+    settings: dict[str, Any],
+    seed: int,
+    say: Say,
+) -> dict[str, Any]:
+    """The second stage, over the frozen session vectors, and its figures: a run."""
+    fitted = pretext.train(customer, settings, e.learn, e.vectors, seed, say)
+    figures = validate.figures(fitted, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
+    say(validate.table(figures))
+    return {
+        "spec": asdict(spec),
+        "vocabulary": e.vocabulary,
+        "encoder": e.encoder.state_dict(),
+        "customer": fitted.state_dict(),
+        "figures": figures,
+    }
 
 
 def divide(customers: list[Customer], share: float) -> tuple[list[Customer], list[Customer]]:
