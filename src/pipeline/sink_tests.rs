@@ -319,7 +319,8 @@ fn a_commit_that_was_refused_for_good_or_not_answered_is_unknown() {
 fn a_sink_that_may_not_start_says_why() {
     let bed = Bed::new();
     let answer = Answer::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-    bed.cluster.request_errors(Api::InitProducerId, &[answer]);
+    // Both of its ids are refused; the first is told.
+    bed.cluster.request_errors(Api::InitProducerId, &[answer; 2]);
     let error = Sink::spawn(bed.settings.clone(), Box::new(encode)).expect_err("not authorized");
     assert!(error.to_string().starts_with("the transactions of app-0 cannot be started"), "{error}");
 }
