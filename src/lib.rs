@@ -37,6 +37,7 @@ pub mod types;
 pub mod stop;
 pub mod config;
 pub mod wire;
+pub mod drift;
 pub mod files;
 pub mod telemetry;
 pub mod health;
