@@ -30,6 +30,7 @@
 //! - [`store`]: the records of customers at rest on the local disk, a cache of the state's log
 //! - [`generate`]: the synthetic bank, by a seed
 //! - [`pipeline`]: the main job, one file a stage
+//! - [`drift`]: the monitor: how far embeddings move, judged, told and shown
 //! - [`replay`]: a bounded run of the pipeline, from files or topics to files or topics
 //! - [`cli`]: the commands, and the one place that prints
 
@@ -37,7 +38,6 @@ pub mod types;
 pub mod stop;
 pub mod config;
 pub mod wire;
-pub mod drift;
 pub mod files;
 pub mod telemetry;
 pub mod health;
@@ -48,5 +48,6 @@ pub mod model;
 pub mod store;
 pub mod generate;
 pub mod pipeline;
+pub mod drift;
 pub mod replay;
 pub mod cli;

@@ -1,4 +1,12 @@
-//! The monitor: how far embeddings move. Begun: distances counted, and how far two counts are apart.
+//! The monitor: how far embeddings move. Records of the embeddings topic → windows → verdicts → alerts, a page, metrics.
+//!
+//! ```text
+//!   CustomerEmbedding            Window                Verdict            DriftAlert
+//! reader ▸──────────▸ collect ▸────────▸ judge ▸─────────────▸ alarm ▸──────────▸ deliver, board ▸ page
+//! Kafka                [pure]            [pure]                 [pure]             topics, Alertmanager, webhook
+//! ```
 
 pub mod histogram;
 pub mod statistics;
+pub mod window;
+pub mod verdict;

@@ -12,6 +12,7 @@ pub mod embedding;
 pub mod outputs;
 pub mod packed;
 pub mod row;
+pub mod drift;
 pub mod write;
 
 use avro::Schemas;

@@ -68,7 +68,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 16] = [
+pub(super) const PURE: [&str; 20] = [
     "types",
     "wire",
     "generate",
@@ -85,6 +85,10 @@ pub(super) const PURE: [&str; 16] = [
     "pipeline::partitions",
     "pipeline::savepoint",
     "pipeline::epoch",
+    "drift::histogram",
+    "drift::statistics",
+    "drift::window",
+    "drift::verdict",
 ];
 
 pub(super) const IMPURE_WORDS: [&str; 8] =
