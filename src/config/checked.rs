@@ -9,7 +9,7 @@ use toml::Value;
 
 use super::layers::{Setting, Settings};
 use super::properties::{self, Properties};
-use super::registry;
+use super::{monitor, registry};
 use super::{
     App, Config, ConfigError, Delivery, Encoding, Epoch, InferenceDevice, Kafka, Log, LogFormat, LogLevel,
     SessionRules, State, Topics,
@@ -68,6 +68,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
             )
         })?,
         http_listen: http_listen(&read)?,
+        monitor: monitor::monitor(&read)?,
         log: log(&read)?,
     })
 }
@@ -231,7 +232,7 @@ impl<'a> Reader<'a> {
         self.setting(key).value.as_bool().ok_or_else(|| self.invalid(key, "true or false, without quotes"))
     }
 
-    fn count<N: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Result<N, ConfigError> {
+    pub(super) fn count<N: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Result<N, ConfigError> {
         let value = self.setting(key).value.as_integer().filter(|value| range.contains(value));
         value
             .and_then(|value| N::try_from(value).ok())
@@ -260,7 +261,7 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    fn topic(&self, key: &str) -> Result<String, ConfigError> {
+    pub(super) fn topic(&self, key: &str) -> Result<String, ConfigError> {
         const LEN_MAX: usize = 249;
         let text = self.text(key)?;
         if text.is_empty() || text.len() > LEN_MAX || text == "." || text == ".." || !text.bytes().all(is_kafka_name) {

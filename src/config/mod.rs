@@ -10,6 +10,7 @@ mod device;
 mod checked;
 mod layers;
 mod registry;
+mod monitor;
 mod properties;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub struct Config {
     pub inference_device: InferenceDevice,
     /// Where the endpoints answer; `None` is off.
     pub http_listen: Option<SocketAddr>,
+    pub monitor: Monitor,
     pub log: Log,
 }
 
@@ -233,6 +235,43 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// What of the local store's customers is kept in memory, in bytes.
     pub cache_bytes: usize,
+}
+
+/// The sidecar that watches how far embeddings move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitor {
+    /// A part of an hour.
+    pub window: Duration,
+    /// How long after its end a window takes records.
+    pub lateness: Duration,
+    /// At most one false alarm in so long is wanted, over all segments.
+    pub false_alarm_every: Duration,
+    /// Beside that of all customers.
+    pub segments_max: usize,
+    /// Of the page; `None` is off.
+    pub listen: Option<SocketAddr>,
+    /// The page, as people reach it.
+    pub link: Option<String>,
+    pub alertmanagers: Vec<String>,
+    pub webhook: Option<String>,
+    pub topics: DriftTopics,
+}
+
+impl Monitor {
+    /// `group.id` of the monitors of a deployment; the beginning of their transactional id too.
+    pub fn group_id(&self, app: &str) -> String {
+        format!("{app}-monitor")
+    }
+}
+
+/// What the monitor writes; names different from each other and from the main job's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftTopics {
+    pub windows: String,
+    pub alerts: String,
+    /// Of one partition: whoever owns it in the group is the active monitor.
+    pub references: String,
+    pub customers: String,
 }
 
 /// What is logged, and how.

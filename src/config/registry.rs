@@ -56,11 +56,7 @@ fn urls(read: &Reader<'_>) -> Result<Vec<String>, ConfigError> {
     };
     let mut urls = Vec::new();
     for url in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default()).unwrap_or_default();
-        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '^' | '`');
-        let is_whole = is_host_and_maybe_port(authority) && !authority.contains('@') && url.chars().all(plain);
-        if !is_whole || urls.len() == URLS_MAX {
+        if !is_url(url) || urls.len() == URLS_MAX {
             return Err(refused(format!(
                 "http:// or https://, a host and the path of its API, such as \"http://apicurio:8080/apis/ccompat/v7\"; up to \
                  {URLS_MAX}, separated by commas"
@@ -69,6 +65,14 @@ fn urls(read: &Reader<'_>) -> Result<Vec<String>, ConfigError> {
         urls.push(url.trim_end_matches('/').to_owned());
     }
     Ok(urls)
+}
+
+/// Of a host that is not asked with a login in its address.
+pub(super) fn is_url(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '^' | '`');
+    is_host_and_maybe_port(authority) && !authority.contains('@') && url.chars().all(plain)
 }
 
 fn is_host_and_maybe_port(authority: &str) -> bool {

@@ -9,4 +9,10 @@
 pub mod histogram;
 pub mod statistics;
 pub mod window;
+pub mod vectors;
+pub mod counted;
+pub mod collect;
 pub mod verdict;
+pub mod companions;
+pub mod words;
+pub mod alarm;

@@ -60,6 +60,8 @@ pub struct Verdict {
     pub windows: u32,
     /// May wake somebody: not in the warm-up.
     pub pages: bool,
+    /// Start of the first of the windows that make the breach.
+    pub since_ms: Option<i64>,
     /// Those that could be computed.
     pub scores: Vec<Score>,
 }

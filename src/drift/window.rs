@@ -46,15 +46,16 @@ pub mod count {
     /// Events of the closed sessions, and those with an unknown value.
     pub const EVENTS: &str = "events";
     pub const UNKNOWN_EVENTS: &str = "unknown_events";
-    /// Distances computed anew from the vectors, and those of them that differ from what the record says.
-    pub const CHECKED: &str = "checked";
-    pub const MISMATCHED: &str = "mismatched";
     /// Closed sessions by reason: `close.LOGOUT`; by length: `length.3` has 2^3 to 2^4 − 1 events; by the hours since the
     /// embedding before: `stale.5` has 2^5 to 2^6 − 1 h, `stale.0` less than 2; by the seconds from closing to publishing.
     pub const CLOSE: &str = "close.";
     pub const LENGTH: &str = "length.";
     pub const STALE: &str = "stale.";
     pub const DELAY: &str = "delay.";
+    /// Records that are none of an embedding, by why: `bad.decode`, `bad.kind`, `bad.time`. Of the segment `all` alone.
+    pub const BAD: &str = "bad.";
+    /// Customers beyond what one window holds, without their distances. Of the segment `all` alone.
+    pub const OVER: &str = "over";
     /// Rejected clicks by reason: `reject.decode`. Of the segment `all` alone.
     pub const REJECT: &str = "reject.";
 }

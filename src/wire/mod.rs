@@ -13,6 +13,7 @@ pub mod outputs;
 pub mod packed;
 pub mod row;
 pub mod drift;
+pub mod glance;
 pub mod write;
 
 use avro::Schemas;

@@ -68,7 +68,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 20] = [
+pub(super) const PURE: [&str; 26] = [
     "types",
     "wire",
     "generate",
@@ -88,7 +88,13 @@ pub(super) const PURE: [&str; 20] = [
     "drift::histogram",
     "drift::statistics",
     "drift::window",
+    "drift::vectors",
+    "drift::counted",
+    "drift::collect",
     "drift::verdict",
+    "drift::companions",
+    "drift::words",
+    "drift::alarm",
 ];
 
 pub(super) const IMPURE_WORDS: [&str; 8] =
@@ -114,7 +120,7 @@ pub(super) const CRATES: [(&str, &[&str]); 16] = [
     ),
     ("ort", &["model"]),
     ("lsm_tree", &["store"]),
-    ("xxhash_rust", &["store"]),
+    ("xxhash_rust", &["store", "drift"]),
     // Container files are compressed by its codecs.
     ("apache_avro", &["wire", "files::avro"]),
     ("parquet", &["files"]),
