@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::companions;
 use super::histogram::{BUCKETS, Histogram, bounds};
+use super::reference::Reference;
 use super::verdict::{Score, Verdict};
 use super::window::{Window, count};
 use super::words::{self, Told};
@@ -16,16 +17,6 @@ pub const CLEAN_WINDOWS: u32 = 6;
 const MOVED_MAX: usize = 3;
 /// Buckets of the histogram in one bin that an alert names: a doubling.
 const BUCKETS_A_BIN: usize = 16;
-
-/// What a window was compared with.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Against {
-    pub shifts: Histogram,
-    /// Sums over its windows, by the names of [`count`].
-    pub counts: BTreeMap<Arc<str>, u64>,
-    /// How many of them it holds.
-    pub windows: u64,
-}
 
 #[derive(Debug)]
 struct Alert {
@@ -72,7 +63,7 @@ impl Alarm {
     }
 
     /// The alert as it stands after this window, where the window changed it.
-    pub fn judged(&mut self, window: &Window, verdict: &Verdict, against: Option<&Against>) -> Option<DriftAlert> {
+    pub fn judged(&mut self, window: &Window, verdict: &Verdict, against: Option<&Reference>) -> Option<DriftAlert> {
         let segment = window.segment.as_str();
         match verdict.outcome {
             Outcome::Breach if verdict.pages => self.breach(window, verdict, against),
@@ -91,9 +82,9 @@ impl Alarm {
         }
     }
 
-    fn breach(&mut self, window: &Window, verdict: &Verdict, against: Option<&Against>) -> Option<DriftAlert> {
+    fn breach(&mut self, window: &Window, verdict: &Verdict, against: Option<&Reference>) -> Option<DriftAlert> {
         let against = against?;
-        let worst = worst(&verdict.scores)?;
+        let worst = worst(verdict)?;
         let segment = &window.segment.0;
         let alert = self.open.entry(Arc::clone(segment)).or_insert_with(|| Alert {
             told: new_alert(window, verdict, worst),
@@ -132,7 +123,7 @@ impl Alarm {
 
 fn new_alert(window: &Window, verdict: &Verdict, worst: &Score) -> DriftAlert {
     // It takes several windows to open one, and windows may have been put together.
-    let since = verdict.since_ms.unwrap_or(window.start_ms);
+    let since = verdict.told.map_or(window.start_ms, |told| told.since_ms);
     DriftAlert {
         id: format!("{}/{since}", window.segment.as_str()).into(),
         segment: Arc::clone(&window.segment.0),
@@ -156,10 +147,9 @@ fn new_alert(window: &Window, verdict: &Verdict, worst: &Score) -> DriftAlert {
     }
 }
 
-/// Of those in breach the one farthest beyond its threshold; of all of them, where a breach of the windows before counts.
-fn worst(scores: &[Score]) -> Option<&Score> {
-    let beyond = |score: &Score| score.value / score.threshold.unwrap_or(f64::INFINITY).max(f64::MIN_POSITIVE);
-    scores.iter().max_by(|a, b| a.is_breach.cmp(&b.is_breach).then(beyond(a).total_cmp(&beyond(b))))
+/// What the breach is about.
+fn worst(verdict: &Verdict) -> Option<&Score> {
+    verdict.score(verdict.told?.statistic)
 }
 
 /// The parts of the axis whose share of all distances changed most, the largest change first.

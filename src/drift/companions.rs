@@ -1,6 +1,6 @@
 //! The inputs that changed together with the distances: an alert's usual first causes. `[pure]`
 
-use super::alarm::Against;
+use super::reference::Reference;
 use super::window::{Window, count};
 use crate::wire::drift::Companion;
 
@@ -26,9 +26,9 @@ impl Share {
 }
 
 /// What changed, the clearest first.
-pub fn of(window: &Window, against: &Against) -> Vec<Companion> {
+pub fn of(window: &Window, against: &Reference) -> Vec<Companion> {
     let now = |name: &str| window.count(name);
-    let before = |name: &str| against.counts.get(name).copied().unwrap_or(0);
+    let before = |name: &str| sum_before(against, name);
     let mut found = Vec::new();
     let mut share = |input: &str, what: &str, part: &str, all: &dyn Fn(&dyn Fn(&str) -> u64) -> u64| {
         let (now, before) =
@@ -68,6 +68,13 @@ pub fn of(window: &Window, against: &Against) -> Vec<Companion> {
     found.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()).then_with(|| a.input.cmp(&b.input)));
     found.truncate(NAMED_MAX);
     found
+}
+
+/// Over all windows of the reference.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean times a number is a sum of counts")]
+fn sum_before(against: &Reference, name: &str) -> u64 {
+    let mean = against.counts.get(name).copied().unwrap_or(0.0);
+    (mean * against.windows as f64).round() as u64
 }
 
 fn range(power: u32, unit: &str) -> String {

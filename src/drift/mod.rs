@@ -12,6 +12,7 @@ pub mod window;
 pub mod vectors;
 pub mod counted;
 pub mod collect;
+pub mod reference;
 pub mod verdict;
 pub mod companions;
 pub mod words;

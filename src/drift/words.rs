@@ -1,8 +1,8 @@
 //! An alert in one sentence, for whoever is woken. `[pure]`
 
-use super::alarm::Against;
 use super::companions::percent;
 use super::histogram::Histogram;
+use super::reference::Reference;
 use super::statistics::Shift;
 use super::verdict::{Score, Statistic};
 use crate::wire::drift::{DriftAlert, ReferenceKind};
@@ -14,7 +14,7 @@ pub struct Told<'a> {
     pub worst: &'a Score,
     /// Distances of the windows in breach.
     pub now: &'a Histogram,
-    pub against: &'a Against,
+    pub against: &'a Reference,
 }
 
 /// `embeddings of channel=web move farther than usual: half of the customers more than 0.031 (usually 0.022, ×1.4); …`

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -33,6 +34,16 @@ pub enum BulkError {
     Unknown { why: String },
 }
 
+/// One record of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub key: &'a [u8],
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
 pub struct Bulk {
     producer: Producer,
     topic: String,
@@ -57,9 +68,21 @@ impl Bulk {
         if self.open_bytes.is_some_and(|bytes| bytes >= TRANSACTION_BYTES) {
             self.commit()?;
         }
+        let topic = self.topic.clone();
+        self.add(&Piece { topic: &topic, partition, key, value, headers: &[] })
+    }
+
+    /// A record to any topic, into the open transaction, however large that has grown.
+    pub fn add(&mut self, piece: &Piece<'_>) -> Result<(), BulkError> {
+        let Piece { topic, partition, key, value, headers } = *piece;
         self.begin()?;
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic).partition(partition).key(key);
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).key(key);
         record.payload = value;
+        if !headers.is_empty() {
+            let all = OwnedHeaders::new_with_capacity(headers.len());
+            let headers = headers.iter().fold(all, |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+            record = record.headers(headers);
+        }
         let deadline = Deadline::after(TRANSACTION_TIMEOUT);
         loop {
             match self.producer.send(record) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -211,6 +211,17 @@ impl Lookup {
     }
 }
 
+impl Lookup {
+    /// Notes how far a group that has no members has come in a partition.
+    pub fn commit(&self, topic: &str, partition: i32, offset: i64) -> Result<(), LookupError> {
+        const DOING: &str = "committing an offset";
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .map_err(|error| refused(topic, DOING, &error))?;
+        self.consumer.commit(&list, CommitMode::Sync).map_err(|error| refused(topic, DOING, &error))
+    }
+}
+
 /// Two that stay: a client of its own takes half a second to find the group's coordinator.
 #[derive(Debug)]
 pub struct Lookups {
@@ -376,6 +387,8 @@ pub struct Follower {
     queue: FetchQueue,
     topic: String,
     trouble: Option<String>,
+    /// The offset after the last one that was read or is known to hold nothing, by partition.
+    next: BTreeMap<i32, i64>,
 }
 
 impl Follower {
@@ -395,7 +408,8 @@ impl Follower {
             list.add_partition_offset(topic, extent.partition, Offset::Offset(extent.low)).map_err(client_error)?;
         }
         consumer.assign(&list).map_err(client_error)?;
-        Ok(Self { consumer, queue, topic: topic.to_owned(), trouble: None })
+        let next = extents.iter().map(|extent| (extent.partition, extent.low)).collect();
+        Ok(Self { consumer, queue, topic: topic.to_owned(), trouble: None, next })
     }
 
     /// Shows what comes within `wait`.
@@ -414,6 +428,7 @@ impl Follower {
             drop(event);
         }
         for message in messages.iter() {
+            self.next.insert(message.partition(), message.offset() + 1);
             if visit(message)? == Visit::Enough {
                 return Ok(Visit::Enough);
             }
@@ -421,7 +436,10 @@ impl Follower {
         for error in errors {
             let (partition, offset, why) = (error.partition, error.offset, error.text);
             match error.code {
-                RDKafkaErrorCode::PartitionEOF => {}
+                RDKafkaErrorCode::PartitionEOF => {
+                    let next = self.next.entry(partition).or_default();
+                    *next = offset.max(*next);
+                }
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                     return Err(ReadError::OffsetLost { topic: self.topic.clone(), partition, offset, why }.into());
                 }
@@ -429,6 +447,11 @@ impl Follower {
             }
         }
         Ok(Visit::Next)
+    }
+
+    /// Up to where each partition has been read: what is committed below it has been shown.
+    pub fn next_offsets(&self) -> &BTreeMap<i32, i64> {
+        &self.next
     }
 
     /// What went wrong since the last call of this; the client goes on by itself.

@@ -14,6 +14,7 @@ pub mod admin;
 pub mod conform;
 pub mod resend;
 pub mod bulk;
+pub mod lease;
 
 /// Until when a call to a broker may wait: for waiting, never for data.
 #[derive(Debug, Clone, Copy)]

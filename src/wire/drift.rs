@@ -61,6 +61,9 @@ pub struct DriftWindow {
     pub thresholds: BTreeMap<Arc<str>, f64>,
     /// How far it is in units that people read: ratios and shares.
     pub effects: BTreeMap<Arc<str>, f64>,
+    /// The statistics that were beyond both threshold and effect size in this window.
+    #[serde(default)]
+    pub breaches: Vec<Arc<str>>,
     /// Of the distances: p50, p90, p99, and theirs in the reference.
     pub readings: BTreeMap<Arc<str>, f64>,
     /// The alert that is open on this segment after this window.
@@ -128,6 +131,27 @@ pub struct DriftAlert {
     pub summary: String,
     pub moved: Vec<MovedBin>,
     pub companions: Vec<Companion>,
+}
+
+/// A customer whose embedding moved far beyond what is usual: the value on `drift-customers`, keyed by the customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftCustomer {
+    pub customer_id: String,
+    /// Of the embedding record that it is about.
+    pub sequence: u64,
+    pub session_uid: String,
+    pub channel: Option<String>,
+    pub model: Arc<str>,
+    pub closed_at: i64,
+    pub cosine_shift: f64,
+    /// With what weight the session went into the state, in [0, 1].
+    pub gate: f32,
+    /// Whose reference it is measured by.
+    pub segment: Arc<str>,
+    /// The reference's 99th percentile, and which of its distances lie as far or farther: a share in [0, 1].
+    pub usual_p99: f64,
+    pub usual_share: f64,
+    pub window_start: i64,
 }
 
 /// A pinned reference: the value on `drift-references`, keyed by the segment.

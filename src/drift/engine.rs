@@ -1,0 +1,128 @@
+//! The monitor without the world: records → windows → verdicts → alerts, and back from what was published before. `[pure]`
+
+use std::sync::Arc;
+
+use super::alarm::Alarm;
+use super::collect::{Closed, Collector, Cut, Far};
+use super::histogram::{BUCKETS, Histogram, bounds};
+use super::judge::{Judge, Rule};
+use super::packed::{UnpackError, pack, unpack};
+use super::reference::Reference;
+use super::window::{Segment, Window};
+use crate::wire::drift::{DriftAlert, DriftCustomer, DriftReference, DriftWindow};
+
+/// A customer is told of where no more of the reference lies as far …
+const FAR_SHARE_MAX: f64 = 1e-4;
+/// … and the distance is so many times the reference's 99th percentile.
+const FAR_RATIO_MIN: f64 = 2.0;
+/// Distances that a channel's reference needs, or that of all is taken.
+const FAR_REFERENCE_MIN: u64 = 1_000;
+
+/// What one window gave, to be published together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    pub windows: Vec<DriftWindow>,
+    pub alerts: Vec<DriftAlert>,
+    pub customers: Vec<DriftCustomer>,
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    pub collector: Collector,
+    judge: Judge,
+    alarm: Alarm,
+}
+
+impl Engine {
+    /// Windows are counted from `from_ms` on; those before `whole_from_ms` are partial.
+    pub fn new(cut: Cut, rule: Rule, from_ms: i64, whole_from_ms: i64) -> Self {
+        let collector = Collector::new(cut, from_ms, whole_from_ms);
+        Self { collector, judge: Judge::new(rule), alarm: Alarm::default() }
+    }
+
+    /// An alert as it was published last; before the windows.
+    pub fn restore_alert(&mut self, alert: DriftAlert) {
+        self.alarm.restore(alert);
+    }
+
+    /// A window that was judged before; in their order.
+    pub fn remember(&mut self, record: &DriftWindow) -> Result<(), UnpackError> {
+        let (window, verdict) = unpack(record)?;
+        self.collector.remember(&window.segment, window.start_ms, !window.shifts.is_empty());
+        self.judge.remember(&window, &verdict);
+        self.judge.set_alarm(&window.segment, record.alert.is_some());
+        self.alarm.restore_clean(&record.segment, record.outcome, record.window_end);
+        Ok(())
+    }
+
+    pub fn pin(&mut self, reference: &DriftReference) {
+        self.judge.pin(reference);
+    }
+
+    pub fn firing(&self) -> impl Iterator<Item = &DriftAlert> {
+        self.alarm.firing()
+    }
+
+    /// What the segment's newest window is compared with.
+    pub fn reference(&self, segment: &Segment, start_ms: i64) -> Option<Arc<Reference>> {
+        self.judge.reference(segment, start_ms)
+    }
+
+    /// Closes and judges all windows that can hold nothing more: all records published before `until_ms` are here.
+    pub fn close(&mut self, until_ms: i64) -> Vec<Judged> {
+        let closed = self.collector.close(until_ms);
+        closed.into_iter().map(|closed| self.judged(&closed)).collect()
+    }
+
+    fn judged(&mut self, closed: &Closed) -> Judged {
+        // As it was before these windows became part of it.
+        let references: Vec<_> =
+            closed.windows.iter().map(|window| self.judge.reference(&window.segment, window.start_ms)).collect();
+        let verdicts = self.judge.judge(&closed.windows);
+        let mut judged = Judged { windows: Vec::new(), alerts: Vec::new(), customers: Vec::new() };
+        for ((window, verdict), reference) in closed.windows.iter().zip(&verdicts).zip(&references) {
+            let changed = self.alarm.judged(window, verdict, reference.as_deref());
+            let open = self.alarm.open_on(window.segment.as_str()).map(|alert| Arc::clone(&alert.id));
+            self.judge.set_alarm(&window.segment, open.is_some());
+            judged.alerts.extend(changed);
+            judged.windows.push(pack(window, verdict, reference.as_deref(), open));
+        }
+        let by_segment = |name: &str| {
+            let place = closed.windows.iter().position(|window| window.segment.as_str() == name)?;
+            Some((&closed.windows[place], references[place].as_deref()?))
+        };
+        judged.customers = closed.farthest.iter().filter_map(|far| far_customer(far, &by_segment)).collect();
+        judged
+    }
+}
+
+fn far_customer<'a>(
+    far: &Far,
+    by_segment: &dyn Fn(&str) -> Option<(&'a Window, &'a Reference)>,
+) -> Option<DriftCustomer> {
+    let of_channel = far.channel.as_ref().and_then(|channel| by_segment(&format!("channel={channel}")));
+    let of_channel = of_channel.filter(|(_, reference)| reference.shifts.len() >= FAR_REFERENCE_MIN);
+    let (window, reference) = of_channel.or_else(|| by_segment(Segment::ALL))?;
+    let p99 = reference.shifts.quantile(0.99)?;
+    let share = share_from(&reference.shifts, far.cosine_shift);
+    (share <= FAR_SHARE_MAX && far.cosine_shift >= FAR_RATIO_MIN * p99).then(|| DriftCustomer {
+        customer_id: far.customer_id.clone(),
+        sequence: far.sequence,
+        session_uid: far.session_uid.clone(),
+        channel: far.channel.clone(),
+        model: Arc::clone(&far.model),
+        closed_at: far.closed_at,
+        cosine_shift: far.cosine_shift,
+        gate: far.gate,
+        segment: Arc::clone(&window.segment.0),
+        usual_p99: p99,
+        usual_share: share,
+        window_start: window.start_ms,
+    })
+}
+
+/// Of all distances those in the bucket of this one or beyond.
+fn share_from(histogram: &Histogram, distance: f64) -> f64 {
+    let first = (0..BUCKETS).find(|bucket| distance <= bounds(*bucket).1).unwrap_or(BUCKETS - 1);
+    histogram.counts()[first..].iter().sum::<u64>() as f64 / histogram.len().max(1) as f64
+}
