@@ -10,3 +10,4 @@ pub mod histogram;
 pub mod statistics;
 pub mod window;
 pub mod verdict;
+pub mod board;
