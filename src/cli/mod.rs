@@ -30,6 +30,7 @@ mod check;
 mod tail;
 mod rejects;
 mod state;
+mod monitor;
 mod completions;
 
 pub use output::Output;
@@ -91,6 +92,8 @@ enum Command {
     Rejects(rejects::Arguments),
     /// Look at the state, save all of it to a file, put it into other topics, key it anew.
     State(state::Arguments),
+    /// Watch how far embeddings move, and tell when that shifts, until SIGTERM.
+    Monitor(monitor::Arguments),
     /// Print a script that completes dce's commands and flags in a shell.
     Completions(completions::Arguments),
 }
@@ -221,6 +224,7 @@ fn run(
         Command::Tail(arguments) => tail::run(&arguments, &frame),
         Command::Rejects(arguments) => rejects::run(&arguments, &frame),
         Command::State(arguments) => state::run(&arguments, &frame),
+        Command::Monitor(arguments) => monitor::run(&arguments, &frame),
         Command::Completions(arguments) => completions::run(&arguments, &frame),
     }
 }

@@ -93,13 +93,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Counts windows that start at `from_ms` or later; those before `whole_from_ms` are marked as partial.
-    pub fn new(cut: Cut, from_ms: i64, whole_from_ms: i64) -> Self {
+    /// Counts windows from 1970 on, or from where [`Self::begin`] says.
+    pub fn new(cut: Cut) -> Self {
         assert!(cut.width_ms > 0, "a window has a width");
         Self {
-            from_ms: from_ms.div_euclid(cut.width_ms) * cut.width_ms,
+            from_ms: 0,
             cut,
-            whole_from_ms,
+            whole_from_ms: 0,
             open: BTreeMap::new(),
             known: BTreeMap::new(),
             vectors: Vectors::default(),
@@ -107,6 +107,24 @@ impl Collector {
             refused: 0,
             scratch: String::new(),
         }
+    }
+
+    /// The first window is the one that starts there, or next.
+    pub fn begin(&mut self, from_ms: i64) {
+        self.from_ms = from_ms.div_euclid(self.cut.width_ms) * self.cut.width_ms;
+        if self.from_ms < from_ms {
+            self.from_ms += self.cut.width_ms;
+        }
+    }
+
+    /// Windows that start before then are not seen whole.
+    pub fn partial_before(&mut self, whole_from_ms: i64) {
+        self.whole_from_ms = whole_from_ms.max(self.whole_from_ms);
+    }
+
+    /// When the first open window can be closed.
+    pub fn next_close_ms(&self) -> i64 {
+        self.from_ms + self.cut.width_ms + self.cut.lateness_ms
     }
 
     /// A segment had a window before.
@@ -193,7 +211,7 @@ impl Collector {
     /// Closes all windows whose lateness has passed by then: the caller knows that all records published before are here.
     pub fn close(&mut self, until_ms: i64) -> Vec<Closed> {
         let mut all = Vec::new();
-        while self.from_ms + self.cut.width_ms + self.cut.lateness_ms <= until_ms {
+        while self.next_close_ms() <= until_ms {
             let open = self.open.remove(&self.from_ms);
             if open.is_some() || !self.known.is_empty() {
                 all.push(self.closed(open.unwrap_or_default()));

@@ -34,10 +34,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Windows are counted from `from_ms` on; those before `whole_from_ms` are partial.
-    pub fn new(cut: Cut, rule: Rule, from_ms: i64, whole_from_ms: i64) -> Self {
-        let collector = Collector::new(cut, from_ms, whole_from_ms);
-        Self { collector, judge: Judge::new(rule), alarm: Alarm::default() }
+    pub fn new(cut: Cut, rule: Rule) -> Self {
+        Self { collector: Collector::new(cut), judge: Judge::new(rule), alarm: Alarm::default() }
     }
 
     /// An alert as it was published last; before the windows.
@@ -59,6 +57,10 @@ impl Engine {
         self.judge.pin(reference);
     }
 
+    pub fn unpin(&mut self, segment: &str) {
+        self.judge.unpin(&Segment(segment.into()));
+    }
+
     pub fn firing(&self) -> impl Iterator<Item = &DriftAlert> {
         self.alarm.firing()
     }
@@ -71,16 +73,17 @@ impl Engine {
     /// Closes and judges all windows that can hold nothing more: all records published before `until_ms` are here.
     pub fn close(&mut self, until_ms: i64) -> Vec<Judged> {
         let closed = self.collector.close(until_ms);
-        closed.into_iter().map(|closed| self.judged(&closed)).collect()
+        closed.into_iter().map(|Closed { windows, farthest }| self.judge(&windows, &farthest)).collect()
     }
 
-    fn judged(&mut self, closed: &Closed) -> Judged {
+    /// All segments' windows of one time, with the customers that moved farthest in it.
+    pub fn judge(&mut self, windows: &[Window], farthest: &[Far]) -> Judged {
         // As it was before these windows became part of it.
         let references: Vec<_> =
-            closed.windows.iter().map(|window| self.judge.reference(&window.segment, window.start_ms)).collect();
-        let verdicts = self.judge.judge(&closed.windows);
+            windows.iter().map(|window| self.judge.reference(&window.segment, window.start_ms)).collect();
+        let verdicts = self.judge.judge(windows);
         let mut judged = Judged { windows: Vec::new(), alerts: Vec::new(), customers: Vec::new() };
-        for ((window, verdict), reference) in closed.windows.iter().zip(&verdicts).zip(&references) {
+        for ((window, verdict), reference) in windows.iter().zip(&verdicts).zip(&references) {
             let changed = self.alarm.judged(window, verdict, reference.as_deref());
             let open = self.alarm.open_on(window.segment.as_str()).map(|alert| Arc::clone(&alert.id));
             self.judge.set_alarm(&window.segment, open.is_some());
@@ -88,10 +91,10 @@ impl Engine {
             judged.windows.push(pack(window, verdict, reference.as_deref(), open));
         }
         let by_segment = |name: &str| {
-            let place = closed.windows.iter().position(|window| window.segment.as_str() == name)?;
-            Some((&closed.windows[place], references[place].as_deref()?))
+            let place = windows.iter().position(|window| window.segment.as_str() == name)?;
+            Some((&windows[place], references[place].as_deref()?))
         };
-        judged.customers = closed.farthest.iter().filter_map(|far| far_customer(far, &by_segment)).collect();
+        judged.customers = farthest.iter().filter_map(|far| far_customer(far, &by_segment)).collect();
         judged
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use crate::stop::Stop;
+use crate::telemetry::Clock;
 use crate::wire::drift::{AlertState, DriftAlert};
 
 /// Alertmanager's own clients send every minute; an alert that is not sent again ends by itself after [`LASTS_MS`].
@@ -73,13 +74,14 @@ impl Alertmanagers {
     /// `told` hears of each attempt: the address, and what went wrong.
     pub fn start(
         receivers: &Receivers,
+        clock: Clock,
         told: impl Fn(&str, Result<(), &NotifyError>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new((Mutex::new(Present::default()), Condvar::new()));
         let stop = Stop::new();
         let (state, until, receivers) = (Arc::clone(&shared), stop.clone(), receivers.clone());
         let thread = std::thread::Builder::new().name("alertmanagers".to_owned()).spawn(move || {
-            tell_alertmanagers(&receivers, &state, &until, told);
+            tell_alertmanagers(&receivers, clock, &state, &until, told);
         })?;
         Ok(Self { shared, stop, thread: Some(thread) })
     }
@@ -107,6 +109,7 @@ impl Drop for Alertmanagers {
 
 fn tell_alertmanagers(
     receivers: &Receivers,
+    clock: Clock,
     shared: &(Mutex<Present>, Condvar),
     stop: &Stop,
     told: impl Fn(&str, Result<(), &NotifyError>),
@@ -119,7 +122,7 @@ fn tell_alertmanagers(
             let present = lock(&shared.0);
             (present.alerts.clone(), present.version)
         };
-        let now = Timestamp::now().as_millisecond();
+        let now = clock.wall_ms();
         let payload = alertmanager_payload(&alerts, receivers, now);
         let mut failed = false;
         for url in receivers.alertmanagers.iter().filter(|_| payload.as_array().is_some_and(|all| !all.is_empty())) {
@@ -219,7 +222,7 @@ impl Webhook {
                     tracing::error!(alert = %alert.id, %error, "the webhook refuses an alert; it is not sent again");
                     return true;
                 }
-                Err(_) => stop.wait(backoff(failures)),
+                Err(_) => drop(stop.wait(backoff(failures))),
             }
         }
         false

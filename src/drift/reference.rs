@@ -198,7 +198,8 @@ impl Sum {
 
     fn reference(self, kind: ReferenceKind, weeks: usize, names: &Names) -> Reference {
         let mean = |count: u64| count as f64 / self.windows as f64;
-        let named = self.counts.iter().filter_map(|(place, count)| Some((Arc::clone(names.name(*place)?), mean(*count))));
+        let named =
+            self.counts.iter().filter_map(|(place, count)| Some((Arc::clone(names.name(*place)?), mean(*count))));
         Reference { kind, counts: named.collect(), shifts: self.shifts, windows: self.windows, weeks }
     }
 }
@@ -206,10 +207,10 @@ impl Sum {
 /// Seven bits a byte, the lowest first; the highest bit says that more follow.
 fn pack(bytes: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
-        bytes.push((number & 0x7f) as u8 | 0x80);
+        bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    bytes.push(number as u8);
+    bytes.push(number.to_le_bytes()[0]);
 }
 
 struct Unpacked<'a>(&'a [u8]);

@@ -1,0 +1,339 @@
+//! What the page shows, in memory: the engine writes windows, alerts, references and how it stands; requests read.
+//!
+//! Of each window the newest few are kept whole; of the older ones the readings and coarser counts (4 rows a doubling), some
+//! 300 bytes a window. The limits are [`DAYS`], [`SEGMENTS_MAX`] and [`POINTS_MAX`]: 14 days of 5 minutes for 62 segments,
+//! in at most 80 MB; where there are more segments, their past is shorter.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::histogram::{BUCKETS, Histogram};
+use super::verdict::Statistic;
+use super::window::count;
+use crate::wire::drift::{AlertState, DriftAlert, DriftWindow, Outcome, ReferenceKind};
+
+/// How far the past reaches.
+pub const DAYS: i64 = 14;
+/// More than these, and the one whose newest window is the oldest is forgotten.
+pub const SEGMENTS_MAX: usize = 512;
+/// Windows of all segments together; each segment keeps its share.
+pub const POINTS_MAX: usize = 250_000;
+/// Alerts; beyond it the oldest resolved one is forgotten.
+pub const ALERTS_MAX: usize = 500;
+/// Windows of a segment that are kept whole.
+pub const WHOLE: usize = 12;
+
+const DAY_MS: i64 = 86_400_000;
+/// Buckets to a row of the heat map.
+pub(super) const BUCKETS_PER_ROW: usize = 4;
+/// Bucket 0, and the rest by fours.
+pub(super) const ROWS: usize = 1 + (BUCKETS - 1) / BUCKETS_PER_ROW;
+
+/// What does not change while the monitor runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub window_ms: i64,
+    /// At most one false alarm in so many days, over all segments.
+    pub false_alarm_days: f64,
+    /// The topic of the embeddings.
+    pub source: String,
+    /// Which monitor this is.
+    pub instance: String,
+}
+
+/// What the monitor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It reads and judges.
+    Active,
+    /// Another instance does.
+    Standby,
+    /// It reads its own windows back.
+    Restoring,
+}
+
+/// How the engine stands, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Status {
+    pub role: Role,
+    /// `closed_at` of the newest record read, in milliseconds since 1970-01-01 UTC.
+    pub newest_record_ms: Option<i64>,
+    /// Records that are not read yet.
+    pub lag: Option<u64>,
+    /// When it says so, by the wall clock.
+    pub at_ms: i64,
+}
+
+/// What a segment is compared with now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    pub kind: ReferenceKind,
+    pub zero: u64,
+    /// As in [`DriftWindow::buckets`].
+    pub buckets: Vec<(usize, u64)>,
+}
+
+/// The distances' inputs that a person looks at beside them. Each is a share in [0, 1], and NaN where nothing can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    Zero,
+    ColdStart,
+    ModelChanged,
+    UnknownEvents,
+    Gated,
+    Revised,
+    Late,
+    Rejected,
+}
+
+impl Input {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Zero,
+        Self::ColdStart,
+        Self::ModelChanged,
+        Self::UnknownEvents,
+        Self::Gated,
+        Self::Revised,
+        Self::Late,
+        Self::Rejected,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::ColdStart => "cold_start",
+            Self::ModelChanged => "model_changed",
+            Self::UnknownEvents => "unknown_events",
+            Self::Gated => "gated",
+            Self::Revised => "revised",
+            Self::Late => "late",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    fn of(self, window: &DriftWindow, distances: u64) -> f32 {
+        let count = |name: &str| window.counts.get(name).copied().unwrap_or(0);
+        let rejects = || window.counts.iter().filter(|(name, _)| name.starts_with(count::REJECT)).map(|(_, n)| n).sum();
+        let (part, all) = match self {
+            Self::Zero => (window.zero, distances),
+            Self::ColdStart => (count(count::COLD_START), count(count::CUSTOMERS)),
+            Self::ModelChanged => (count(count::MODEL_CHANGED), count(count::CUSTOMERS)),
+            Self::UnknownEvents => (count(count::UNKNOWN_EVENTS), count(count::EVENTS)),
+            Self::Gated => (count(count::GATED), count(count::CLOSED)),
+            Self::Revised => (count(count::REVISED), count(count::CLOSED) + count(count::REVISED)),
+            Self::Late => (count(count::LATE), count(count::CLOSED) + count(count::LATE)),
+            Self::Rejected => {
+                let rejects = rejects();
+                (rejects, rejects + count(count::EVENTS))
+            }
+        };
+        share(part, all)
+    }
+}
+
+/// One window of one segment, as far as its past is shown.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    pub(super) start: i64,
+    pub(super) end: i64,
+    pub(super) outcome: Outcome,
+    pub(super) reference: Option<ReferenceKind>,
+    pub(super) model: Option<Arc<str>>,
+    /// An alert was open after it.
+    pub(super) in_alert: bool,
+    /// Those of exactly 0 included.
+    pub(super) distances: u64,
+    pub(super) zero: u64,
+    pub(super) customers: u64,
+    /// p50, p90, p99 of the distances.
+    pub(super) quantiles: [f32; 3],
+    /// Score over threshold, by the order of [`Statistic::ALL`].
+    pub(super) ratios: [f32; Statistic::ALL.len()],
+    /// By the order of [`Input::ALL`].
+    pub(super) inputs: [f32; Input::ALL.len()],
+    /// Counts by row of the heat map, from `first_row` on.
+    pub(super) first_row: usize,
+    pub(super) rows: Box<[u32]>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Segment {
+    /// In the order of time.
+    pub(super) points: VecDeque<Point>,
+    /// The newest, in the order of time.
+    pub(super) whole: VecDeque<DriftWindow>,
+    pub(super) reference: Option<Reference>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) segments: BTreeMap<Arc<str>, Segment>,
+    /// In the order in which they opened.
+    pub(super) alerts: Vec<DriftAlert>,
+    pub(super) status: Option<Status>,
+    /// Rises with each change.
+    pub(super) version: u64,
+}
+
+/// Shared by the engine, which writes, and the page, which reads.
+#[derive(Debug)]
+pub struct Board {
+    pub(super) about: About,
+    state: Mutex<State>,
+}
+
+impl Board {
+    pub fn new(about: About) -> Self {
+        Self { about, state: Mutex::default() }
+    }
+
+    /// Adds them. One that was there by the same segment and start is replaced, as after a restart.
+    pub fn windows(&self, windows: impl IntoIterator<Item = DriftWindow>) {
+        let mut state = self.write();
+        for window in windows {
+            state.add(window);
+        }
+        state.forget(&self.about);
+    }
+
+    /// As it stands now, newly opened, changed or resolved.
+    pub fn alert(&self, alert: DriftAlert) {
+        let mut state = self.write();
+        match state.alerts.iter_mut().find(|known| known.id == alert.id) {
+            Some(known) => *known = alert,
+            None => state.alerts.push(alert),
+        }
+        state.alerts.sort_by_key(|alert| alert.opened_at);
+        while state.alerts.len() > ALERTS_MAX {
+            let resolved = state.alerts.iter().position(|alert| alert.state == AlertState::Resolved);
+            state.alerts.remove(resolved.unwrap_or(0));
+        }
+    }
+
+    /// What these segments are compared with from now on. Of a segment without a window there is nothing to compare.
+    pub fn references(&self, references: impl IntoIterator<Item = (Arc<str>, Reference)>) {
+        let mut state = self.write();
+        for (segment, reference) in references {
+            if let Some(segment) = state.segments.get_mut(&segment) {
+                segment.reference = Some(reference);
+            }
+        }
+    }
+
+    /// Said every few seconds while the engine runs: the page says so when it falls silent.
+    pub fn status(&self, status: Status) {
+        self.write().status = Some(status);
+    }
+
+    pub(super) fn read(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+
+    fn write(&self) -> MutexGuard<'_, State> {
+        let mut state = self.read();
+        state.version += 1;
+        state
+    }
+}
+
+impl State {
+    fn add(&mut self, window: DriftWindow) {
+        let point = Point::of(&window);
+        let segment = self.segments.entry(Arc::clone(&window.segment)).or_default();
+        match segment.points.binary_search_by_key(&point.start, |known| known.start) {
+            Ok(at) => segment.points[at] = point,
+            Err(at) => segment.points.insert(at, point),
+        }
+        match segment.whole.binary_search_by_key(&window.window_start, |known| known.window_start) {
+            Ok(at) => segment.whole[at] = window,
+            Err(at) => segment.whole.insert(at, window),
+        }
+        if segment.whole.len() > WHOLE {
+            segment.whole.pop_front();
+        }
+    }
+
+    /// What lies beyond the limits.
+    fn forget(&mut self, about: &About) {
+        let newest = self.segments.values().filter_map(Segment::newest_end).max().unwrap_or(0);
+        self.segments.retain(|_, segment| segment.newest_end().is_some_and(|end| end > newest - DAYS * DAY_MS));
+        while self.segments.len() > SEGMENTS_MAX {
+            let oldest = self.segments.iter().min_by_key(|(_, segment)| segment.newest_end()).map(|(name, _)| name);
+            let Some(oldest) = oldest.cloned() else { break };
+            self.segments.remove(&oldest);
+        }
+        let share = POINTS_MAX / self.segments.len().max(1);
+        for segment in self.segments.values_mut() {
+            while segment.points.len() > share
+                || segment.points.front().is_some_and(|point| point.end <= newest - DAYS * DAY_MS)
+            {
+                segment.points.pop_front();
+            }
+        }
+        debug_assert!(about.window_ms > 0, "a window has a width");
+    }
+}
+
+impl Segment {
+    pub(super) fn newest_end(&self) -> Option<i64> {
+        self.points.back().map(|point| point.end)
+    }
+}
+
+impl Point {
+    fn of(window: &DriftWindow) -> Self {
+        let histogram = Histogram::of(window.zero, window.buckets.iter().copied()).unwrap_or_default();
+        let distances = histogram.len();
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are more than a screen shows")]
+        let quantiles = [0.5, 0.9, 0.99].map(|share| histogram.quantile(share).map_or(f32::NAN, |value| value as f32));
+        let (first_row, rows) = rows_of(&window.buckets);
+        Self {
+            start: window.window_start,
+            end: window.window_end,
+            outcome: window.outcome,
+            reference: window.reference,
+            model: window.model.clone(),
+            in_alert: window.alert.is_some(),
+            distances,
+            zero: window.zero,
+            customers: window.counts.get(count::CUSTOMERS).copied().unwrap_or(distances),
+            quantiles,
+            ratios: Statistic::ALL.map(|statistic| ratio(window, statistic)),
+            inputs: Input::ALL.map(|input| input.of(window, distances)),
+            first_row,
+            rows,
+        }
+    }
+}
+
+/// NaN where there is no score, or no threshold yet.
+fn ratio(window: &DriftWindow, statistic: Statistic) -> f32 {
+    let of = |map: &BTreeMap<Arc<str>, f64>| map.get(statistic.as_str()).copied();
+    match (of(&window.scores), of(&window.thresholds)) {
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are more than a screen shows")]
+        (Some(score), Some(threshold)) if threshold > 0.0 => (score / threshold) as f32,
+        _ => f32::NAN,
+    }
+}
+
+pub(super) fn row_of(bucket: usize) -> usize {
+    bucket.div_ceil(BUCKETS_PER_ROW)
+}
+
+fn rows_of(buckets: &[(usize, u64)]) -> (usize, Box<[u32]>) {
+    let within = || buckets.iter().filter(|(bucket, _)| *bucket < BUCKETS).map(|(bucket, count)| (row_of(*bucket), count));
+    let (Some(first), Some(last)) = (within().map(|(row, _)| row).min(), within().map(|(row, _)| row).max()) else {
+        return (0, Box::default());
+    };
+    let mut rows = vec![0_u32; last - first + 1];
+    for (row, count) in within() {
+        let place = &mut rows[row - first];
+        *place = place.saturating_add(u32::try_from(*count).unwrap_or(u32::MAX));
+    }
+    (first, rows.into())
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a share on a screen")]
+fn share(part: u64, all: u64) -> f32 {
+    if all == 0 { f32::NAN } else { (part as f64 / all as f64) as f32 }
+}

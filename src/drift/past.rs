@@ -1,0 +1,118 @@
+//! What the monitor wrote before, read back at a start: its windows, alerts and pins. Topics → an [`Engine`] that goes on where
+//! the last one ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::Board;
+use super::engine::Engine;
+use super::run::{MonitorError, MonitorSettings};
+use crate::kafka::follow::{self, Extent, Lookup, Visit};
+use crate::kafka::raw::Message;
+use crate::wire::drift::{self, DriftAlert, DriftReference, DriftWindow};
+
+/// For the answer to one question.
+pub const WAIT: Duration = Duration::from_secs(15);
+/// How far the past is looked at for what references and thresholds are made of.
+const PAST_MS: i64 = 70 * 24 * 3_600_000;
+
+/// Where the engine goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// End of the newest window that was published; `None` where there is none.
+    pub from_ms: Option<i64>,
+    /// Up to which offset alerts and pins were read.
+    pub references_end: i64,
+    /// Windows that this version could not take.
+    pub unreadable: u64,
+}
+
+/// Fills an engine and the board. `progress` is called every few thousand records.
+pub fn restore(
+    settings: &MonitorSettings,
+    lookup: &Lookup,
+    engine: &mut Engine,
+    board: &Board,
+    now_ms: i64,
+    mut progress: impl FnMut(),
+) -> Result<Resume, MonitorError> {
+    let topics = &settings.topics;
+    let mut resume = Resume { from_ms: None, references_end: 0, unreadable: 0 };
+    let mut alerts: BTreeMap<Arc<str>, DriftAlert> = BTreeMap::new();
+    read(settings, lookup, &topics.alerts, None, |message| {
+        if let Some(alert) = message.value().and_then(|value| drift::decode::<DriftAlert>(value).ok()) {
+            alerts.insert(Arc::clone(&alert.segment), alert.clone());
+            board.alert(alert);
+        }
+    })?;
+    for alert in alerts.into_values() {
+        engine.restore_alert(alert);
+    }
+    resume.references_end = read(settings, lookup, &topics.references, None, |message| pin(engine, message))?;
+    let width_ms = settings.cut.width_ms;
+    let (mut seen, mut of_other_width) = (0_u64, 0_u64);
+    read(settings, lookup, &topics.windows, Some(now_ms - PAST_MS), |message| {
+        seen += 1;
+        if seen.is_multiple_of(5_000) {
+            progress();
+        }
+        let Some(value) = message.value() else { return };
+        let Ok(record) = drift::decode::<DriftWindow>(value) else {
+            resume.unreadable += 1;
+            return;
+        };
+        // What was counted once is not counted again, whatever the width.
+        resume.from_ms = resume.from_ms.max(Some(record.window_end));
+        if record.window_end - record.window_start != width_ms {
+            of_other_width += 1;
+        } else if engine.remember(&record).is_err() {
+            resume.unreadable += 1;
+        } else {
+            board.windows([record]);
+        }
+    })?;
+    if of_other_width > 0 {
+        tracing::warn!(
+            windows = of_other_width,
+            width_ms,
+            "monitor.window is another one than before: references and thresholds begin anew"
+        );
+    }
+    if resume.unreadable > 0 {
+        tracing::warn!(records = resume.unreadable, topic = topics.windows, "windows that cannot be read are left out");
+    }
+    tracing::info!(windows = seen, from_ms = resume.from_ms, "the monitor's own past is read");
+    Ok(resume)
+}
+
+/// A record of the topic of references.
+pub fn pin(engine: &mut Engine, message: Message<'_>) {
+    let segment = || message.key().map(String::from_utf8_lossy);
+    match message.value() {
+        Some(value) => match drift::decode::<DriftReference>(value) {
+            Ok(reference) => engine.pin(&reference),
+            Err(error) => tracing::warn!(%error, segment = ?segment(), "a pinned reference cannot be read"),
+        },
+        None => segment().into_iter().for_each(|segment| engine.unpin(&segment)),
+    }
+}
+
+/// All of the one partition, or what is of that time or later; gives where it ended.
+fn read(
+    settings: &MonitorSettings,
+    lookup: &Lookup,
+    topic: &str,
+    since_ms: Option<i64>,
+    mut each: impl FnMut(Message<'_>),
+) -> Result<i64, MonitorError> {
+    let mut extents: Vec<Extent> = lookup.extents(topic, &[0], WAIT)?;
+    if let Some(since_ms) = since_ms {
+        extents = lookup.since(topic, &extents, since_ms, WAIT)?;
+    }
+    follow::scan(&settings.client, &settings.group, topic, &extents, |message| {
+        each(message);
+        Ok::<_, MonitorError>(Visit::Next)
+    })?;
+    Ok(extents.first().map_or(0, |extent| extent.end))
+}

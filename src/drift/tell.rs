@@ -1,0 +1,98 @@
+//! The webhook's thread: reads `drift-alerts` from where its group has come to, posts what is to be told, and notes it.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::notify::{NotifyError, Webhook, is_told_to_webhook};
+use super::past::WAIT;
+use super::reader::Source;
+use super::run::{MonitorError, MonitorSettings};
+use crate::kafka::follow::{Lookup, Visit};
+use crate::stop::Stop;
+use crate::wire::drift::{DriftAlert, decode};
+
+const TURN: Duration = Duration::from_millis(200);
+/// Between two attempts to go on after an error of Kafka's.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Ends with its owner.
+#[derive(Debug)]
+pub struct WebhookThread {
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for WebhookThread {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Of the address in the settings, where there is one. A group that has noted nothing begins with what comes from now on.
+pub fn webhook(settings: &MonitorSettings, lookup: &Lookup) -> Result<Option<WebhookThread>, MonitorError> {
+    let Some(webhook) = Webhook::new(&settings.receivers) else { return Ok(None) };
+    let topic = settings.topics.alerts.clone();
+    let noted = Lookup::new(&settings.client, &format!("{}-webhook", settings.group))?;
+    let end = lookup.extents(&topic, &[0], WAIT)?.first().map_or(0, |extent| extent.end);
+    let begin = match noted.committed(&topic, &[0], WAIT)?.first() {
+        Some(committed) => committed.offset.min(end),
+        None => {
+            noted.commit(&topic, 0, end)?;
+            end
+        }
+    };
+    let stop = Stop::new();
+    let (until, settings) = (stop.clone(), settings.clone());
+    let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
+        let mut begin = begin;
+        while !until.is_stopped() {
+            if let Err(error) = follow(&settings, &topic, &webhook, &noted, &mut begin, &until) {
+                tracing::warn!(%error, "alerts for the webhook cannot be read; it is tried again");
+                drop(until.wait(AGAIN));
+            }
+        }
+    });
+    Ok(Some(WebhookThread { stop, thread: Some(thread.map_err(MonitorError::Thread)?) }))
+}
+
+fn follow(
+    settings: &MonitorSettings,
+    topic: &str,
+    webhook: &Webhook,
+    noted: &Lookup,
+    next: &mut i64,
+    stop: &Stop,
+) -> Result<(), MonitorError> {
+    let mut source = Source::from(settings, topic, *next)?;
+    while !stop.is_stopped() {
+        let mut failed = None;
+        source.next(TURN, |message| {
+            let alert = message.value().and_then(|value| decode::<DriftAlert>(value).ok());
+            let told = match alert.filter(is_told_to_webhook) {
+                Some(alert) => webhook.tell(&alert, stop, log_attempt),
+                None => true,
+            };
+            if !told {
+                return Visit::Enough;
+            }
+            *next = message.offset() + 1;
+            failed = noted.commit(topic, 0, *next).err();
+            if failed.is_some() { Visit::Enough } else { Visit::Next }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// For who tells.
+pub fn log_attempt(url: &str, result: Result<(), &NotifyError>) {
+    match result {
+        Ok(()) => tracing::debug!(url, "alerts told"),
+        Err(error) => tracing::warn!(%error, "alerts could not be told"),
+    }
+}
