@@ -16,5 +16,6 @@ mod folding;
 mod restore;
 mod rekeying;
 mod replay;
+mod drift;
 mod tidy;
 mod cli;

@@ -41,6 +41,8 @@ const AHEAD_MS: i64 = 48 * 3_600_000;
 /// The largest distances of a window that are kept with their customers.
 const FARTHEST: usize = 100;
 const REASONS_MAX: usize = 32;
+/// The dimension of the models' segments.
+const MODEL: &str = "model";
 
 /// A customer whose embedding moved far.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,11 +129,19 @@ impl Collector {
         self.from_ms + self.cut.width_ms + self.cut.lateness_ms
     }
 
-    /// A segment had a window before.
-    pub fn remember(&mut self, segment: &Segment, start_ms: i64, has_customers: bool) {
-        let last = self.known.entry(Arc::clone(&segment.0)).or_insert(start_ms);
-        if has_customers {
-            *last = start_ms.max(*last);
+    /// A window was closed before.
+    pub fn remember(&mut self, window: &Window) {
+        let last = self.known.entry(Arc::clone(&window.segment.0)).or_insert(window.start_ms);
+        if window.count(count::CUSTOMERS) > 0 {
+            *last = window.start_ms.max(*last);
+        }
+        self.learn_dimension(window);
+    }
+
+    fn learn_dimension(&mut self, window: &Window) {
+        let model = window.segment.as_str().strip_prefix(MODEL).and_then(|rest| rest.strip_prefix('='));
+        if let (Some(model), Some(dimension)) = (model, window.dimension()) {
+            self.vectors.set_dimension(model, dimension);
         }
     }
 
@@ -241,7 +251,7 @@ impl Collector {
                 counts.extend(open.bad.iter().map(|(why, n)| (format!("{}{why}", count::BAD).into(), *n)));
                 counts.extend((open.over > 0).then(|| (count::OVER.into(), open.over)));
             }
-            windows.push(Window {
+            let window = Window {
                 segment: Segment(name),
                 start_ms: start,
                 end_ms: start + self.cut.width_ms,
@@ -249,7 +259,9 @@ impl Collector {
                 shifts: std::mem::take(&mut counted.shifts),
                 counts,
                 is_partial: start < self.whole_from_ms,
-            });
+            };
+            self.learn_dimension(&window);
+            windows.push(window);
         }
         Closed { windows, farthest: open.farthest.done() }
     }
@@ -332,7 +344,7 @@ fn for_segments(glance: &Glance<'_>, scratch: &mut String, mut each: impl FnMut(
     if let Some(channel) = &glance.channel {
         named(["channel", ""], channel);
     }
-    named(["model", ""], &glance.model);
+    named([MODEL, ""], &glance.model);
     for (name, value) in &glance.labels.0 {
         named(["label.", name], value);
     }

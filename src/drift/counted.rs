@@ -11,8 +11,9 @@ use crate::wire::glance::Glance;
 
 /// Powers of two that are told apart.
 const POWERS: usize = 16;
-/// Models of one segment and window that are told apart.
+/// Models, and dimensions, of one segment and window that are told apart.
 const MODELS_MAX: usize = 16;
+const DIMENSIONS_MAX: usize = 8;
 const HOUR_MS: i64 = 3_600_000;
 
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,7 @@ pub struct Counted {
     stale: [u64; POWERS],
     delay: [u64; POWERS],
     models: Vec<(Arc<str>, u64)>,
+    dimensions: Vec<(usize, u64)>,
 }
 
 impl Counted {
@@ -43,6 +45,7 @@ impl Counted {
             self.revised += 1;
             return;
         }
+        self.of_dimension(glance.embedding.dimension, 1);
         self.closed += 1;
         self.gated += u64::from(glance.gate < 0.5);
         self.events += u64::from(glance.event_count);
@@ -114,6 +117,17 @@ impl Counted {
         for (model, records) in &other.models {
             self.of_model(model, *records);
         }
+        for (dimension, records) in &other.dimensions {
+            self.of_dimension(*dimension, *records);
+        }
+    }
+
+    fn of_dimension(&mut self, dimension: usize, records: u64) {
+        if let Some((_, number)) = self.dimensions.iter_mut().find(|(known, _)| *known == dimension) {
+            *number += records;
+        } else if self.dimensions.len() < DIMENSIONS_MAX {
+            self.dimensions.push((dimension, records));
+        }
     }
 
     fn of_model(&mut self, model: &Arc<str>, records: u64) {
@@ -150,6 +164,9 @@ impl Counted {
             [(count::LENGTH, &self.length), (count::STALE, &self.stale), (count::DELAY, &self.delay)]
         {
             list(prefix, powers, &|place| place.to_string());
+        }
+        for (dimension, records) in &self.dimensions {
+            counts.insert(format!("{}{dimension}", count::DIMENSION).into(), *records);
         }
         counts
     }

@@ -46,7 +46,7 @@ impl Engine {
     /// A window that was judged before; in their order.
     pub fn remember(&mut self, record: &DriftWindow) -> Result<(), UnpackError> {
         let (window, verdict) = unpack(record)?;
-        self.collector.remember(&window.segment, window.start_ms, !window.shifts.is_empty());
+        self.collector.remember(&window);
         self.judge.remember(&window, &verdict);
         self.judge.set_alarm(&window.segment, record.alert.is_some());
         self.alarm.restore_clean(&record.segment, record.outcome, record.window_end);

@@ -222,7 +222,7 @@ impl Webhook {
                     tracing::error!(alert = %alert.id, %error, "the webhook refuses an alert; it is not sent again");
                     return true;
                 }
-                Err(_) => drop(stop.wait(backoff(failures))),
+                Err(_) => _ = stop.wait(backoff(failures)),
             }
         }
         false

@@ -51,7 +51,7 @@ pub fn webhook(settings: &MonitorSettings, lookup: &Lookup) -> Result<Option<Web
         while !until.is_stopped() {
             if let Err(error) = follow(&settings, &topic, &webhook, &noted, &mut begin, &until) {
                 tracing::warn!(%error, "alerts for the webhook cannot be read; it is tried again");
-                drop(until.wait(AGAIN));
+                _ = until.wait(AGAIN);
             }
         }
     });

@@ -87,14 +87,19 @@ impl Vectors {
         }
     }
 
+    /// What most of a model's vectors were; until it is said, the first one counts.
+    pub fn set_dimension(&mut self, model: &str, dimension: usize) {
+        if self.dimensions.len() >= MODELS_MAX && !self.dimensions.contains_key(model) {
+            self.dimensions.clear();
+        }
+        self.dimensions.insert(model.to_owned(), dimension);
+    }
+
     fn is_models_dimension(&mut self, model: &str, dimension: usize) -> bool {
         if let Some(known) = self.dimensions.get(model) {
             return *known == dimension;
         }
-        if self.dimensions.len() >= MODELS_MAX {
-            self.dimensions.clear();
-        }
-        self.dimensions.insert(model.to_owned(), dimension);
+        self.set_dimension(model, dimension);
         true
     }
 

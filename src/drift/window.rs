@@ -52,6 +52,8 @@ pub mod count {
     pub const LENGTH: &str = "length.";
     pub const STALE: &str = "stale.";
     pub const DELAY: &str = "delay.";
+    /// SESSION_CLOSED records by the size of their vectors: `dimension.128`.
+    pub const DIMENSION: &str = "dimension.";
     /// Records that are none of an embedding, by why: `bad.decode`, `bad.kind`, `bad.time`. Of the segment `all` alone.
     pub const BAD: &str = "bad.";
     /// Customers beyond what one window holds, without their distances. Of the segment `all` alone.
@@ -78,6 +80,15 @@ pub struct Window {
 }
 
 impl Window {
+    /// The size of most vectors; the smallest of several.
+    pub fn dimension(&self) -> Option<usize> {
+        let counted = self.counts.iter().filter_map(|(name, records)| {
+            let dimension: usize = name.strip_prefix(count::DIMENSION)?.parse().ok()?;
+            Some((dimension, *records))
+        });
+        counted.max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|(dimension, _)| dimension)
+    }
+
     pub fn count(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
