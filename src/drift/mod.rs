@@ -10,3 +10,8 @@ pub mod histogram;
 pub mod statistics;
 pub mod window;
 pub mod verdict;
+pub mod score;
+pub mod reference;
+pub mod threshold;
+pub mod creep;
+pub mod judge;

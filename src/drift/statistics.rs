@@ -12,12 +12,18 @@ const PSI_BINS: u32 = 10;
 /// A share of no count, so that its logarithm is finite.
 const PSI_FLOOR: f64 = 1e-4;
 
+/// The mean of |x| of a standard normal x, √(2/π).
+const NORMAL_MEAN_ABS: f64 = 0.797_884_560_802_865_4;
+
 /// Of a window against a reference, both with some distances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shift {
     /// Wasserstein-1 between the distributions of ln(distance), of distances above 0: 0.095 where all moved 10 % farther.
     /// Source: Villani, Optimal Transport (2009), on one axis the area between the two distribution functions.
     pub w1_log: f64,
+    /// What w1_log is in the mean between two samples of these sizes from the reference's distribution, by the normal limit of
+    /// F at each bound: the sum of √(2/π · F(1 − F) · (1/n + 1/m)).
+    pub w1_log_by_chance: f64,
     /// The window's share above [`Self::tail_bound`].
     pub exceedance: f64,
     /// The reference's share above it: [`TAIL`] at the most.
@@ -38,8 +44,11 @@ impl Shift {
         let bucket = tail_bucket(&before);
         let above = |shares: &[f64; BUCKETS]| shares[bucket + 1..].iter().sum::<f64>();
         let zero = |histogram: &Histogram| histogram.zero() as f64 / histogram.len() as f64;
+        let sizes = 1.0 / window.moved() as f64 + 1.0 / reference.moved() as f64;
+        let spread = cumulative(&before).map(|share| (share * (1.0 - share)).max(0.0).sqrt() * width).sum::<f64>();
         Some(Self {
             w1_log,
+            w1_log_by_chance: NORMAL_MEAN_ABS * spread * sizes.sqrt(),
             exceedance: above(&now),
             tail: above(&before),
             tail_bound: bounds(bucket).1,
@@ -90,6 +99,14 @@ fn differences<'a>(now: &'a [f64; BUCKETS], before: &'a [f64; BUCKETS]) -> impl 
     })
 }
 
+/// F at each bound but the last, where it is 1.
+fn cumulative(shares: &[f64; BUCKETS]) -> impl Iterator<Item = f64> {
+    shares.iter().take(BUCKETS - 1).scan(0.0, |sum, share| {
+        *sum += share;
+        Some(*sum)
+    })
+}
+
 /// The first bucket above which no more than [`TAIL`] lies.
 fn tail_bucket(shares: &[f64; BUCKETS]) -> usize {
     let mut above = 0.0;
@@ -117,7 +134,7 @@ fn psi(now: &[f64; BUCKETS], before: &[f64; BUCKETS]) -> f64 {
         let is_last = bucket == BUCKETS - 1;
         if is_last || seen >= f64::from(bin) / f64::from(PSI_BINS) {
             let (n, b) = (f64::max(now_in, PSI_FLOOR), f64::max(before_in, PSI_FLOOR));
-            sum += (n - b) * (n / b).ln();
+            sum += (n - b) * libm::log(n / b);
             (now_in, before_in) = (0.0, 0.0);
             while !is_last && seen >= f64::from(bin) / f64::from(PSI_BINS) {
                 bin += 1;

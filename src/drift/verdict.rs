@@ -44,10 +44,20 @@ pub struct Score {
     pub value: f64,
     /// `None` while there is no calibration.
     pub threshold: Option<f64>,
-    /// In units that people read: w1_log, the share, the ratio; finite.
+    /// In units that people read, finite: of W1Log and Creep the distance itself; of Exceedance and Volume the ratio to the
+    /// reference; of Zero the share less the reference's.
     pub effect: f64,
-    /// Beyond both the threshold and the effect's floor.
+    /// This window is beyond both the threshold and the effect's floor.
     pub is_breach: bool,
+}
+
+/// What a breach is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The one that is farthest beyond its threshold.
+    pub statistic: Statistic,
+    /// Start of the earliest of the windows in breach that made it one.
+    pub since_ms: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +66,19 @@ pub struct Verdict {
     pub reference: Option<ReferenceKind>,
     /// Distances in the reference.
     pub reference_count: u64,
-    /// Windows that were put together to have customers enough, this one the last; 1 where it is enough itself.
+    /// Windows that were put together to have customers enough, this one the last; 1 where it is enough itself. Of an
+    /// INSUFFICIENT one: the windows that wait to be enough; where they are an hour's, they will not be.
     pub windows: u32,
-    /// May wake somebody: not in the warm-up.
+    /// May wake somebody: a breach, and not of the warm-up.
     pub pages: bool,
     /// Those that could be computed.
     pub scores: Vec<Score>,
+    /// Of a breach alone; not in the record of a window.
+    pub told: Option<Told>,
+}
+
+impl Verdict {
+    pub fn score(&self, statistic: Statistic) -> Option<&Score> {
+        self.scores.iter().find(|score| score.statistic == statistic)
+    }
 }

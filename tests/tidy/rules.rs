@@ -68,7 +68,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 20] = [
+pub(super) const PURE: [&str; 25] = [
     "types",
     "wire",
     "generate",
@@ -89,6 +89,11 @@ pub(super) const PURE: [&str; 20] = [
     "drift::statistics",
     "drift::window",
     "drift::verdict",
+    "drift::score",
+    "drift::reference",
+    "drift::threshold",
+    "drift::creep",
+    "drift::judge",
 ];
 
 pub(super) const IMPURE_WORDS: [&str; 8] =

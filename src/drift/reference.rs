@@ -1,0 +1,236 @@
+//! What a window is compared with: counts of the same hour of the week in past weeks, of the past 24 hours while there are no
+//! weeks, or what somebody pinned. `[pure]`
+//!
+//! A segment's past is kept in slots of half an hour, the newest [`WEEKS_KEPT`] weeks of each half hour of the week, packed:
+//! about half a kilobyte a slot, so that a segment takes at most a megabyte however many customers there are. Weeks are UTC's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::histogram::Histogram;
+use super::window::Window;
+use crate::wire::drift::ReferenceKind;
+
+const SLOT_MS: i64 = 30 * 60 * 1000;
+const SLOTS_PER_WEEK: i64 = 7 * 48;
+/// One more than are ever used: the newest may be this week's.
+const WEEKS_KEPT: usize = 5;
+/// Nothing older is compared with.
+const WEEKS_OLD: i64 = 10;
+/// Slots of the warm-up, and the fewest that make one.
+const DAY_SLOTS: i64 = 48;
+const WARMUP_SLOTS_MIN: usize = 12;
+
+/// Counts to compare with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    pub kind: ReferenceKind,
+    pub shifts: Histogram,
+    /// Windows in it. 0 of a pinned one, which is not divided into windows.
+    pub windows: u64,
+    /// Weeks in it; 0 where it is no [`ReferenceKind::SameHour`].
+    pub weeks: usize,
+    /// By the names of [`super::window::count`]: the mean of a window. Empty for a pinned one.
+    pub counts: BTreeMap<Arc<str>, f64>,
+}
+
+/// Half an hour's counts, packed.
+#[derive(Debug, Clone)]
+struct Slot {
+    /// Half hours since 1970.
+    at: i64,
+    windows: u64,
+    /// Zeros, then by filled bucket: how many buckets farther than the one before, and the count.
+    shifts: Box<[u8]>,
+    /// By name: its place in [`Names`], and the count.
+    counts: Box<[u8]>,
+}
+
+/// The names of counts, each once. They come from a closed set, and the reasons of rejects.
+#[derive(Debug, Default)]
+pub struct Names {
+    all: Vec<Arc<str>>,
+    places: BTreeMap<Arc<str>, u64>,
+}
+
+/// More names than any window has; the counts of others are left out of the means.
+const NAMES_MAX: usize = 1000;
+
+impl Names {
+    fn place(&mut self, name: &Arc<str>) -> Option<u64> {
+        if let Some(place) = self.places.get(name) {
+            return Some(*place);
+        }
+        if self.all.len() >= NAMES_MAX {
+            return None;
+        }
+        let place = self.all.len() as u64;
+        self.all.push(Arc::clone(name));
+        self.places.insert(Arc::clone(name), place);
+        Some(place)
+    }
+
+    fn name(&self, place: u64) -> Option<&Arc<str>> {
+        self.all.get(usize::try_from(place).ok()?)
+    }
+}
+
+/// One segment's past.
+#[derive(Debug)]
+pub struct Past {
+    /// By half hour of the week, ascending in time.
+    weeks: Vec<VecDeque<Slot>>,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self { weeks: (0..SLOTS_PER_WEEK).map(|_| VecDeque::new()).collect() }
+    }
+}
+
+impl Past {
+    /// Windows come in order of time.
+    pub fn add(&mut self, window: &Window, names: &mut Names) {
+        let at = slot_of(window.start_ms);
+        let slots = &mut self.weeks[place_of(at)];
+        let mut sum = match slots.back() {
+            Some(slot) if slot.at == at => slots.pop_back().map(|slot| Sum::of(&slot)).unwrap_or_default(),
+            Some(_) | None => Sum::default(),
+        };
+        sum.windows += 1;
+        sum.shifts.merge(&window.shifts);
+        for (name, count) in &window.counts {
+            if let Some(place) = names.place(name) {
+                *sum.counts.entry(place).or_default() += count;
+            }
+        }
+        slots.push_back(sum.packed(at));
+        while slots.len() > WEEKS_KEPT {
+            slots.pop_front();
+        }
+    }
+
+    /// The half hour of a moment, the one before and the one after, in up to `weeks_max` past weeks; `None` where there is
+    /// none in `weeks_min`.
+    pub fn same_hour(&self, start_ms: i64, weeks_min: usize, weeks_max: usize, names: &Names) -> Option<Reference> {
+        let at = slot_of(start_ms);
+        let mut sum = Sum::default();
+        let mut weeks = 0;
+        for near in [at - 1, at, at + 1] {
+            let past = self.weeks[place_of(near)].iter().rev();
+            // Not this week's, whose half hours may just have passed.
+            let past = past.filter(|slot| (near - slot.at) >= SLOTS_PER_WEEK / 2);
+            let past = past.filter(|slot| near - slot.at <= WEEKS_OLD * SLOTS_PER_WEEK).take(weeks_max);
+            let before = sum.windows;
+            let found = past.map(|slot| sum.add(slot)).count();
+            if near == at {
+                weeks = if sum.windows > before { found } else { 0 };
+            }
+        }
+        (weeks >= weeks_min.max(1)).then(|| sum.reference(ReferenceKind::SameHour, weeks, names))
+    }
+
+    /// The 24 hours before, but for the newest, which may not be whole yet.
+    pub fn warmup(&self, start_ms: i64, names: &Names) -> Option<Reference> {
+        let at = slot_of(start_ms);
+        let mut sum = Sum::default();
+        let mut slots = 0;
+        for near in at - DAY_SLOTS..at - 2 {
+            if let Some(slot) = self.weeks[place_of(near)].iter().find(|slot| slot.at == near) {
+                sum.add(slot);
+                slots += 1;
+            }
+        }
+        (slots >= WARMUP_SLOTS_MIN).then(|| sum.reference(ReferenceKind::Warmup, 0, names))
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    windows: u64,
+    shifts: Histogram,
+    counts: BTreeMap<u64, u64>,
+}
+
+impl Sum {
+    fn of(slot: &Slot) -> Self {
+        let mut sum = Self::default();
+        sum.add(slot);
+        sum
+    }
+
+    fn add(&mut self, slot: &Slot) {
+        self.windows += slot.windows;
+        let mut shifts = Unpacked(&slot.shifts);
+        let zero = shifts.next().unwrap_or(0);
+        let mut bucket = 0;
+        let filled = std::iter::from_fn(|| {
+            bucket += usize::try_from(shifts.next()?).ok()?;
+            Some((bucket, shifts.next()?))
+        });
+        self.shifts.merge(&Histogram::of(zero, filled).expect("it was packed from a histogram"));
+        let mut counts = Unpacked(&slot.counts);
+        while let (Some(place), Some(count)) = (counts.next(), counts.next()) {
+            *self.counts.entry(place).or_default() += count;
+        }
+    }
+
+    fn packed(&self, at: i64) -> Slot {
+        let mut shifts = Vec::new();
+        pack(&mut shifts, self.shifts.zero());
+        let mut before = 0;
+        for (bucket, count) in self.shifts.filled() {
+            pack(&mut shifts, (bucket - before) as u64);
+            pack(&mut shifts, count);
+            before = bucket;
+        }
+        let mut counts = Vec::new();
+        for (place, count) in &self.counts {
+            pack(&mut counts, *place);
+            pack(&mut counts, *count);
+        }
+        Slot { at, windows: self.windows, shifts: shifts.into(), counts: counts.into() }
+    }
+
+    fn reference(self, kind: ReferenceKind, weeks: usize, names: &Names) -> Reference {
+        let mean = |count: u64| count as f64 / self.windows as f64;
+        let named =
+            self.counts.iter().filter_map(|(place, count)| Some((Arc::clone(names.name(*place)?), mean(*count))));
+        Reference { kind, counts: named.collect(), shifts: self.shifts, windows: self.windows, weeks }
+    }
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn pack(bytes: &mut Vec<u8>, mut number: u64) {
+    while number > 0x7f {
+        bytes.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+}
+
+struct Unpacked<'a>(&'a [u8]);
+
+impl Iterator for Unpacked<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        let length = self.0.iter().position(|byte| *byte < 0x80)? + 1;
+        let (number, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Some(number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)))
+    }
+}
+
+/// Half hours since 1970.
+pub fn slot_of(start_ms: i64) -> i64 {
+    start_ms.div_euclid(SLOT_MS)
+}
+
+fn place_of(slot: i64) -> usize {
+    usize::try_from(slot.rem_euclid(SLOTS_PER_WEEK)).expect("less than a week's slots, and not negative")
+}
