@@ -24,6 +24,8 @@ pub mod alarm;
 pub mod packed;
 pub mod engine;
 pub mod board;
+mod view;
+pub mod page;
 pub mod notify;
 pub mod reader;
 pub mod past;
