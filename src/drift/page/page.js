@@ -262,12 +262,10 @@ function showDetail() {
 /** Buttons of which one is pressed; the same buttons stay, so that the focus does too. */
 function choice(id, options, chosen, pick) {
   const holder = by(id);
-  const key = JSON.stringify(options);
-  if (holder.dataset.key !== key) {
-    holder.dataset.key = key;
-    holder.replaceChildren(...options.map(([words]) => make("button", { type: "button" }, words)));
-  }
+  while (holder.children.length > options.length) holder.lastChild.remove();
+  while (holder.children.length < options.length) holder.append(make("button", { type: "button" }));
   [...holder.children].forEach((button, index) => {
+    button.textContent = options[index][0];
     button.setAttribute("aria-pressed", String(options[index][1] === chosen));
     button.onclick = () => pick(options[index][1]);
   });
