@@ -75,7 +75,7 @@ fn a_wall_a_dark_desk_and_a_phone_show_the_same() {
             "customers of label.app=8.2.0 move 1.9 times as far as at the same hour in past weeks",
             "10 windows beyond the threshold",
             "against the same hour in past weeks (40\u{202f}000 distances)",
-            "27 % of customers, before 11 %",
+            "27 %, before 11 %",
             "unknown names in events: 1 in 5, before 1 in 200",
             "at most one false alarm in 30 days",
             "over after 75 min",

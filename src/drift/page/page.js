@@ -34,6 +34,8 @@ function make(tag, attributes = {}, ...children) {
 const clean = (name) => String(name).replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
   (hidden) => `‹U+${hidden.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`);
 const named = (name) => make("bdi", {}, clean(name));
+/** The same, that may go on in a new line behind its key. */
+const breaking = (name) => make("bdi", {}, ...clean(name).split(/(?<==)/).flatMap((part, index) => (index === 0 ? [part] : [make("wbr"), part])));
 
 function span(ms) {
   const minutes = Math.round(Math.abs(ms) / MINUTE);
@@ -183,7 +185,7 @@ function showAlerts() {
     const most = Math.max(...alert.moved.flatMap((bin) => [bin.share, bin.share_before]), 0.01) * 1.03;
     const bins = alert.moved.map((bin) => {
       const where = bin.high === 0 ? "exactly 0" : `${distance(bin.low)} – ${distance(bin.high)}`;
-      return make("li", {}, make("span", {}, where), make("span", {}, make("span", { class: "bar" }, shareBar(bin, most)), `${share(bin.share)} of customers, before ${share(bin.share_before)}`));
+      return make("li", {}, make("span", {}, where), make("span", { class: "bar" }, shareBar(bin, most)), make("span", {}, `${share(bin.share)}, before ${share(bin.share_before)}`));
     });
     const companions = alert.companions.map((companion) => make("li", {}, clean(companion.words)));
     return make("article", { class: "alert" }, make("div", { class: "parts" },
@@ -191,7 +193,7 @@ function showAlerts() {
         make("h2", {}, make("button", { type: "button", click: () => select(alert.segment, true) }, make("span", { class: "mark", "aria-hidden": "true" }, "▲ "), named(alert.summary))),
         make("p", {}, make("strong", {}, named(alert.segment)), ` · since ${moment(alert.since)} (${span(state.now.newest_ms - alert.since)}) · ${alert.breaches} window${alert.breaches === 1 ? "" : "s"} beyond the threshold`),
         make("p", {}, `against ${reference(alert)} · ${STATISTICS[alert.statistic]?.name ?? clean(alert.statistic)}: ${times(alert.value / alert.threshold)} × threshold · ${whole(alert.customers)} customers${alert.model ? ` · ${clean(alert.model)}` : ""}`)),
-      bins.length > 0 ? make("div", {}, make("h3", {}, "Distances that moved"), make("ul", { class: "bins" }, ...bins)) : make("div"),
+      bins.length > 0 ? make("div", {}, make("h3", {}, "Customers by distance, where most moved"), make("ul", { class: "bins" }, ...bins)) : make("div"),
       companions.length > 0 ? make("div", {}, make("h3", {}, "Moved with it"), make("ul", {}, ...companions)) : make("div")));
   });
   const more = state.now.open_alerts - shown.length;
@@ -216,7 +218,7 @@ function showSegments() {
     row.classList.toggle("old", isOld(segment));
     const [name, picture, ratio, count] = row.cells;
     const outcome = segment.alert ? "BREACH" : segment.outcome;
-    name.firstChild.replaceChildren(icon(outcome), named(segment.name));
+    name.firstChild.replaceChildren(icon(outcome), breaking(segment.name));
     name.title = clean(segment.name);
     picture.replaceChildren(spark(segment.spark));
     ratio.textContent = segment.ratio === null ? "–" : `${times(segment.ratio)} ×`;
