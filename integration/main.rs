@@ -16,5 +16,6 @@ mod registry;
 mod generate;
 mod examples;
 mod tools;
+mod browser;
 mod replay;
 mod chaos;

@@ -1,5 +1,6 @@
 //! The endpoints for an orchestrator and for Prometheus: `/live`, `/ready`, `/metrics`, on a thread and a small runtime of
-//! their own, so that neither a busy nor a stuck worker keeps them from answering. Plain HTTP/1, no login.
+//! their own, so that neither a busy nor a stuck worker keeps them from answering; and whatever a process shows beside them.
+//! Plain HTTP/1, no login.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -48,8 +49,13 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Listens before it returns, so that a port in use is an error at the start.
-pub fn serve(listen: SocketAddr, shown: Shown) -> Result<Server, HttpError> {
+/// What stands at `/` where there is no page: the endpoints' names.
+pub fn index() -> Router {
+    Router::new().route("/", get(|| async { "/live\n/ready\n/metrics\n" }))
+}
+
+/// Listens before it returns, so that a port in use is an error at the start. `beside` is what else is answered, `/` with it.
+pub fn serve(listen: SocketAddr, shown: Shown, beside: Router) -> Result<Server, HttpError> {
     let listener = TcpListener::bind(listen).map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => HttpError::InUse { address: listen },
         _ => HttpError::Listen { address: listen, source },
@@ -61,7 +67,7 @@ pub fn serve(listen: SocketAddr, shown: Shown) -> Result<Server, HttpError> {
     let stop = Stop::new();
     let until = stop.clone();
     let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(answer(listener, shown, until)) {
+        if let Err(error) = runtime.block_on(answer(listener, shown, beside, until)) {
             tracing::error!(%error, "the http endpoints ended");
         }
     });
@@ -88,14 +94,14 @@ impl Drop for Server {
     }
 }
 
-async fn answer(listener: TcpListener, shown: Shown, stop: Stop) -> std::io::Result<()> {
+async fn answer(listener: TcpListener, shown: Shown, beside: Router, stop: Stop) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let routes = Router::new()
-        .route("/", get(|| async { "/live\n/ready\n/metrics\n" }))
         .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
-        .with_state(shown);
+        .with_state(shown)
+        .merge(beside);
     let until = stop.clone();
     let server = axum::serve(listener, routes).with_graceful_shutdown(async move { until.stopped().await });
     let drained = async {
@@ -141,7 +147,7 @@ mod tests {
         let clock = Clock::start();
         let health = Arc::new([Health::new(clock.uptime())]);
         let shown = Shown { clock, health, metrics: Arc::new(Metrics::new()) };
-        (serve("127.0.0.1:0".parse().unwrap(), shown.clone()).unwrap(), shown)
+        (serve("127.0.0.1:0".parse().unwrap(), shown.clone(), index()).unwrap(), shown)
     }
 
     /// Status, content type and body.
@@ -205,7 +211,7 @@ mod tests {
     #[test]
     fn a_port_in_use_is_an_error_at_the_start() {
         let (server, shown) = start();
-        let error = serve(server.address(), shown).unwrap_err();
+        let error = serve(server.address(), shown, index()).unwrap_err();
         assert!(matches!(error, HttpError::InUse { address } if address == server.address()), "{error}");
         assert!(error.to_string().contains("is in use; choose another"), "{error}");
     }

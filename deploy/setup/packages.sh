@@ -28,6 +28,15 @@ java_17() {
 # Certificates may also lie elsewhere and be named by the environment.
 certificates() { [[ -s /etc/ssl/certs/ca-certificates.crt || -s "${SSL_CERT_FILE:-}" ]]; }
 
+# By any of the names that integration/browser looks for.
+chromium_is_there() {
+  local name
+  for name in "${DCE_TEST_BROWSER:-}" chromium-headless-shell chromium chromium-browser google-chrome; do
+    [[ -n "$name" ]] && command -v "$name" && return
+  done
+  return 1
+}
+
 for purpose in "${@:-build}"; do
   case "$purpose" in
     build)
@@ -46,6 +55,7 @@ for purpose in "${@:-build}"; do
       want maven "Maven: fetches Kafka" mvn --version
       want zstd "zstdcat: the comparison with the reference reads compressed files" zstdcat --version
       want procps "ps" ps --version
+      want chromium-headless-shell "a headless Chromium: the monitor's page is looked at" chromium_is_there
       ;;
     *) die "'$purpose' is none of: build, test" ;;
   esac

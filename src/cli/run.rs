@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let health: Arc<[Health]> = (0..count).map(|_| Health::new(clock.uptime())).collect();
     metrics.inference_device(&models[0].device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
-    let _server = config.http_listen.map(|listen| http::serve(listen, shown)).transpose()?;
+    let _server = config.http_listen.map(|listen| http::serve(listen, shown, http::index())).transpose()?;
     let _undecided = Undecided::watch(&settings.sink, &settings.source.application, clock, Arc::clone(&metrics))?;
     side_by_side(models, &stop, |number, mut model| {
         let settings = WorkerSettings { store: store.clone(), ..settings_of(&config, number, count) };

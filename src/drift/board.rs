@@ -1,13 +1,13 @@
-//! What the page shows, in memory: the engine writes windows, alerts, references and how it stands; requests read.
+//! What the page shows, in memory: the engine writes windows, alerts, references and how it stands; requests read. `[pure]`
 //!
-//! Of each window the newest few are kept whole; of the older ones the readings and coarser counts (4 rows a doubling), some
-//! 300 bytes a window. The limits are [`DAYS`], [`SEGMENTS_MAX`] and [`POINTS_MAX`]: 14 days of 5 minutes for 62 segments,
-//! in at most 80 MB; where there are more segments, their past is shorter.
+//! Of each segment the newest window is kept whole; of the older ones the readings and coarser counts (4 rows a doubling),
+//! some 300 bytes a window. The limits are [`DAYS`], [`SEGMENTS_MAX`] and [`POINTS_MAX`]: 14 days of 5 minutes for 62
+//! segments, in at most 80 MB; where there are more segments, their past is shorter.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::histogram::{BUCKETS, Histogram};
+use super::histogram::{BUCKETS, Histogram, bounds};
 use super::verdict::Statistic;
 use super::window::count;
 use crate::wire::drift::{AlertState, DriftAlert, DriftWindow, Outcome, ReferenceKind};
@@ -20,8 +20,6 @@ pub const SEGMENTS_MAX: usize = 512;
 pub const POINTS_MAX: usize = 250_000;
 /// Alerts; beyond it the oldest resolved one is forgotten.
 pub const ALERTS_MAX: usize = 500;
-/// Windows of a segment that are kept whole.
-pub const WHOLE: usize = 12;
 
 const DAY_MS: i64 = 86_400_000;
 /// Buckets to a row of the heat map.
@@ -160,8 +158,7 @@ pub(super) struct Point {
 pub(super) struct Segment {
     /// In the order of time.
     pub(super) points: VecDeque<Point>,
-    /// The newest, in the order of time.
-    pub(super) whole: VecDeque<DriftWindow>,
+    pub(super) newest: Option<DriftWindow>,
     pub(super) reference: Option<Reference>,
 }
 
@@ -171,7 +168,7 @@ pub(super) struct State {
     /// In the order in which they opened.
     pub(super) alerts: Vec<DriftAlert>,
     pub(super) status: Option<Status>,
-    /// Rises with each change.
+    /// Rises with each change but the status.
     pub(super) version: u64,
 }
 
@@ -193,7 +190,7 @@ impl Board {
         for window in windows {
             state.add(window);
         }
-        state.forget(&self.about);
+        state.forget();
     }
 
     /// As it stands now, newly opened, changed or resolved.
@@ -222,7 +219,7 @@ impl Board {
 
     /// Said every few seconds while the engine runs: the page says so when it falls silent.
     pub fn status(&self, status: Status) {
-        self.write().status = Some(status);
+        self.read().status = Some(status);
     }
 
     pub(super) fn read(&self) -> MutexGuard<'_, State> {
@@ -238,23 +235,22 @@ impl Board {
 
 impl State {
     fn add(&mut self, window: DriftWindow) {
-        let point = Point::of(&window);
+        let mut point = Point::of(&window);
         let segment = self.segments.entry(Arc::clone(&window.segment)).or_default();
+        // One text of the model's name for all windows that have it.
+        let known = segment.points.back().and_then(|last| last.model.as_ref()).filter(|known| Some(*known) == window.model.as_ref());
+        point.model = known.cloned().or(point.model);
         match segment.points.binary_search_by_key(&point.start, |known| known.start) {
             Ok(at) => segment.points[at] = point,
             Err(at) => segment.points.insert(at, point),
         }
-        match segment.whole.binary_search_by_key(&window.window_start, |known| known.window_start) {
-            Ok(at) => segment.whole[at] = window,
-            Err(at) => segment.whole.insert(at, window),
-        }
-        if segment.whole.len() > WHOLE {
-            segment.whole.pop_front();
+        if segment.newest.as_ref().is_none_or(|newest| newest.window_start <= window.window_start) {
+            segment.newest = Some(window);
         }
     }
 
     /// What lies beyond the limits.
-    fn forget(&mut self, about: &About) {
+    fn forget(&mut self) {
         let newest = self.segments.values().filter_map(Segment::newest_end).max().unwrap_or(0);
         self.segments.retain(|_, segment| segment.newest_end().is_some_and(|end| end > newest - DAYS * DAY_MS));
         while self.segments.len() > SEGMENTS_MAX {
@@ -270,7 +266,6 @@ impl State {
                 segment.points.pop_front();
             }
         }
-        debug_assert!(about.window_ms > 0, "a window has a width");
     }
 }
 
@@ -316,11 +311,18 @@ fn ratio(window: &DriftWindow, statistic: Statistic) -> f32 {
     }
 }
 
-pub(super) fn row_of(bucket: usize) -> usize {
+/// What a row holds is above the first and at most the second.
+pub(super) fn row_bounds(row: usize) -> (f64, f64) {
+    let last = row * BUCKETS_PER_ROW;
+    let first = (last + 1).saturating_sub(BUCKETS_PER_ROW).min(last);
+    (bounds(first).0, bounds(last).1)
+}
+
+fn row_of(bucket: usize) -> usize {
     bucket.div_ceil(BUCKETS_PER_ROW)
 }
 
-fn rows_of(buckets: &[(usize, u64)]) -> (usize, Box<[u32]>) {
+pub(super) fn rows_of(buckets: &[(usize, u64)]) -> (usize, Box<[u32]>) {
     let within = || buckets.iter().filter(|(bucket, _)| *bucket < BUCKETS).map(|(bucket, count)| (row_of(*bucket), count));
     let (Some(first), Some(last)) = (within().map(|(row, _)| row).min(), within().map(|(row, _)| row).max()) else {
         return (0, Box::default());
