@@ -15,7 +15,6 @@ pub mod collect;
 pub mod reference;
 pub mod verdict;
 pub mod score;
-pub mod reference;
 pub mod threshold;
 pub mod creep;
 pub mod judge;

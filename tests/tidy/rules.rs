@@ -68,7 +68,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 25] = [
+pub(super) const PURE: [&str; 33] = [
     "types",
     "wire",
     "generate",
@@ -97,6 +97,11 @@ pub(super) const PURE: [&str; 25] = [
     "drift::threshold",
     "drift::creep",
     "drift::judge",
+    "drift::companions",
+    "drift::words",
+    "drift::alarm",
+    "drift::packed",
+    "drift::engine",
 ];
 
 pub(super) const IMPURE_WORDS: [&str; 8] =

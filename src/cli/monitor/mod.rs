@@ -12,6 +12,7 @@ use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
 use crate::drift::judge::Rule;
 use crate::drift::notify::Receivers;
+use crate::drift::page;
 use crate::drift::run::{self, MonitorSettings, Watch};
 use crate::health::Health;
 use crate::http::{self, Shown};
@@ -88,7 +89,7 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
     let metrics = Arc::new(Metrics::new());
     let shown = Shown { clock, health: Arc::clone(&health), metrics };
-    let _server = config.monitor.listen.map(|listen| http::serve(listen, shown)).transpose()?;
+    let _server = config.monitor.listen.map(|listen| http::serve(listen, shown, page::routes(Arc::clone(&board), clock))).transpose()?;
     Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board }, &stop)?)
 }
 
