@@ -121,7 +121,8 @@ impl Made {
             let model = if back > 2 * DAY_MS / WINDOW_MS { "bank@2" } else { "bank@3" };
             let since_model = 2 * DAY_MS / WINDOW_MS - back;
             let has_reference = !(0..24).contains(&since_model);
-            let mut window = self.window(start, &shifts, has_reference.then_some(&reference), &mut worst_before, windows.len());
+            let mut window =
+                self.window(start, &shifts, has_reference.then_some(&reference), &mut worst_before, windows.len());
             let unknown = if back <= self.moved { 0.21 } else { 0.005 };
             let events = customers * 14;
             let counts = [
@@ -136,7 +137,8 @@ impl Made {
             ];
             window.counts = counts.into_iter().filter(|(_, n)| *n > 0).map(|(name, n)| (name.into(), n)).collect();
             window.model = Some(model.into());
-            window.alert = alert.filter(|alert| alert.opened_at <= start + WINDOW_MS).map(|alert| Arc::clone(&alert.id));
+            window.alert =
+                alert.filter(|alert| alert.opened_at <= start + WINDOW_MS).map(|alert| Arc::clone(&alert.id));
             if back == DAY_MS / WINDOW_MS + 40 {
                 window.outcome = Outcome::Insufficient;
                 window.scores.clear();
@@ -169,6 +171,7 @@ impl Made {
             scores: BTreeMap::new(),
             thresholds: BTreeMap::new(),
             effects: BTreeMap::new(),
+            breaches: Vec::new(),
             readings: BTreeMap::new(),
             alert: None,
         };
@@ -198,8 +201,14 @@ impl Made {
             window.scores.insert(name.into(), score);
             window.thresholds.insert(name.into(), *highest);
             window.effects.insert(name.into(), effect);
-            if number >= 280 && score > *highest {
+            let is_effect = match name {
+                "w1_log" => effect >= 0.0953,
+                "exceedance" => effect >= 1.5,
+                _ => effect >= 0.01,
+            };
+            if number >= 280 && score > *highest && is_effect {
                 window.outcome = Outcome::Breach;
+                window.breaches.push(name.into());
             }
         }
         window

@@ -175,7 +175,8 @@ impl Drop for Tab {
 
 fn program() -> String {
     let named = std::env::var("DCE_TEST_BROWSER").ok();
-    let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let is_there =
+        |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     named.or_else(|| PROGRAMS.into_iter().find(is_there).map(str::to_owned)).unwrap_or_else(|| {
         panic!(
             "no Chromium: run deploy/setup/packages.sh test, or name one by DCE_TEST_BROWSER; looked for {}",
@@ -194,7 +195,8 @@ fn of_base64(text: &str) -> Vec<u8> {
     };
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     for four in text.trim_end_matches('=').as_bytes().chunks(4) {
-        let bits = four.iter().fold(0_u32, |bits, letter| bits << 6 | u32::from(digit(*letter))) << (6 * (4 - four.len()));
+        let bits =
+            four.iter().fold(0_u32, |bits, letter| bits << 6 | u32::from(digit(*letter))) << (6 * (4 - four.len()));
         bytes.extend(&bits.to_be_bytes()[1..four.len()]);
     }
     bytes

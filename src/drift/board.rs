@@ -238,7 +238,11 @@ impl State {
         let mut point = Point::of(&window);
         let segment = self.segments.entry(Arc::clone(&window.segment)).or_default();
         // One text of the model's name for all windows that have it.
-        let known = segment.points.back().and_then(|last| last.model.as_ref()).filter(|known| Some(*known) == window.model.as_ref());
+        let known = segment
+            .points
+            .back()
+            .and_then(|last| last.model.as_ref())
+            .filter(|known| Some(*known) == window.model.as_ref());
         point.model = known.cloned().or(point.model);
         match segment.points.binary_search_by_key(&point.start, |known| known.start) {
             Ok(at) => segment.points[at] = point,
@@ -323,7 +327,8 @@ fn row_of(bucket: usize) -> usize {
 }
 
 pub(super) fn rows_of(buckets: &[(usize, u64)]) -> (usize, Box<[u32]>) {
-    let within = || buckets.iter().filter(|(bucket, _)| *bucket < BUCKETS).map(|(bucket, count)| (row_of(*bucket), count));
+    let within =
+        || buckets.iter().filter(|(bucket, _)| *bucket < BUCKETS).map(|(bucket, count)| (row_of(*bucket), count));
     let (Some(first), Some(last)) = (within().map(|(row, _)| row).min(), within().map(|(row, _)| row).max()) else {
         return (0, Box::default());
     };

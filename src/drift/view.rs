@@ -87,6 +87,7 @@ pub(super) struct Detail {
     scores: BTreeMap<Arc<str>, f64>,
     thresholds: BTreeMap<Arc<str>, f64>,
     effects: BTreeMap<Arc<str>, f64>,
+    breaches: Vec<Arc<str>>,
     readings: BTreeMap<Arc<str>, f64>,
     counts: BTreeMap<Arc<str>, u64>,
 }
@@ -241,6 +242,7 @@ impl Detail {
             scores: newest.map(|window| window.scores.clone()).unwrap_or_default(),
             thresholds: newest.map(|window| window.thresholds.clone()).unwrap_or_default(),
             effects: newest.map(|window| window.effects.clone()).unwrap_or_default(),
+            breaches: newest.map(|window| window.breaches.clone()).unwrap_or_default(),
             readings: newest.map(|window| window.readings.clone()).unwrap_or_default(),
             counts: newest.map(|window| window.counts.clone()).unwrap_or_default(),
         })

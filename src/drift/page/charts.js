@@ -329,17 +329,18 @@ function colours() {
 function scores({ picture, detail, axis, u }) {
   const lane = axis.at.score;
   const highest = (column) => column.ratios.reduce((most, ratio) => (ratio !== null && ratio > (most ?? -1) ? ratio : most), null);
-  const most = Math.max(1.7, ...detail.columns.map((column) => highest(column) ?? 0)) * 1.05;
-  const y = (ratio) => lane.bottom - Math.sqrt(Math.max(0, ratio) / most) * lane.height;
+  // What is farther beyond touches the top.
+  const most = Math.min(64, Math.max(1.7, ...detail.columns.map((column) => highest(column) ?? 0)) * 1.05);
+  const y = (ratio) => lane.bottom - Math.sqrt(Math.min(most, Math.max(0, ratio)) / most) * lane.height;
   picture.append(text(axis.left, lane.top - 5 * u, "score ÷ threshold", { class: "lane" }));
-  const ticks = [0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128].filter((tick) => tick <= most && (tick === 0 || tick === 1 || y(tick) < y(1) - 11 * u || (tick < 1 && y(tick) > y(1) + 11 * u)));
+  const ticks = [0, 0.5, 1, 2, 4, 8, 16, 32, 64].filter((tick) => tick <= most && (tick === 0 || tick === 1 || y(tick) < y(1) - 11 * u || (tick < 1 && y(tick) > y(1) + 11 * u)));
   for (const tick of ticks) {
     picture.append(svg("line", { x1: axis.left, x2: axis.right, y1: y(tick), y2: y(tick), class: tick === 1 ? "one" : "grid" }));
     picture.append(text(axis.left - 6 * u, y(tick) + 4 * u, String(tick), { "text-anchor": "end", ...(tick === 1 ? { class: "lane" } : {}) }));
   }
   for (const column of detail.columns) {
     const ratio = highest(column);
-    if (ratio === null || ratio < 1) continue;
+    if (ratio === null || ratio < 1 || column.outcome !== "BREACH") continue;
     const start = axis.x(column.start), wide = Math.max(1.2, axis.x(column.end) - start - 0.4);
     picture.append(svg("rect", { x: start, y: y(ratio), width: wide, height: y(1) - y(ratio), class: "over-fill", opacity: 0.3 }));
   }
@@ -393,14 +394,14 @@ function events({ picture, detail, axis, u }, alerts) {
 
 /** The last hours of a segment in a table's cell: its highest score, and the line of the threshold. */
 export function spark(points) {
-  const width = 120, height = 28, most = Math.max(1.5, ...points.map(([ratio]) => ratio ?? 0));
+  const width = 120, height = 28, most = Math.min(64, Math.max(1.5, ...points.map(([ratio]) => ratio ?? 0)));
   const wide = width / Math.max(24, points.length), left = width - points.length * wide;
-  const y = (ratio) => height - 1 - Math.sqrt(ratio / most) * (height - 4);
+  const y = (ratio) => height - 1 - Math.sqrt(Math.min(most, ratio) / most) * (height - 4);
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "spark", "aria-hidden": "true" });
   points.forEach(([ratio, outcome], index) => {
     const place = { x: left + index * wide + 0.2, width: wide - 0.4 };
     if (ratio === null) picture.append(svg("rect", { ...place, y: height - 4, height: 3, ...(outcome === "INSUFFICIENT" ? { class: "hatched", fill: "url(#hatch)" } : { class: "none" }) }));
-    else picture.append(svg("rect", { ...place, y: y(ratio), height: Math.max(1, height - y(ratio)), class: ratio >= 1 ? "over-fill" : "under-fill" }));
+    else picture.append(svg("rect", { ...place, y: y(ratio), height: Math.max(1, height - y(ratio)), class: outcome === "BREACH" ? "over-fill" : "under-fill" }));
   });
   picture.append(svg("line", { x1: 0, x2: width, y1: y(1), y2: y(1), class: "one", "vector-effect": "non-scaling-stroke" }));
   return picture;

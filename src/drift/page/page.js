@@ -14,6 +14,12 @@ const INPUTS = {
   unknown_events: "events with unknown names", gated: "sessions held back by the gate", revised: "sessions revised",
   late: "records too late", rejected: "clicks rejected",
 };
+/// In the units of each statistic, as people say it.
+const EFFECTS = {
+  w1_log: (effect) => `${Math.round(Math.expm1(effect) * 100)} % apart`, exceedance: (effect) => `${times(effect)} × as many`,
+  zero: (effect) => `${effect < 0 ? "−" : "+"}${share(Math.abs(effect))}`, volume: (effect) => `${times(effect)} × as many`,
+  creep: (effect) => `${Math.round(Math.expm1(effect) * 100)} % apart`,
+};
 const REFERENCES = { SAME_HOUR: "the same hour in past weeks", WARMUP: "the last 24 hours (warm-up)", PINNED: "what was pinned" };
 const ALERTS_WIDE = 3;
 
@@ -190,7 +196,7 @@ function showAlerts() {
     const companions = alert.companions.map((companion) => make("li", {}, clean(companion.words)));
     return make("article", { class: "alert" }, make("div", { class: "parts" },
       make("div", {},
-        make("h2", {}, make("button", { type: "button", click: () => select(alert.segment, true) }, make("span", { class: "mark", "aria-hidden": "true" }, "▲ "), named(alert.summary))),
+        make("h2", {}, make("button", { type: "button", click: () => select(alert.segment, true) }, make("span", { class: "mark", "aria-hidden": "true" }, "▲ "), named(alert.summary.split("; ")[0]))),
         make("p", {}, make("strong", {}, named(alert.segment)), ` · since ${moment(alert.since)} (${span(state.now.newest_ms - alert.since)}) · ${alert.breaches} window${alert.breaches === 1 ? "" : "s"} beyond the threshold`),
         make("p", {}, `against ${reference(alert)} · ${STATISTICS[alert.statistic]?.name ?? clean(alert.statistic)}: ${times(alert.value / alert.threshold)} × threshold · ${whole(alert.customers)} customers${alert.model ? ` · ${clean(alert.model)}` : ""}`)),
       bins.length > 0 ? make("div", {}, make("h3", {}, "Customers by distance, where most moved"), make("ul", { class: "bins" }, ...bins)) : make("div"),
@@ -223,7 +229,7 @@ function showSegments() {
     picture.replaceChildren(spark(segment.spark));
     ratio.textContent = segment.ratio === null ? "–" : `${times(segment.ratio)} ×`;
     ratio.title = segment.statistic ? `${STATISTICS[segment.statistic]?.name ?? ""}` : OUTCOMES[segment.outcome];
-    ratio.classList.toggle("over", segment.ratio >= 1);
+    ratio.classList.toggle("over", segment.outcome === "BREACH");
     count.textContent = isOld(segment) ? `until ${moment(segment.end)}` : whole(segment.distances);
     return row;
   });
@@ -246,7 +252,8 @@ function showDetail() {
   const segment = state.now.segments.find((segment) => segment.name === detail.name);
   by("detail-title").replaceChildren(named(detail.name));
   const facts = [OUTCOMES[segment.outcome], `${whole(segment.distances)} customers until ${moment(segment.end)}`,
-    segment.reference ? `against ${REFERENCES[segment.reference]}` : null, segment.model ? clean(segment.model) : null];
+    segment.reference ? `against ${REFERENCES[segment.reference]}` : null, segment.model ? clean(segment.model) : null,
+    detail.counts.windows > 1 ? `judged over ${detail.counts.windows} windows together` : null, detail.counts.partial ? "not counted whole" : null];
   by("detail-facts").textContent = facts.filter((fact) => fact !== null).join(" · ");
   const longest = state.now.newest_ms - state.now.oldest_ms;
   const ranges = RANGES.filter((_, index) => index === 0 || RANGES[index - 1][1] < longest);
@@ -313,16 +320,17 @@ function showScores() {
     const [score, threshold, effect] = [detail.scores[statistic], detail.thresholds[statistic], detail.effects[statistic]];
     const ratio = threshold > 0 ? score / threshold : null;
     const number = (value) => make("td", { class: "number" }, value === undefined ? "–" : Number(value.toPrecision(3)).toString());
-    return make("tr", {}, make("td", {}, STATISTICS[statistic].name), number(score), number(threshold), number(effect), make("td", { class: ratio >= 1 ? "number over" : "number" }, ratio === null ? "–" : `${times(ratio)} ×`));
+    const kind = detail.breaches.includes(statistic) ? "number over" : "number";
+    return make("tr", {}, make("td", {}, STATISTICS[statistic].name), number(score), number(threshold), make("td", { class: kind }, ratio === null ? "–" : `${times(ratio)} ×`), make("td", { class: "number" }, effect === undefined ? "–" : EFFECTS[statistic](effect)));
   });
   const quantiles = ["p50", "p90", "p99"].filter((name) => name in detail.readings).map((name) => {
     const [now, before] = [detail.readings[name], detail.readings[`${name}_before`] ?? detail.readings[`${name}_reference`]];
     const change = before > 0 ? `${times(now / before)} ×` : "–";
-    return make("tr", {}, make("td", {}, `${name} of the distance`), make("td", { class: "number" }, distance(now)), make("td", { class: "number" }, before === undefined ? "–" : distance(before)), make("td"), make("td", { class: "number" }, change));
+    return make("tr", {}, make("td", {}, `${name} of the distance`), make("td", { class: "number" }, distance(now)), make("td", { class: "number" }, before === undefined ? "–" : distance(before)), make("td", { class: "number" }, change), make("td"));
   });
   const head = (...words) => make("tr", {}, ...words.map((word, index) => make("th", { scope: "col", ...(index > 0 ? { class: "number" } : {}) }, word)));
   const table = by("scores").querySelector("table");
-  table.tHead.replaceChildren(head("", "score", "threshold", "effect", ""));
+  table.tHead.replaceChildren(head("", "score", "threshold", "", "effect"));
   table.tBodies[0].replaceChildren(...rows, ...(rows.length === 0 ? [make("tr", {}, make("td", { colspan: 5 }, "no score: too few customers, or no reference"))] : []),
     ...(quantiles.length > 0 ? [head("", "now", "reference", "", "")] : []), ...quantiles);
 }
