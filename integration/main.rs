@@ -17,5 +17,6 @@ mod generate;
 mod examples;
 mod tools;
 mod browser;
+mod monitor;
 mod replay;
 mod chaos;

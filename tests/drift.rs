@@ -244,11 +244,7 @@ fn windows_are_a_function_of_the_topic() {
 }
 
 /// Says the first difference alone: a histogram has hundreds of buckets.
-fn same(
-    got: &BTreeMap<i64, BTreeMap<String, Naive>>,
-    expected: &BTreeMap<i64, BTreeMap<String, Naive>>,
-    seed: u64,
-) {
+fn same(got: &BTreeMap<i64, BTreeMap<String, Naive>>, expected: &BTreeMap<i64, BTreeMap<String, Naive>>, seed: u64) {
     assert_eq!(got.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "seed {seed}: the windows");
     for (start, expected) in expected {
         let got = &got[start];

@@ -9,11 +9,11 @@ use toml::Value;
 
 use super::layers::{Setting, Settings};
 use super::properties::{self, Properties};
-use super::{monitor, registry};
 use super::{
     App, Config, ConfigError, Delivery, Encoding, Epoch, InferenceDevice, Kafka, Log, LogFormat, LogLevel,
     SessionRules, State, Topics,
 };
+use super::{monitor, registry};
 use crate::types::{Moment, NAME_BYTES_MAX};
 
 const COUNTS: RangeInclusive<i64> = 1..=u32::MAX as i64;

@@ -31,13 +31,21 @@ pub(super) fn monitor(read: &Reader<'_>) -> Result<Monitor, ConfigError> {
         link: match read.text("monitor.link")? {
             "" => None,
             link if is_url(link) => Some(link.trim_end_matches('/').to_owned()),
-            _ => return Err(read.invalid("monitor.link", "the address of the monitor's page as people reach it, or \"\"")),
+            _ => {
+                return Err(
+                    read.invalid("monitor.link", "the address of the monitor's page as people reach it, or \"\"")
+                );
+            }
         },
         alertmanagers: alertmanagers(read)?,
         webhook: match read.text("monitor.webhook")? {
             "" => None,
             url if is_url(url) => Some(url.to_owned()),
-            _ => return Err(read.invalid("monitor.webhook", "http:// or https:// and what it takes to be posted to, or \"\"")),
+            _ => {
+                return Err(
+                    read.invalid("monitor.webhook", "http:// or https:// and what it takes to be posted to, or \"\"")
+                );
+            }
         },
         topics: topics(read)?,
     })

@@ -397,9 +397,8 @@ impl Farthest {
     }
 
     fn cut(&mut self) {
-        self.kept.sort_by(|a, b| {
-            b.cosine_shift.total_cmp(&a.cosine_shift).then_with(|| a.customer_id.cmp(&b.customer_id))
-        });
+        self.kept
+            .sort_by(|a, b| b.cosine_shift.total_cmp(&a.cosine_shift).then_with(|| a.customer_id.cmp(&b.customer_id)));
         self.kept.truncate(FARTHEST);
         if self.kept.len() == FARTHEST {
             self.floor = self.kept[FARTHEST - 1].cosine_shift;

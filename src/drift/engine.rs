@@ -18,6 +18,24 @@ const FAR_RATIO_MIN: f64 = 2.0;
 /// Distances that a channel's reference needs, or that of all is taken.
 const FAR_REFERENCE_MIN: u64 = 1_000;
 
+/// What the monitor goes by, but for the false alarms that somebody asks for. Measured in docs/drift-statistics.md.
+pub fn usual_rule(false_alarm_days: f64) -> Rule {
+    Rule {
+        false_alarm_days,
+        breaches: 2,
+        of: 3,
+        customers_min: 300,
+        segment_customers_min: 100,
+        merge_max_ms: 3_600_000,
+        weeks_min: 2,
+        weeks_max: 4,
+        w1_log_min: 0.0953,
+        exceedance_ratio_min: 1.5,
+        zero_share_min: 0.005,
+        volume_ratio_min: 2.0,
+    }
+}
+
 /// What one window gave, to be published together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {

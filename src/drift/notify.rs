@@ -205,8 +205,10 @@ impl Webhook {
 
     /// Returns when it is taken, or never will be; false where `stop` came before.
     pub fn tell(&self, alert: &DriftAlert, stop: &Stop, told: impl Fn(&str, Result<(), &NotifyError>)) -> bool {
-        let mut event: serde_json::Map<String, Value> =
-            cloud_event(alert, &self.monitor).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let mut event: serde_json::Map<String, Value> = cloud_event(alert, &self.monitor)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
         event.insert("datacontenttype".to_owned(), "application/json".into());
         event.insert("data".to_owned(), serde_json::to_value(alert).expect("an alert has keys of text"));
         let event = Value::Object(event);

@@ -27,7 +27,8 @@ const PAGES: &str = "pages";
 /// `alert` is the one that is open after it.
 pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, alert: Option<Arc<str>>) -> DriftWindow {
     let mut counts = window.counts.clone();
-    let flags = [(PARTIAL, u64::from(window.is_partial)), (MERGED, verdict.windows.into()), (PAGES, verdict.pages.into())];
+    let flags =
+        [(PARTIAL, u64::from(window.is_partial)), (MERGED, verdict.windows.into()), (PAGES, verdict.pages.into())];
     counts.extend(flags.into_iter().filter(|(_, flag)| *flag > 0).map(|(name, flag)| (Arc::from(name), flag)));
     let map = |value: &dyn Fn(&Score) -> Option<f64>| -> BTreeMap<Arc<str>, f64> {
         let scores = verdict.scores.iter();
@@ -53,7 +54,12 @@ pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, a
         scores: map(&|score| Some(score.value)),
         thresholds: map(&|score| score.threshold),
         effects: map(&|score| Some(score.effect)),
-        breaches: verdict.scores.iter().filter(|score| score.is_breach).map(|score| score.statistic.as_str().into()).collect(),
+        breaches: verdict
+            .scores
+            .iter()
+            .filter(|score| score.is_breach)
+            .map(|score| score.statistic.as_str().into())
+            .collect(),
         readings,
         alert,
     }

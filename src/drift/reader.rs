@@ -99,9 +99,10 @@ impl Stream {
     pub fn lag(&self) -> Option<u64> {
         let sample = self.sample.as_ref()?;
         let next = self.follower.next_offsets();
-        let behind = sample.ends.iter().map(|(partition, end)| {
-            u64::try_from(end - next.get(partition).copied().unwrap_or(0)).unwrap_or(0)
-        });
+        let behind = sample
+            .ends
+            .iter()
+            .map(|(partition, end)| u64::try_from(end - next.get(partition).copied().unwrap_or(0)).unwrap_or(0));
         Some(behind.sum())
     }
 }

@@ -120,7 +120,12 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
                 failures += 1;
                 watch.health.not_ready(error.to_string());
                 tracing::error!(%error, failures, "the monitor begins again from what it has published");
-                wait_as_member(AGAIN.1.min(AGAIN.0 * 2_u32.saturating_pow(failures.min(10) - 1)), &mut lease, watch, stop)?;
+                wait_as_member(
+                    AGAIN.1.min(AGAIN.0 * 2_u32.saturating_pow(failures.min(10) - 1)),
+                    &mut lease,
+                    watch,
+                    stop,
+                )?;
             }
         }
     }
@@ -154,12 +159,7 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
 }
 
 /// One session as the active one.
-fn active(
-    settings: &MonitorSettings,
-    watch: Watch<'_>,
-    lease: &mut Lease,
-    stop: &Stop,
-) -> Result<Ended, MonitorError> {
+fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop: &Stop) -> Result<Ended, MonitorError> {
     watch.health.not_ready("reading the monitor's own past");
     status(watch, Role::Restoring, None, None);
     // First: it ends what a predecessor left open, and whoever still believes to be active cannot write any more.
@@ -279,7 +279,8 @@ impl<'a> Session<'a> {
         if let Some(rejected) = &mut self.rejected {
             until_ms = until_ms.min(rejected.read_until(due_ms + GUARD_MS, now_ms)?);
         }
-        Ok(if until_ms - GUARD_MS < due_ms { Vec::new() } else { self.engine.close(until_ms - GUARD_MS) })
+        // Clocks of those who publish may be behind ours.
+        Ok(self.engine.close(until_ms.saturating_sub(GUARD_MS)))
     }
 
     /// It is in the topics: now others may see it.

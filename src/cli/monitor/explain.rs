@@ -85,18 +85,34 @@ fn line(out: &mut impl Write, alert: &DriftAlert) -> std::io::Result<()> {
 
 fn show(out: &mut impl Write, alert: &DriftAlert, windows: &[DriftWindow]) -> std::io::Result<()> {
     line(out, alert)?;
-    writeln!(out, "\nsince {}, {} windows in breach, told first by {}", moments::text(alert.since), alert.breaches, alert.statistic)?;
+    writeln!(
+        out,
+        "\nsince {}, {} windows in breach, told first by {}",
+        moments::text(alert.since),
+        alert.breaches,
+        alert.statistic
+    )?;
     if let Some(model) = &alert.model {
         writeln!(out, "model {model}")?;
     }
     for bin in &alert.moved {
-        let place = if bin.high == 0.0 { "exactly 0".to_owned() } else { format!("{:.2e} to {:.2e}", bin.low, bin.high) };
-        writeln!(out, "  distances of {place:<22} {:>6.2} %, usually {:>6.2} %", bin.share * 100.0, bin.share_before * 100.0)?;
+        let place =
+            if bin.high == 0.0 { "exactly 0".to_owned() } else { format!("{:.2e} to {:.2e}", bin.low, bin.high) };
+        writeln!(
+            out,
+            "  distances of {place:<22} {:>6.2} %, usually {:>6.2} %",
+            bin.share * 100.0,
+            bin.share_before * 100.0
+        )?;
     }
     for companion in &alert.companions {
         writeln!(out, "  with it: {}", companion.words)?;
     }
-    writeln!(out, "\n{:<24}  {:<12} {:>9} {:>9} {:>9} {:>9}  score / threshold", "window", "outcome", "distances", "p50", "p90", "p99")?;
+    writeln!(
+        out,
+        "\n{:<24}  {:<12} {:>9} {:>9} {:>9} {:>9}  score / threshold",
+        "window", "outcome", "distances", "p50", "p90", "p99"
+    )?;
     for window in windows.iter().take(SHOWN_MAX) {
         let distances = window.zero + window.buckets.iter().map(|(_, count)| count).sum::<u64>();
         let reading = |name: &str| window.readings.get(name).map_or("-".to_owned(), |value| format!("{value:.4}"));

@@ -10,6 +10,7 @@ use super::{Frame, moments, stop_on_signals};
 use crate::config::{Config, Monitor};
 use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
+use crate::drift::engine::usual_rule;
 use crate::drift::judge::Rule;
 use crate::drift::notify::Receivers;
 use crate::drift::page;
@@ -89,7 +90,11 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
     let metrics = Arc::new(Metrics::new());
     let shown = Shown { clock, health: Arc::clone(&health), metrics };
-    let _server = config.monitor.listen.map(|listen| http::serve(listen, shown, page::routes(Arc::clone(&board), clock))).transpose()?;
+    let _server = config
+        .monitor
+        .listen
+        .map(|listen| http::serve(listen, shown, page::routes(Arc::clone(&board), clock)))
+        .transpose()?;
     Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board }, &stop)?)
 }
 
@@ -148,20 +153,7 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
 }
 
 fn rule(monitor: &Monitor) -> Rule {
-    Rule {
-        false_alarm_days: monitor.false_alarm_every.as_secs_f64() / 86_400.0,
-        breaches: 2,
-        of: 3,
-        customers_min: 300,
-        segment_customers_min: 100,
-        merge_max_ms: 3_600_000,
-        weeks_min: 2,
-        weeks_max: 4,
-        w1_log_min: 0.0953,
-        exceedance_ratio_min: 1.5,
-        zero_share_min: 0.005,
-        volume_ratio_min: 2.0,
-    }
+    usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0)
 }
 
 fn ms(duration: Duration) -> i64 {

@@ -12,9 +12,11 @@ use crate::telemetry::Clock;
 use crate::wire::drift::{Outcome, encode};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Windows in breach and those under an open alert are left out, and of several models all but the newest.\n\
+#[command(
+    after_help = "Windows in breach and those under an open alert are left out, and of several models all but the newest.\n\
     Examples:\n  dce monitor pin --from 2026-03-02 --to 2026-03-09\n  \
-    dce monitor pin --segment channel=web --from 7d\n  dce monitor pin --remove")]
+    dce monitor pin --segment channel=web --from 7d\n  dce monitor pin --remove"
+)]
 pub(super) struct Arguments {
     /// Of this segment: all, channel=web, label.country=de.
     #[arg(long, value_name = "SEGMENT", default_value = "all")]
@@ -37,7 +39,11 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         let mut bulk = Bulk::new(&client, &id, topic)?;
         bulk.send(0, segment.as_bytes(), None)?;
         bulk.commit().context("removing the pin")?;
-        return told(frame, &json!({"segment": segment, "pinned": false}), &format!("{segment} is compared with its own past again"));
+        return told(
+            frame,
+            &json!({"segment": segment, "pinned": false}),
+            &format!("{segment} is compared with its own past again"),
+        );
     }
     let (windows, _) = stored_windows(&config, &client, &arguments.span, |window| {
         window.segment.as_ref() == segment && window.alert.is_none() && window.outcome != Outcome::Breach
@@ -60,6 +66,10 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 }
 
 fn told(frame: &Frame, row: &serde_json::Value, text: &str) -> anyhow::Result<()> {
-    if frame.json { frame.output.line(row)? } else { frame.output.line(text)? }
+    if frame.json {
+        frame.output.line(row)?
+    } else {
+        frame.output.line(text)?
+    }
     Ok(())
 }

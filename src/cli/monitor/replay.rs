@@ -16,10 +16,12 @@ use crate::kafka::client::ClientSettings;
 use crate::wire::drift::{AlertState, DriftAlert, DriftWindow, Outcome};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The first weeks of the span are what references and thresholds are made of: nothing is told in them.\n\
+#[command(
+    after_help = "The first weeks of the span are what references and thresholds are made of: nothing is told in them.\n\
     Examples:\n  dce monitor replay --from 28d\n  \
     dce monitor replay --from 28d --set monitor.false_alarm_every=7d --json\n\n\
-    With --json: an object for each alert, then one for the whole.")]
+    With --json: an object for each alert, then one for the whole."
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     span: Span,
@@ -75,7 +77,14 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
             (AlertState::Resolved, Some(at)) => moments::text(at),
             (AlertState::Resolved | AlertState::Firing, _) => "now".to_owned(),
         };
-        writeln!(out, "  {} to {until}  {} ({})\n    {}", moments::text(alert.opened_at), alert.segment, alert.statistic, alert.summary)?;
+        writeln!(
+            out,
+            "  {} to {until}  {} ({})\n    {}",
+            moments::text(alert.opened_at),
+            alert.segment,
+            alert.statistic,
+            alert.summary
+        )?;
     }
     writeln!(out, "\nthresholds at the end of the span, and as they were stored")?;
     for window in &last {
