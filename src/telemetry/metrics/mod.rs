@@ -12,8 +12,12 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use super::names::{self, Kind, METRICS, Metric};
 use crate::types::{CloseReason, EventTime, RejectReason, ResumeAt};
+use crate::wire::drift::{DriftAlert, DriftWindow};
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind};
 
+pub mod monitor;
+#[cfg(test)]
+mod monitor_tests;
 #[cfg(test)]
 mod tests;
 
@@ -186,6 +190,8 @@ struct Series {
     workers: Mutex<BTreeMap<usize, OfWorker>>,
     /// Of what is assigned now: a partition that another process has must not be shown here.
     partitions: Mutex<BTreeMap<i32, Partition>>,
+    /// In a monitor's process; then there is no worker, and its series are not shown.
+    monitor: Option<Mutex<monitor::Series>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -213,7 +219,53 @@ impl Metrics {
     /// Of the first worker. Every series that is not a partition's is there from the start, at 0, so that its first increase
     /// is seen.
     pub fn new() -> Self {
-        Self { worker: 0, series: Arc::new(Series::new()) }
+        Self { worker: 0, series: Arc::new(Series::new(None)) }
+    }
+
+    /// Of a monitor with windows of that width.
+    pub fn of_monitor(window_ms: i64) -> Self {
+        Self { worker: 0, series: Arc::new(Series::new(Some(seconds_between(0, window_ms)))) }
+    }
+
+    /// Windows that were just published.
+    pub fn drift_windows(&self, windows: &[DriftWindow]) {
+        self.monitor(|series| windows.iter().for_each(|window| series.window(window)));
+    }
+
+    /// A window that was published before this process began.
+    pub fn drift_past(&self, window: &DriftWindow) {
+        self.monitor(|series| series.standing(window));
+    }
+
+    /// An alert that was just opened, changed or resolved.
+    pub fn drift_alert(&self, alert: &DriftAlert) {
+        self.monitor(|series| series.alert(alert));
+    }
+
+    /// As an alert stood before this process began.
+    pub fn drift_alert_past(&self, alert: &DriftAlert) {
+        self.monitor(|series| series.alert_standing(alert));
+    }
+
+    /// What the monitor does; the newest record's time is that of its publishing.
+    pub fn drift_status(&self, is_active: bool, newest_record_ms: Option<i64>, lag: Option<u64>) {
+        self.monitor(|series| series.status(is_active, newest_record_ms, lag));
+    }
+
+    /// Distances computed again, in all since the start.
+    pub fn drift_checked(&self, checked: u64, mismatched: u64) {
+        self.monitor(|series| series.checked(checked.saturating_sub(mismatched), mismatched));
+    }
+
+    /// An attempt to tell somebody of alerts.
+    pub fn drift_told(&self, receiver: monitor::Receiver, is_sent: bool) {
+        self.monitor(|series| series.told(receiver, is_sent));
+    }
+
+    fn monitor(&self, change: impl FnOnce(&mut monitor::Series)) {
+        if let Some(series) = &self.series.monitor {
+            change(&mut series.lock().expect("nothing panics under this lock"));
+        }
     }
 
     /// The same, for another worker of the process to count by.
@@ -335,6 +387,7 @@ impl Metrics {
     /// All metrics in Prometheus's text format, as they are at `now_ms` (wall clock).
     pub fn render(&self, now_ms: i64) -> String {
         let mut text = self.series.handle.render();
+        self.monitor(|series| series.render(&mut text));
         let partitions = self.series.partitions();
         for metric in METRICS.iter().filter(|metric| is_partitions(metric)) {
             let values = partitions
@@ -371,12 +424,24 @@ impl Metrics {
 }
 
 impl Series {
-    fn new() -> Self {
+    /// Of a worker, or of a monitor with windows of so many seconds.
+    fn new(monitor_window_s: Option<f64>) -> Self {
         let recorder = recorder();
         let handle = recorder.handle();
-        let counter = |name, label| recorder.register_counter(&key(name, label), &METADATA);
-        let histogram = |name, label| recorder.register_histogram(&key(name, label), &METADATA);
-        let gauge = |name| recorder.register_gauge(&key(name, None), &METADATA);
+        // What a monitor does not do is not shown as 0.
+        let shows = |name: &str| monitor_window_s.is_none() || names::OF_BOTH.contains(&name);
+        let counter = |name, label| match shows(name) {
+            true => recorder.register_counter(&key(name, label), &METADATA),
+            false => Counter::noop(),
+        };
+        let histogram = |name, label| match shows(name) {
+            true => recorder.register_histogram(&key(name, label), &METADATA),
+            false => Histogram::noop(),
+        };
+        let gauge = |name| match shows(name) {
+            true => recorder.register_gauge(&key(name, None), &METADATA),
+            false => Gauge::noop(),
+        };
         let phase = |phase| histogram(names::EPOCH_PHASE_SECONDS, Some(("phase", phase)));
         let version = Some(("version", env!("CARGO_PKG_VERSION")));
         recorder.register_gauge(&key(names::BUILD_INFO, version), &METADATA).set(1.0);
@@ -417,6 +482,7 @@ impl Series {
             samples: AtomicUsize::new(0),
             workers: Mutex::new(BTreeMap::new()),
             partitions: Mutex::new(BTreeMap::new()),
+            monitor: monitor_window_s.map(|seconds| Mutex::new(monitor::Series::new(seconds))),
             recorder,
         }
     }
@@ -494,7 +560,7 @@ fn key(name: &'static str, label: Option<(&'static str, &'static str)>) -> Key {
 }
 
 fn is_partitions(metric: &Metric) -> bool {
-    metric.label.is_some_and(|(label, _)| label == "partition")
+    metric.labels.iter().any(|(label, _)| *label == "partition")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a hundred thousand years in milliseconds are below 2^53")]

@@ -190,8 +190,9 @@ fn every_series_is_there_from_the_start() {
             metric.name
         );
         assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{} has no help", metric.name);
-        let (label, values) = metric.label.unwrap_or_default();
-        for value in values {
+        for (label, value) in
+            metric.labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label, value)))
+        {
             let labelled = format!("{label}=\"{value}\"");
             let is_series = |line: &str| line.starts_with(metric.name) && line.contains(&labelled);
             assert!(text.lines().any(is_series), "{} lacks {labelled}", metric.name);
@@ -213,7 +214,7 @@ fn nothing_is_shown_that_is_not_in_the_list() {
     let names: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), METRICS.len(), "a name stands for one metric");
     let reasons: Vec<&str> = RejectReason::ALL.iter().map(|reason| reason.as_str()).collect();
-    let listed = METRICS.iter().find(|metric| metric.name == names::REJECTS).and_then(|metric| metric.label);
+    let listed = METRICS.iter().find(|metric| metric.name == names::REJECTS).map(|metric| metric.labels[0]);
     for reason in listed.unwrap().1 {
         assert!(reasons.contains(reason));
     }
@@ -257,19 +258,27 @@ fn the_documentation_is_the_list() {
         partition are shown by the worker that has it, and computed at the scrape: they go on rising where nothing commits.\n\n\
         | metric | kind | label | what it says |\n| --- | --- | --- | --- |\n"
         .to_owned();
-    for metric in &METRICS {
-        let label = match metric.label {
-            None => String::new(),
-            Some((label, [])) => format!("`{label}`"),
-            Some((label, _)) if metric.name == names::BUILD_INFO => format!("`{label}`"),
-            Some((label, values)) => format!("`{label}`: {}", values.join(", ")),
+    let row = |page: &mut String, metric: &Metric| {
+        let label = |(label, values): &names::Label| match values {
+            [] => format!("`{label}`"),
+            _ if metric.name == names::BUILD_INFO => format!("`{label}`"),
+            _ => format!("`{label}`: {}", values.join(", ")),
         };
-        _ = writeln!(page, "| `{}` | {} | {label} | {} |", metric.name, metric.kind.as_str(), metric.help);
-    }
+        let labels = metric.labels.iter().map(label).collect::<Vec<_>>().join("; ");
+        _ = writeln!(page, "| `{}` | {} | {labels} | {} |", metric.name, metric.kind.as_str(), metric.help);
+    };
+    METRICS.iter().for_each(|metric| row(&mut page, metric));
     page += "\nA partition is stuck where `dce_partition_consumer_lag_records` is above 0 and\n\
         `dce_partition_last_commit_age_seconds` keeps rising. It is late where `dce_partition_event_time_lag_seconds` rises while\n\
         commits go on. A worker is at its limit where `dce_epoch_records` comes near `epoch.events_max`. A transaction hangs where\n\
         `dce_partition_undecided_seconds` is above 30: [what to do](operations.md#a-transaction-that-hangs).\n";
+    page += "\n## Of the monitor\n\n\
+        `/metrics` of `monitor.listen` gives these, and `dce_registry_answers_total`, `dce_registry_waiting` and\n\
+        `dce_build_info` of the above. Counters are counted when windows are published; those of an instance that stands by\n\
+        stay at 0. A segment's series are those of its newest window, of at most 300 segments, and end a day after it.\n\
+        Rules for Prometheus: `deploy/prometheus/dce-monitor.rules.yml`; a dashboard for Grafana: `deploy/grafana/dce-drift.json`.\n\n\
+        | metric | kind | label | what it says |\n| --- | --- | --- | --- |\n";
+    names::MONITOR.iter().for_each(|metric| row(&mut page, metric));
     expect_file!["../../../docs/metrics.md"].assert_eq(&page);
 }
 
