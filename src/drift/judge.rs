@@ -15,7 +15,7 @@ use super::creep::Creep;
 use super::histogram::Histogram;
 use super::reference::{Names, Past, Reference, slot_of};
 use super::score::{self, Measured};
-use super::threshold::{self, Maxima};
+use super::threshold::{self, Maxima, Season};
 use super::verdict::{Score, Statistic, Told, Verdict};
 use super::window::{Segment, Window, count};
 use crate::wire::drift::{DriftReference, Outcome, ReferenceKind};
@@ -27,6 +27,8 @@ const ADMISSION_MS: i64 = 60 * 60 * 1000;
 const BUDGET_DAYS: i64 = 7;
 /// Segments without a window for so long are forgotten.
 const FORGET_DAYS: i64 = 70;
+/// So many windows in a row with another model are a change of the model.
+const MODEL_WINDOWS: u32 = 3;
 /// The statistics that are calibrated on the past: all but the creep.
 const CALIBRATED: usize = 4;
 const KINDS: usize = 3;
@@ -74,22 +76,24 @@ impl Rule {
 }
 
 /// All segments' pasts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judge {
     rule: Rule,
     lines: BTreeMap<Segment, Line>,
     names: Names,
     /// Of the newest window; thresholds are fitted when it turns.
     day: Option<i64>,
-    /// The creep's threshold, and what the others are fitted to.
+    /// Days between false alarms of one segment.
     days_each: f64,
 }
 
 /// One segment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Line {
     past: Past,
     model: Option<Arc<str>>,
+    /// Windows in a row with another model.
+    other_model: u32,
     pinned: Option<Pinned>,
     is_alarmed: bool,
     /// Windows that wait to be enough together.
@@ -101,6 +105,7 @@ struct Line {
     /// Against the same hour of the week while there are too few weeks to tell: thresholds grow before they are needed.
     rehearsal: Recent,
     waiting: VecDeque<Waiting>,
+    seasons: [[Season; CALIBRATED]; KINDS],
     maxima: [[Maxima; CALIBRATED]; KINDS],
     thresholds: [[Option<f64>; CALIBRATED]; KINDS],
     /// By half hour: this one and the two before.
@@ -109,14 +114,14 @@ struct Line {
     seen_day: Option<i64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pinned {
     model: Option<Arc<str>>,
     reference: Arc<Reference>,
     creep: Creep,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     start_ms: i64,
     shifts: Histogram,
@@ -130,19 +135,19 @@ struct Group {
     is_enough: bool,
 }
 
-/// The last m scores of each statistic.
-#[derive(Debug, Default)]
-struct Recent([VecDeque<(i64, Score)>; CALIBRATED]);
+/// The last m scores of each statistic: when, whether in breach, how large in units of the usual.
+#[derive(Debug, Clone, Default)]
+struct Recent([VecDeque<(i64, bool, f64)>; CALIBRATED]);
 
 impl Recent {
     /// Gives the k-th largest of the last m; `None` where there are not so many.
-    fn push(&mut self, start_ms: i64, score: Score, rule: &Rule) -> Option<f64> {
+    fn push(&mut self, start_ms: i64, score: &Score, scale: f64, rule: &Rule) -> Option<f64> {
         let last = &mut self.0[score.statistic as usize];
-        last.push_back((start_ms, score));
+        last.push_back((start_ms, score.is_breach, score.value / scale));
         while last.len() > rule.of {
             last.pop_front();
         }
-        let mut values: Vec<f64> = last.iter().map(|(_, score)| score.value).collect();
+        let mut values: Vec<f64> = last.iter().map(|(_, _, value)| *value).collect();
         values.sort_by(|one, two| two.total_cmp(one));
         values.get(rule.breaches - 1).copied()
     }
@@ -150,24 +155,32 @@ impl Recent {
     /// The start of the earliest breach, if there are k of m and the newest is one.
     fn since(&self, statistic: Statistic, rule: &Rule) -> Option<i64> {
         let last = &self.0[statistic as usize];
-        let mut breaches = last.iter().filter(|(_, score)| score.is_breach);
+        let mut breaches = last.iter().filter(|(_, is_breach, _)| *is_breach);
         let first = breaches.next()?.0;
-        (last.back()?.1.is_breach && 1 + breaches.count() >= rule.breaches).then_some(first)
+        (last.back()?.1 && 1 + breaches.count() >= rule.breaches).then_some(first)
     }
 }
 
 /// A window on its way into the past.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
     window: Window,
-    /// By kind and statistic: k-th largest of the last m.
-    peaks: Vec<(ReferenceKind, Statistic, f64)>,
+    peaks: Vec<Peak>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    kind: ReferenceKind,
+    statistic: Statistic,
+    value: f64,
+    /// The k-th largest of the last m, in units of the usual.
+    peak: Option<f64>,
 }
 
 impl Judge {
     pub fn new(rule: Rule) -> Self {
         assert!(rule.breaches >= 1 && rule.breaches <= rule.of, "k of m: {} of {}", rule.breaches, rule.of);
-        let days_each = rule.false_alarm_days * Statistic::ALL.len() as f64;
+        let days_each = rule.false_alarm_days;
         Self { rule, lines: BTreeMap::new(), names: Names::default(), day: None, days_each }
     }
 
@@ -188,8 +201,7 @@ impl Judge {
         let Some(shifts) = Histogram::of(pinned.zero, pinned.buckets.iter().copied()) else { return };
         let line = self.lines.entry(Segment(Arc::clone(&pinned.segment))).or_default();
         let creep = Creep::new(shifts.clone(), pinned.pinned_at);
-        let reference =
-            Reference { kind: ReferenceKind::Pinned, shifts, windows: 0, weeks: 0, counts: BTreeMap::new() };
+        let reference = Reference::pinned(shifts);
         line.pinned = Some(Pinned { model: pinned.model.clone(), reference: reference.into(), creep });
         line.cached.clear();
     }
@@ -249,15 +261,15 @@ impl Judge {
             .retain(|_, line| line.pinned.is_some() || line.seen_day.is_none_or(|seen| day - seen <= FORGET_DAYS));
         let scored = |line: &&Line| line.scored_day.is_some_and(|scored| day - scored <= BUDGET_DAYS);
         let segments = self.lines.values().filter(scored).count().max(1);
-        self.days_each = self.rule.false_alarm_days * segments as f64 * Statistic::ALL.len() as f64;
-        let chance = 1.0 / (24.0 * self.days_each);
+        self.days_each = self.rule.false_alarm_days * segments as f64;
         for kind in 0..KINDS {
-            for (statistic, floor) in FLOORS.iter().enumerate() {
-                let all = self.lines.values().flat_map(|line| line.maxima[kind][statistic].values());
-                let pooled = threshold::threshold(all.collect(), chance);
+            for (statistic, (floor, share)) in FLOORS.iter().zip(SHARES).enumerate() {
+                let chance = share / (24.0 * self.days_each);
+                let all = self.lines.values().map(|line| &line.maxima[kind][statistic]);
+                let pooled = threshold::threshold(all, chance);
                 for line in self.lines.values_mut() {
                     let maxima = &line.maxima[kind][statistic];
-                    let own = maxima.is_enough().then(|| threshold::threshold(maxima.values().collect(), chance));
+                    let own = maxima.is_enough().then(|| threshold::threshold(std::iter::once(maxima), chance));
                     line.thresholds[kind][statistic] = own.unwrap_or(pooled).map(|found| found.max(*floor));
                 }
             }
@@ -265,8 +277,13 @@ impl Judge {
     }
 }
 
+/// Of the false alarms that were asked for: W1Log, Exceedance, Zero, Volume; the rest is the creep's. Zeros hardly come by chance,
+/// so that little is enough for them.
+const SHARES: [f64; CALIBRATED] = [0.45, 0.45, 0.03, 0.05];
+const CREEP_SHARE: f64 = 0.02;
+
 /// No threshold is below: of a past without any distance of 0, say, nothing can be read.
-const FLOORS: [f64; CALIBRATED] = [1.5, 2.5, 2.5, 2.5];
+const FLOORS: [f64; CALIBRATED] = [1.2, 2.0, 2.5, 2.0];
 
 impl Line {
     fn restart(&mut self) {
@@ -277,6 +294,23 @@ impl Line {
         self.recent = Recent::default();
         self.rehearsal = Recent::default();
         self.cached.clear();
+    }
+
+    /// A few windows in a row, for at night one customer may be most of the records.
+    fn follow_model(&mut self, window: &Window) {
+        let Some(model) = &window.model else { return };
+        match &self.model {
+            Some(before) if before == model => self.other_model = 0,
+            Some(_) if self.other_model + 1 < MODEL_WINDOWS => self.other_model += 1,
+            Some(_) => {
+                self.restart();
+                (self.model, self.other_model) = (Some(Arc::clone(model)), 0);
+            }
+            None => {
+                self.model = Some(Arc::clone(model));
+                self.cached.clear();
+            }
+        }
     }
 
     fn find(&self, start_ms: i64, rule: &Rule, names: &Names) -> Option<Arc<Reference>> {
@@ -313,15 +347,7 @@ impl Line {
             self.pending.clear();
         }
         self.end_ms = Some(window.end_ms);
-        if let Some(model) = &window.model
-            && self.model.as_ref() != Some(model)
-        {
-            if self.model.is_some() {
-                self.restart();
-            }
-            self.model = Some(Arc::clone(model));
-            self.cached.clear();
-        }
+        self.follow_model(window);
         if window.is_partial {
             self.pending.clear();
             return insufficient(1);
@@ -339,9 +365,12 @@ impl Line {
             Some(verdict) => verdict.scores.iter().map(|score| rejudged(score, rule)).collect(),
             None => self.scores(window, &group, reference.as_deref(), rule),
         };
-        for score in scores.iter().filter(|score| (score.statistic as usize) < CALIBRATED) {
-            let peak = self.recent.push(window.start_ms, *score, rule);
-            peaks.extend(kind.zip(peak).map(|(kind, peak)| (kind, score.statistic, peak)));
+        if let Some(kind) = kind {
+            for score in scores.iter().filter(|score| (score.statistic as usize) < CALIBRATED) {
+                let scale = self.seasons[kind as usize][score.statistic as usize].scale(window.start_ms);
+                let peak = self.recent.push(window.start_ms, score, scale, rule);
+                peaks.push(Peak { kind, statistic: score.statistic, value: score.value, peak });
+            }
         }
         let remembered_creep = remembered.and_then(|verdict| verdict.score(Statistic::Creep));
         scores.retain(|score| score.statistic != Statistic::Creep);
@@ -385,14 +414,13 @@ impl Line {
 
     fn scores(&mut self, window: &Window, group: &Group, reference: Option<&Reference>, rule: &Rule) -> Vec<Score> {
         let Some(reference) = reference else { return Vec::new() };
-        let thresholds = self.thresholds[reference.kind as usize];
+        let (thresholds, seasons) = (&self.thresholds[reference.kind as usize], &self.seasons[reference.kind as usize]);
         let measured = measure(window, group, reference);
         let score = |measured: Measured| {
             let Measured { statistic, value, effect } = measured;
-            rejudged(
-                &Score { statistic, value, threshold: thresholds[statistic as usize], effect, is_breach: false },
-                rule,
-            )
+            let scale = seasons[statistic as usize].scale(window.start_ms);
+            let threshold = thresholds[statistic as usize].map(|threshold| threshold * scale);
+            rejudged(&Score { statistic, value, threshold, effect, is_breach: false }, rule)
         };
         measured.into_iter().map(score).collect()
     }
@@ -404,30 +432,38 @@ impl Line {
         kind: Option<ReferenceKind>,
         rule: &Rule,
         names: &Names,
-    ) -> Vec<(ReferenceKind, Statistic, f64)> {
+    ) -> Vec<Peak> {
         if kind == Some(ReferenceKind::SameHour) {
             self.rehearsal = Recent::default();
             return Vec::new();
         }
         let Some(reference) = self.past.same_hour(group.middle_ms, 1, rule.weeks_max, names) else { return Vec::new() };
+        let kind = ReferenceKind::SameHour;
         let peak = |measured: Measured| {
             let Measured { statistic, value, effect } = measured;
             let score = Score { statistic, value, threshold: None, effect, is_breach: false };
-            let peak = self.rehearsal.push(window.start_ms, score, rule)?;
-            Some((ReferenceKind::SameHour, statistic, peak))
+            let scale = self.seasons[kind as usize][statistic as usize].scale(window.start_ms);
+            let peak = self.rehearsal.push(window.start_ms, &score, scale, rule);
+            Peak { kind, statistic, value, peak }
         };
-        measure(window, group, &reference).into_iter().filter_map(peak).collect()
+        measure(window, group, &reference).into_iter().map(peak).collect()
     }
 
     fn creep(&mut self, window: &Window, remembered: Option<&Score>, rule: &Rule, days_each: f64) -> Option<Score> {
         let pinned = self.pinned.as_mut().filter(|pinned| pinned.model == self.model)?;
-        let found = pinned.creep.add(window.start_ms, &window.shifts, rule.w1_log_min, days_each);
+        let found = pinned.creep.add(window.start_ms, &window.shifts, rule.w1_log_min, days_each / CREEP_SHARE);
         if let Some(score) = remembered {
             pinned.creep.resume(score.value, score.effect);
             return Some(*score);
         }
         let (value, effect) = found?;
-        let score = Score { statistic: Statistic::Creep, value, threshold: Some(days_each), effect, is_breach: false };
+        let score = Score {
+            statistic: Statistic::Creep,
+            value,
+            threshold: Some(days_each / CREEP_SHARE),
+            effect,
+            is_breach: false,
+        };
         Some(rejudged(&score, rule))
     }
 
@@ -450,15 +486,18 @@ impl Line {
         farthest.map(|(_, told)| told)
     }
 
-    fn wait(&mut self, window: &Window, peaks: Vec<(ReferenceKind, Statistic, f64)>, names: &mut Names) {
+    fn wait(&mut self, window: &Window, peaks: Vec<Peak>, names: &mut Names) {
         if !self.is_alarmed {
             self.waiting.push_back(Waiting { window: window.clone(), peaks });
         }
         while self.waiting.front().is_some_and(|first| window.start_ms - first.window.start_ms >= ADMISSION_MS) {
             let Some(Waiting { window: admitted, peaks }) = self.waiting.pop_front() else { break };
             self.past.add(&admitted, names);
-            for (kind, statistic, peak) in peaks {
-                self.maxima[kind as usize][statistic as usize].add(admitted.start_ms, peak);
+            for Peak { kind, statistic, value, peak } in peaks {
+                self.seasons[kind as usize][statistic as usize].add(admitted.start_ms, value);
+                if let Some(peak) = peak {
+                    self.maxima[kind as usize][statistic as usize].add(admitted.start_ms, peak);
+                }
             }
         }
     }
@@ -466,7 +505,7 @@ impl Line {
 
 fn measure(window: &Window, group: &Group, reference: &Reference) -> Vec<Measured> {
     let mut measured = if group.is_enough { score::shape(&group.shifts, &reference.shifts) } else { Vec::new() };
-    let expected = reference.counts.get(count::CUSTOMERS).copied().unwrap_or(0.0);
+    let expected = reference.customers(window).unwrap_or(0.0);
     measured.extend(score::volume(window.count(count::CUSTOMERS), expected, reference.windows));
     measured
 }

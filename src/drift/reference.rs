@@ -8,15 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::histogram::Histogram;
-use super::window::Window;
+use super::window::{Window, count};
 use crate::wire::drift::ReferenceKind;
 
 const SLOT_MS: i64 = 30 * 60 * 1000;
 const SLOTS_PER_WEEK: i64 = 7 * 48;
+const WEEK_MS: i64 = SLOTS_PER_WEEK * SLOT_MS;
 /// One more than are ever used: the newest may be this week's.
 const WEEKS_KEPT: usize = 5;
 /// Nothing older is compared with.
 const WEEKS_OLD: i64 = 10;
+/// A half hour with fewer distances is compared with the ones before and after, too.
+const DISTANCES_WANTED: u64 = 1000;
 /// Slots of the warm-up, and the fewest that make one.
 const DAY_SLOTS: i64 = 48;
 const WARMUP_SLOTS_MIN: usize = 12;
@@ -32,6 +35,30 @@ pub struct Reference {
     pub weeks: usize,
     /// By the names of [`super::window::count`]: the mean of a window. Empty for a pinned one.
     pub counts: BTreeMap<Arc<str>, f64>,
+    /// Where in the week a window began, in milliseconds, and its customers in the mean; ascending. Empty for a pinned one.
+    customers: Vec<(i64, f64)>,
+}
+
+impl Reference {
+    pub fn pinned(shifts: Histogram) -> Self {
+        let kind = ReferenceKind::Pinned;
+        Self { kind, shifts, windows: 0, weeks: 0, counts: BTreeMap::new(), customers: Vec::new() }
+    }
+
+    /// How many customers a window should have: the mean of those that began up to two windows before or after it. Numbers grow
+    /// and fall within the hour. `None` where there are none.
+    pub fn customers(&self, window: &Window) -> Option<f64> {
+        if self.kind == ReferenceKind::Warmup {
+            return self.counts.get(count::CUSTOMERS).copied();
+        }
+        let reach = 2 * (window.end_ms - window.start_ms);
+        let near = self.customers.iter().filter(|(start, _)| {
+            let apart = (window.start_ms - start).rem_euclid(WEEK_MS);
+            apart <= reach || WEEK_MS - apart <= reach
+        });
+        let (sum, windows) = near.fold((0.0, 0.0), |(sum, windows), (_, mean)| (sum + mean, windows + 1.0));
+        (windows > 0.0).then(|| sum / windows)
+    }
 }
 
 /// Half an hour's counts, packed.
@@ -40,6 +67,8 @@ struct Slot {
     /// Half hours since 1970.
     at: i64,
     windows: u64,
+    /// Milliseconds from the half hour's start to the window's, and its customers; ascending.
+    customers: Vec<(i64, u64)>,
     /// Zeros, then by filled bucket: how many buckets farther than the one before, and the count.
     shifts: Box<[u8]>,
     /// By name: its place in [`Names`], and the count.
@@ -47,7 +76,7 @@ struct Slot {
 }
 
 /// The names of counts, each once. They come from a closed set, and the reasons of rejects.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Names {
     all: Vec<Arc<str>>,
     places: BTreeMap<Arc<str>, u64>,
@@ -76,7 +105,7 @@ impl Names {
 }
 
 /// One segment's past.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Past {
     /// By half hour of the week, ascending in time.
     weeks: Vec<VecDeque<Slot>>,
@@ -93,10 +122,14 @@ impl Past {
     pub fn add(&mut self, window: &Window, names: &mut Names) {
         let at = slot_of(window.start_ms);
         let slots = &mut self.weeks[place_of(at)];
-        let mut sum = match slots.back() {
-            Some(slot) if slot.at == at => slots.pop_back().map(|slot| Sum::of(&slot)).unwrap_or_default(),
-            Some(_) | None => Sum::default(),
-        };
+        let (mut sum, mut customers) = (Sum::default(), Vec::new());
+        if slots.back().is_some_and(|slot| slot.at == at)
+            && let Some(slot) = slots.pop_back()
+        {
+            sum.add(&slot);
+            customers = slot.customers;
+        }
+        customers.push((window.start_ms - at * SLOT_MS, window.count(count::CUSTOMERS)));
         sum.windows += 1;
         sum.shifts.merge(&window.shifts);
         for (name, count) in &window.counts {
@@ -104,30 +137,48 @@ impl Past {
                 *sum.counts.entry(place).or_default() += count;
             }
         }
-        slots.push_back(sum.packed(at));
+        slots.push_back(sum.packed(at, customers));
         while slots.len() > WEEKS_KEPT {
             slots.pop_front();
         }
     }
 
-    /// The half hour of a moment, the one before and the one after, in up to `weeks_max` past weeks; `None` where there is
+    /// The half hour of a moment in up to `weeks_max` past weeks; `None` where there is
     /// none in `weeks_min`.
     pub fn same_hour(&self, start_ms: i64, weeks_min: usize, weeks_max: usize, names: &Names) -> Option<Reference> {
         let at = slot_of(start_ms);
+        let here: Vec<&Slot> = self.weeks_of(at, weeks_max).collect();
+        if here.len() < weeks_min.max(1) {
+            return None;
+        }
         let mut sum = Sum::default();
-        let mut weeks = 0;
+        here.iter().for_each(|slot| sum.add(slot));
+        // The nearer in time the better, if only there are enough.
+        if sum.shifts.len() < DISTANCES_WANTED {
+            [at - 1, at + 1].into_iter().flat_map(|near| self.weeks_of(near, weeks_max)).for_each(|slot| sum.add(slot));
+        }
+        let mut reference = sum.reference(ReferenceKind::SameHour, here.len(), names);
+        reference.customers = self.customers(at, weeks_max);
+        Some(reference)
+    }
+
+    /// The same half hour of the newest past weeks.
+    fn weeks_of(&self, at: i64, weeks_max: usize) -> impl Iterator<Item = &Slot> {
+        // Not of this week, whose half hours may just have passed.
+        let past = self.weeks[place_of(at)].iter().rev().filter(move |slot| at - slot.at >= SLOTS_PER_WEEK / 2);
+        past.filter(move |slot| at - slot.at <= WEEKS_OLD * SLOTS_PER_WEEK).take(weeks_max)
+    }
+
+    fn customers(&self, at: i64, weeks_max: usize) -> Vec<(i64, f64)> {
+        let mut sums: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
         for near in [at - 1, at, at + 1] {
-            let past = self.weeks[place_of(near)].iter().rev();
-            // Not this week's, whose half hours may just have passed.
-            let past = past.filter(|slot| (near - slot.at) >= SLOTS_PER_WEEK / 2);
-            let past = past.filter(|slot| near - slot.at <= WEEKS_OLD * SLOTS_PER_WEEK).take(weeks_max);
-            let before = sum.windows;
-            let found = past.map(|slot| sum.add(slot)).count();
-            if near == at {
-                weeks = if sum.windows > before { found } else { 0 };
+            for (offset_ms, customers) in self.weeks_of(near, weeks_max).flat_map(|slot| &slot.customers) {
+                let (windows, sum) = sums.entry(near * SLOT_MS + offset_ms).or_default();
+                *windows += 1;
+                *sum += customers;
             }
         }
-        (weeks >= weeks_min.max(1)).then(|| sum.reference(ReferenceKind::SameHour, weeks, names))
+        sums.into_iter().map(|(start_ms, (windows, sum))| (start_ms, sum as f64 / windows as f64)).collect()
     }
 
     /// The 24 hours before, but for the newest, which may not be whole yet.
@@ -149,7 +200,7 @@ impl Past {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Sum {
     windows: u64,
     shifts: Histogram,
@@ -157,12 +208,6 @@ struct Sum {
 }
 
 impl Sum {
-    fn of(slot: &Slot) -> Self {
-        let mut sum = Self::default();
-        sum.add(slot);
-        sum
-    }
-
     fn add(&mut self, slot: &Slot) {
         self.windows += slot.windows;
         let mut shifts = Unpacked(&slot.shifts);
@@ -179,7 +224,7 @@ impl Sum {
         }
     }
 
-    fn packed(&self, at: i64) -> Slot {
+    fn packed(&self, at: i64, customers: Vec<(i64, u64)>) -> Slot {
         let mut shifts = Vec::new();
         pack(&mut shifts, self.shifts.zero());
         let mut before = 0;
@@ -193,14 +238,15 @@ impl Sum {
             pack(&mut counts, *place);
             pack(&mut counts, *count);
         }
-        Slot { at, windows: self.windows, shifts: shifts.into(), counts: counts.into() }
+        Slot { at, windows: self.windows, customers, shifts: shifts.into(), counts: counts.into() }
     }
 
     fn reference(self, kind: ReferenceKind, weeks: usize, names: &Names) -> Reference {
         let mean = |count: u64| count as f64 / self.windows as f64;
         let named =
             self.counts.iter().filter_map(|(place, count)| Some((Arc::clone(names.name(*place)?), mean(*count))));
-        Reference { kind, counts: named.collect(), shifts: self.shifts, windows: self.windows, weeks }
+        let counts = named.collect();
+        Reference { kind, counts, shifts: self.shifts, windows: self.windows, weeks, customers: Vec::new() }
     }
 }
 

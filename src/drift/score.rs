@@ -10,7 +10,7 @@ const WANDER: f64 = 10_000.0;
 /// And their numbers of customers by so much.
 const WANDER_VOLUME: f64 = 0.1;
 /// Fewer customers than this are expected: their number is not judged.
-const EXPECTED_MIN: f64 = 10.0;
+const EXPECTED_MIN: f64 = 20.0;
 /// Makes the square root of a small count nearly normal: Anscombe (1948).
 const ANSCOMBE: f64 = 0.375;
 /// Ratios are no greater than this, so that they are finite.
@@ -59,8 +59,9 @@ pub fn volume(customers: u64, expected: f64, windows: u64) -> Option<Measured> {
         return None;
     }
     let customers = customers as f64;
-    let apart = libm::log((customers + 0.5) / (expected + 0.5)).abs();
-    let by_chance = ((1.0 / expected + WANDER_VOLUME * WANDER_VOLUME) * (1.0 + 1.0 / windows as f64)).sqrt();
+    // As for any count, and beyond chance by the wandering.
+    let apart = 2.0 * ((customers + ANSCOMBE).sqrt() - (expected + ANSCOMBE).sqrt()).abs();
+    let by_chance = ((1.0 + WANDER_VOLUME * WANDER_VOLUME * expected) * (1.0 + 1.0 / windows as f64)).sqrt();
     let effect = (customers / expected).min(RATIO_MAX);
     Some(Measured { statistic: Statistic::Volume, value: apart / by_chance, effect })
 }

@@ -1,10 +1,11 @@
 //! How large a score must be, from the monitor's own past scores. `[pure]`
 //!
-//! What is judged is the k-th largest of the last m scores. Its greatest value in each hour is kept for four weeks; the largest
-//! tenth of those, squared, fall off about exponentially, and the threshold is read off that tail far beyond what was ever
-//! seen: peaks over threshold (Davison and Smith 1990) with shape 0, on the square, for which the scores of many customers, nearly
-//! normal, have that shape. The uncertainty of the tail's scale is put into the threshold: it is the predictive quantile, so that
-//! the chance of a false alarm, in the mean over all pasts that could have been, is the one that was asked for.
+//! What is judged is the k-th largest of the last m scores, each in units of what is usual at its time of the day. Its greatest value in
+//! each hour is kept for four weeks. Runs of the greatest tenth of those hours are clusters, of which the greatest value counts: its
+//! square falls off about exponentially, and the threshold is read off that tail far beyond what was ever seen. This is peaks over
+//! threshold (Davison and Smith 1990) with declustering by runs (Smith and Weissman 1994) and shape 0, on the square, for which
+//! scores of many customers, nearly normal, have that shape. The uncertainty of the tail's scale is put into the threshold: it is the
+//! predictive quantile, so that the chance of a false alarm, in the mean over all pasts that could have been, is the one asked for.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,60 @@ const HOURS_OWN_MIN: usize = 7 * 24;
 const HOURS_MIN: usize = 100;
 /// One in so many of the hours is the tail.
 const TAIL_ONE_IN: usize = 10;
+/// So many hours without one of the tail end a cluster.
+const CLUSTER_ENDS: i64 = 8;
+
+const HALF_HOUR_MS: i64 = HOUR_MS / 2;
+const HALF_HOURS: usize = 48;
+/// The usual counts as so many scores of each half hour's.
+const USUAL_WEIGHT: f64 = 20.0;
+/// Older scores of a half hour fade beyond so many.
+const SCORES_KEPT: f64 = 240.0;
+
+/// How large one statistic's scores of one segment are at each half hour of workdays and of weekends.
+#[derive(Debug, Clone)]
+pub struct Season {
+    /// Scores, and the sum of their squares.
+    half_hours: Vec<(f64, f64)>,
+}
+
+impl Default for Season {
+    fn default() -> Self {
+        Self { half_hours: vec![(0.0, 0.0); 2 * HALF_HOURS] }
+    }
+}
+
+impl Season {
+    pub fn add(&mut self, start_ms: i64, value: f64) {
+        let (scores, squares) = &mut self.half_hours[place_of(start_ms)];
+        *scores += 1.0;
+        *squares += value * value;
+        if *scores > SCORES_KEPT {
+            *scores /= 2.0;
+            *squares /= 2.0;
+        }
+    }
+
+    /// By how much scores are larger at this time than usual; 1 where they are not.
+    pub fn scale(&self, start_ms: i64) -> f64 {
+        let (scores, squares) = self.half_hours[place_of(start_ms)];
+        let (all_scores, all_squares) =
+            self.half_hours.iter().fold((0.0, 0.0), |(n, sum), (scores, squares)| (n + scores, sum + squares));
+        if all_squares <= 0.0 {
+            return 1.0;
+        }
+        let usual = all_squares / all_scores;
+        ((squares + USUAL_WEIGHT * usual) / ((scores + USUAL_WEIGHT) * usual)).sqrt().max(1.0)
+    }
+}
+
+fn place_of(start_ms: i64) -> usize {
+    let half_hours = start_ms.div_euclid(HALF_HOUR_MS);
+    // 1970-01-01 was a Thursday.
+    let is_weekend = matches!(half_hours.div_euclid(48).rem_euclid(7), 2 | 3);
+    let place = usize::try_from(half_hours.rem_euclid(48)).expect("less than 48, and not negative");
+    if is_weekend { HALF_HOURS + place } else { place }
+}
 
 /// The greatest values of one statistic of one segment, by hour.
 #[derive(Debug, Default, Clone)]
@@ -38,31 +93,36 @@ impl Maxima {
         }
     }
 
-    pub fn values(&self) -> impl Iterator<Item = f64> {
-        self.hours.iter().map(|(_, value)| *value)
-    }
-
     pub fn is_enough(&self) -> bool {
         self.hours.len() >= HOURS_OWN_MIN
     }
 }
 
-/// The value that the greatest of an hour exceeds with this chance; `None` where the past is too short.
-pub fn threshold(mut values: Vec<f64>, chance: f64) -> Option<f64> {
+/// The value that the greatest of an hour begins to exceed with this chance; `None` where the past is too short.
+pub fn threshold<'a>(series: impl Iterator<Item = &'a Maxima> + Clone, chance: f64) -> Option<f64> {
+    let mut values: Vec<f64> = series.clone().flat_map(|maxima| maxima.hours.iter().map(|(_, value)| *value)).collect();
     if values.len() < HOURS_MIN {
         return None;
     }
     values.sort_by(f64::total_cmp);
-    let beyond = values.len() / TAIL_ONE_IN;
-    let (rest, tail) = values.split_at(values.len() - beyond);
-    let base = rest.last()?.powi(2);
-    let scale = tail.iter().map(|value| value.powi(2) - base).sum::<f64>() / beyond as f64;
-    let share = beyond as f64 / values.len() as f64;
-    if chance >= share {
-        return Some(base.sqrt());
+    let base = values[values.len() - 1 - values.len() / TAIL_ONE_IN];
+    let (mut hours, mut clusters, mut excess) = (0.0, 0.0, 0.0);
+    for maxima in series {
+        let mut last = None;
+        for (hour, value) in maxima.hours.iter().filter(|(_, value)| *value > base) {
+            if last.is_none_or(|last| hour - last > CLUSTER_ENDS) {
+                clusters += 1.0;
+            }
+            last = Some(*hour);
+            hours += 1.0;
+            excess += value.powi(2) - base.powi(2);
+        }
+    }
+    let share = hours / values.len() as f64;
+    if clusters == 0.0 || chance >= share {
+        return Some(base);
     }
     // The scale's posterior is a gamma distribution, so the next value's tail is Pareto's: (1 + x/(n·scale))^−n.
-    let n = beyond as f64;
-    let reach = n * (libm::exp(libm::log(share / chance) / n) - 1.0);
-    Some((base + scale * reach).sqrt())
+    let reach = clusters * (libm::exp(libm::log(share / chance) / clusters) - 1.0);
+    Some((base.powi(2) + excess / hours * reach).sqrt())
 }

@@ -1,0 +1,207 @@
+//! The monitor's judge on streams whose distances the real pipeline gave: how often it is wrong, how soon it tells.
+//!
+//! `make eval-monitor`, which makes the folder of `--bank`; the last line is one JSON object.
+#![expect(clippy::print_stdout, reason = "an evaluation for people")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "small numbers"
+)]
+
+mod bank;
+mod stream;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bank::{BINS, Bank, DAY_MS};
+use dce::drift::judge::{Judge, Rule};
+use dce::drift::verdict::Statistic;
+use serde_json::json;
+use stream::{Event, Random, SMALL, Stream, WINDOW_MS};
+use watch::{Counts, Watch};
+
+/// A Monday.
+const START_MS: i64 = 1_767_571_200_000;
+/// The banks' first day, and the days that are settled; scenarios begin in their middle.
+const BANK_MS: i64 = 1_767_225_600_000;
+const SETTLED: (i64, i64) = (28, 49);
+const AFTER: (i64, i64) = (39, 43);
+/// Of each stream: not counted, counted.
+const TRAINING_DAYS: i64 = 21;
+const QUIET_DAYS: i64 = 35;
+/// Windows after an event.
+const TWO_HOURS: usize = 24;
+
+pub(crate) fn rule(false_alarm_days: f64) -> Rule {
+    Rule {
+        false_alarm_days,
+        breaches: 2,
+        of: 3,
+        customers_min: 300,
+        segment_customers_min: 80,
+        merge_max_ms: 60 * 60 * 1000,
+        weeks_min: 2,
+        weeks_max: 4,
+        w1_log_min: 0.0953,
+        exceedance_ratio_min: 1.5,
+        zero_share_min: 0.01,
+        volume_ratio_min: 1.5,
+    }
+}
+
+struct Arguments {
+    bank: PathBuf,
+    streams: u64,
+    days: f64,
+}
+
+fn arguments() -> Arguments {
+    let given: Vec<String> = std::env::args().collect();
+    let value = |name: &str| given.iter().position(|word| word == name).and_then(|at| given.get(at + 1)).cloned();
+    let number = |name: &str, otherwise: f64| value(name).map_or(otherwise, |text| text.parse().expect("a number"));
+    Arguments {
+        bank: value("--bank").map_or_else(|| "target/eval-monitor".into(), PathBuf::from),
+        streams: number("--streams", 200.0) as u64,
+        days: number("--days", 30.0),
+    }
+}
+
+fn read(folder: &Path, scenario: &str, days: (i64, i64)) -> Bank {
+    Bank::read(&folder.join(scenario).join("emb.ndjson"), BANK_MS, days.0, days.1)
+}
+
+fn main() {
+    let arguments = arguments();
+    let quiet = read(&arguments.bank, "quiet", SETTLED);
+    let changed: Vec<(&str, Bank)> = ["page-rename", "layout-change", "shock", "swapped-inputs"]
+        .into_iter()
+        .filter(|name| arguments.bank.join(name).exists())
+        .map(|name| (name, read(&arguments.bank, name, AFTER)))
+        // The same days without any change: what tells here tells of the days, not of the change.
+        .chain([("none", read(&arguments.bank, "quiet", AFTER))])
+        .collect();
+    println!("{} distances of {} customers", quiet.bins.iter().map(Vec::len).sum::<usize>(), quiet.customers);
+
+    let mut counts = Counts::default();
+    let mut delays: BTreeMap<&str, Vec<Option<usize>>> = BTreeMap::new();
+    for seed in 0..arguments.streams {
+        let mut stream = Stream::new(&quiet, seed + 1);
+        let mut watch = Watch::new(Judge::new(rule(arguments.days)));
+        let mut at = START_MS;
+        for day in 0..TRAINING_DAYS + QUIET_DAYS {
+            watch.is_counted = day >= TRAINING_DAYS;
+            for _ in 0..DAY_MS / WINDOW_MS {
+                let windows = stream.windows(at, &Event::default());
+                watch.judge(&windows, &mut counts);
+                at += WINDOW_MS;
+            }
+        }
+        counts.days += QUIET_DAYS as f64;
+        events(&stream, &watch, at, &changed, &mut delays);
+    }
+    counts.print(arguments.days);
+    for (name, delays) in &delays {
+        print_delays(name, delays);
+    }
+    let median = |name: &str| delays.get(name).and_then(|delays| quantile(delays, 0.5));
+    let result = json!({
+        "false_alarm_interval_ratio": counts.ratio(arguments.days),
+        "delay_windows": {
+            "jumpers_3pct": median("jumpers_3pct"),
+            "frozen_3pct": median("frozen_3pct"),
+            "all_up_30pct": median("all_up_30pct"),
+            "segment_doubled": median("segment_doubled"),
+        },
+    });
+    println!("{result}");
+}
+
+/// Each from where the stream stands, as if the others had never been.
+fn events<'a>(
+    stream: &Stream,
+    watch: &Watch,
+    now_ms: i64,
+    changed: &'a [(&'a str, Bank)],
+    delays: &mut BTreeMap<&'a str, Vec<Option<usize>>>,
+) {
+    let made = [
+        ("jumpers_1pct", Event { jumping: 0.01, ..Event::default() }),
+        ("jumpers_3pct", Event { jumping: 0.03, ..Event::default() }),
+        ("frozen_3pct", Event { frozen: 0.03, ..Event::default() }),
+        ("frozen_all", Event { frozen: 1.0, ..Event::default() }),
+        ("all_up_15pct", Event { ln_all: libm::log(1.15), ..Event::default() }),
+        ("all_up_30pct", Event { ln_all: libm::log(1.3), ..Event::default() }),
+        ("segment_doubled", Event { ln_small: libm::log(2.0), ..Event::default() }),
+        ("number_doubled", Event { ln_number: libm::log(2.0), ..Event::default() }),
+        ("number_halved", Event { ln_number: libm::log(0.5), ..Event::default() }),
+    ];
+    // When about 850 customers come.
+    let mut random = Random(stream.random.0);
+    let moments: Vec<i64> = (0..DAY_MS / WINDOW_MS)
+        .map(|window| now_ms + window * WINDOW_MS)
+        .filter(|at| (800.0..900.0).contains(&stream.number(*at)))
+        .collect();
+    let onset_ms = moments[random.below(moments.len())];
+    let (mut stream, mut watch) = (stream.clone(), watch.clone());
+    watch.is_counted = false;
+    let mut ignored = Counts::default();
+    let mut at = now_ms;
+    while at < onset_ms {
+        let windows = stream.windows(at, &Event::default());
+        watch.judge(&windows, &mut ignored);
+        at += WINDOW_MS;
+    }
+    for (name, event) in made {
+        let delay = delay(stream.clone(), watch.clone(), onset_ms, &event, name == "segment_doubled");
+        delays.entry(name).or_default().push(delay);
+    }
+    for (name, bank) in changed {
+        let mut stream = stream.clone();
+        // The scenario's distances and numbers, relative to a quiet bank's.
+        for bin in 0..BINS {
+            let quiet = stream.bank.rates[bin].max(1e-9);
+            stream.numbers[bin] *=
+                if *name == "shock" && bank.rates[bin] > 0.0 { bank.rates[bin] / quiet } else { 1.0 };
+        }
+        stream.bank = bank.clone();
+        delays.entry(name).or_default().push(delay(stream, watch.clone(), onset_ms, &Event::default(), false));
+    }
+}
+
+/// The window after the event, counted from 1, in which an alert opens.
+fn delay(mut stream: Stream, mut watch: Watch, onset_ms: i64, event: &Event, only_small: bool) -> Option<usize> {
+    let mut ignored = Counts::default();
+    watch.close();
+    (0..TWO_HOURS).find_map(|window| {
+        let windows = stream.windows(onset_ms + window as i64 * WINDOW_MS, event);
+        let opened = watch.judge(&windows, &mut ignored);
+        let is_it = opened.iter().any(|(segment, _)| !only_small || *segment == SMALL);
+        is_it.then_some(window + 1)
+    })
+}
+
+fn quantile(delays: &[Option<usize>], share: f64) -> Option<usize> {
+    let mut sorted: Vec<usize> = delays.iter().map(|delay| delay.unwrap_or(usize::MAX)).collect();
+    sorted.sort_unstable();
+    let at = ((sorted.len() as f64 * share).ceil() as usize).max(1) - 1;
+    sorted.get(at).copied().filter(|delay| *delay != usize::MAX)
+}
+
+fn print_delays(name: &str, delays: &[Option<usize>]) {
+    let within = |windows: usize| {
+        delays.iter().flatten().filter(|delay| **delay <= windows).count() as f64 * 100.0 / delays.len() as f64
+    };
+    let told = |share| quantile(delays, share).map_or_else(|| "–".to_owned(), |windows| windows.to_string());
+    println!(
+        "{name:<16} within 2 windows {:5.1} %, 2 hours {:5.1} %; windows until told: median {}, 95 % {}",
+        within(2),
+        within(TWO_HOURS),
+        told(0.5),
+        told(0.95)
+    );
+}
+
+const _: [Statistic; 5] = Statistic::ALL;
