@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::Board;
 use super::engine::Engine;
-use super::run::{MonitorError, MonitorSettings};
+use super::run::{MonitorError, MonitorSettings, Watch};
 use crate::kafka::follow::{self, Extent, Lookup, Visit};
 use crate::kafka::raw::Message;
 use crate::wire::drift::{self, DriftAlert, DriftReference, DriftWindow};
@@ -33,7 +32,7 @@ pub fn restore(
     settings: &MonitorSettings,
     lookup: &Lookup,
     engine: &mut Engine,
-    board: &Board,
+    watch: Watch<'_>,
     now_ms: i64,
     mut progress: impl FnMut(),
 ) -> Result<Resume, MonitorError> {
@@ -43,7 +42,8 @@ pub fn restore(
     read(settings, lookup, &topics.alerts, None, |message| {
         if let Some(alert) = message.value().and_then(|value| drift::decode::<DriftAlert>(value).ok()) {
             alerts.insert(Arc::clone(&alert.segment), alert.clone());
-            board.alert(alert);
+            watch.metrics.drift_alert_past(&alert);
+            watch.board.alert(alert);
         }
     })?;
     for alert in alerts.into_values() {
@@ -69,7 +69,8 @@ pub fn restore(
         } else if engine.remember(&record).is_err() {
             resume.unreadable += 1;
         } else {
-            board.windows([record]);
+            watch.metrics.drift_past(&record);
+            watch.board.windows([record]);
         }
     })?;
     if of_other_width > 0 {

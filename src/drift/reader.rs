@@ -1,7 +1,7 @@
 //! Topics read side by side, and up to when: a window is closed once all that was published before is read. Offsets and times →
 //! records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::engine::Engine;
@@ -31,6 +31,10 @@ pub struct Stream {
     sample: Option<Sample>,
     /// The largest timestamp of each partition.
     newest: BTreeMap<i32, i64>,
+    /// Partitions whose records before the first one are gone: deleted by the retention.
+    cut: BTreeSet<i32>,
+    /// What was published before is not there whole.
+    whole_from_ms: i64,
 }
 
 impl Stream {
@@ -43,8 +47,13 @@ impl Stream {
         since_ms: i64,
     ) -> Result<Self, MonitorError> {
         let extents = lookup.extents(topic, partitions, WAIT)?;
-        let extents = lookup.since(topic, &extents, since_ms, WAIT)?;
+        let since = lookup.since(topic, &extents, since_ms, WAIT)?;
+        let is_cut = |(all, since): &(&Extent, &Extent)| all.low > 0 && since.low == all.low && !since.is_empty();
+        let cut = extents.iter().zip(&since).filter(is_cut).map(|(_, since)| since.partition).collect();
+        let extents = since;
         Ok(Self {
+            cut,
+            whole_from_ms: 0,
             topic: topic.to_owned(),
             partitions: partitions.to_vec(),
             follower: Follower::start(&settings.client, &settings.group, topic, &extents)?,
@@ -56,11 +65,14 @@ impl Stream {
 
     /// What comes within `wait`, each with when it was published.
     pub fn next(&mut self, wait: Duration, mut each: impl FnMut(Message<'_>, i64)) -> Result<(), MonitorError> {
-        let newest = &mut self.newest;
+        let (newest, cut, whole_from_ms) = (&mut self.newest, &mut self.cut, &mut self.whole_from_ms);
         self.follower.next(wait, |message| {
             let published_ms = message.timestamp_ms().unwrap_or(0);
             let newest = newest.entry(message.partition()).or_insert(published_ms);
             *newest = published_ms.max(*newest);
+            if cut.remove(&message.partition()) {
+                *whole_from_ms = published_ms.max(*whole_from_ms);
+            }
             each(message, published_ms);
             Ok::<_, MonitorError>(Visit::Next)
         })?;
@@ -89,6 +101,11 @@ impl Stream {
             self.newest.get(partition).map_or(i64::MIN, |newest| newest - DISORDER_MS).min(sample.at_ms)
         };
         Ok(self.partitions.iter().map(of_partition).min().unwrap_or(sample.at_ms))
+    }
+
+    /// Windows that start before then were not seen whole.
+    pub fn whole_from_ms(&self) -> i64 {
+        self.whole_from_ms
     }
 
     pub fn newest_ms(&self) -> Option<i64> {

@@ -24,6 +24,8 @@ use crate::kafka::topics::{Inspector, TopicError};
 use crate::registry::{RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::monitor::Receiver;
 use crate::wire::drift::encode;
 
 /// For so long back windows are counted at a first start: what the table keeps uncompacted.
@@ -58,6 +60,7 @@ pub struct Watch<'a> {
     pub clock: Clock,
     pub health: &'a Health,
     pub board: &'a Board,
+    pub metrics: &'a Metrics,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +170,7 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     let lookup = Lookup::new(&settings.client, &settings.group)?;
     let now_ms = watch.clock.wall_ms();
     let mut engine = Engine::new(settings.cut.clone(), settings.rule.clone());
-    let resume = past::restore(settings, &lookup, &mut engine, watch.board, now_ms, || {
+    let resume = past::restore(settings, &lookup, &mut engine, watch, now_ms, || {
         watch.health.progress(watch.clock.uptime(), "read the past");
         drop(lease.is_held(Duration::ZERO));
     })?;
@@ -176,7 +179,7 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     let from_ms = resume.from_ms.unwrap_or(oldest).max(oldest);
     engine.collector.begin(from_ms);
     let mut session = Session::open(settings, watch, engine, &lookup, from_ms)?;
-    let _webhook = tell::webhook(settings, &lookup)?;
+    let _webhook = tell::webhook(settings, &lookup, watch.metrics)?;
     let mut references = Source::from(settings, &settings.topics.references, resume.references_end)?;
     session.tell();
     loop {
@@ -230,7 +233,10 @@ impl<'a> Session<'a> {
         let rejected = settings.rejected.as_deref().map(stream).transpose()?;
         let receivers = &settings.receivers;
         let alertmanagers = (!receivers.alertmanagers.is_empty())
-            .then(|| Alertmanagers::start(receivers, watch.clock, tell::log_attempt).map_err(MonitorError::Thread))
+            .then(|| {
+                let told = tell::attempts(watch.metrics, Receiver::Alertmanager);
+                Alertmanagers::start(receivers, watch.clock, told).map_err(MonitorError::Thread)
+            })
             .transpose()?;
         Ok(Self {
             embeddings: stream(&settings.embeddings)?,
@@ -258,6 +264,7 @@ impl<'a> Session<'a> {
                 engine.collector.record(value, published_ms, message.partition(), resolver.schemas());
             }
         })?;
+        engine.collector.partial_before(self.embeddings.whole_from_ms());
         if let Some(rejected) = &mut self.rejected {
             rejected.next(Duration::ZERO, |message, published_ms| {
                 let reason = message.header(c"dce-reason").and_then(|reason| std::str::from_utf8(reason).ok());
@@ -299,8 +306,10 @@ impl<'a> Session<'a> {
         for alert in &judged.alerts {
             tracing::warn!(alert = %alert.id, state = ?alert.state, summary = alert.summary, "drift alert");
             board.alert(alert.clone());
+            self.watch.metrics.drift_alert(alert);
             self.recent.insert(alert.segment.clone(), alert.clone());
         }
+        self.watch.metrics.drift_windows(&judged.windows);
         board.windows(judged.windows);
         board.references(references);
         if !judged.alerts.is_empty() {
@@ -319,6 +328,8 @@ impl<'a> Session<'a> {
         let now = self.watch.clock.uptime().0;
         if now.saturating_sub(self.said_ms) >= EVERY_MS {
             self.said_ms = now;
+            let check = self.engine.collector.check();
+            self.watch.metrics.drift_checked(check.checked, check.mismatched);
             status(self.watch, Role::Active, self.embeddings.newest_ms(), self.embeddings.lag());
         }
     }
@@ -349,4 +360,5 @@ fn publish(settings: &MonitorSettings, bulk: &mut Bulk, judged: &Judged) -> Resu
 
 fn status(watch: Watch<'_>, role: Role, newest_record_ms: Option<i64>, lag: Option<u64>) {
     watch.board.status(Status { role, newest_record_ms, lag, at_ms: watch.clock.wall_ms() });
+    watch.metrics.drift_status(role == Role::Active, newest_record_ms, lag);
 }

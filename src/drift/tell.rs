@@ -9,6 +9,8 @@ use super::reader::Source;
 use super::run::{MonitorError, MonitorSettings};
 use crate::kafka::follow::{Lookup, Visit};
 use crate::stop::Stop;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::monitor::Receiver;
 use crate::wire::drift::{DriftAlert, decode};
 
 const TURN: Duration = Duration::from_millis(200);
@@ -32,7 +34,11 @@ impl Drop for WebhookThread {
 }
 
 /// Of the address in the settings, where there is one. A group that has noted nothing begins with what comes from now on.
-pub fn webhook(settings: &MonitorSettings, lookup: &Lookup) -> Result<Option<WebhookThread>, MonitorError> {
+pub fn webhook(
+    settings: &MonitorSettings,
+    lookup: &Lookup,
+    metrics: &Metrics,
+) -> Result<Option<WebhookThread>, MonitorError> {
     let Some(webhook) = Webhook::new(&settings.receivers) else { return Ok(None) };
     let topic = settings.topics.alerts.clone();
     let noted = Lookup::new(&settings.client, &format!("{}-webhook", settings.group))?;
@@ -45,11 +51,11 @@ pub fn webhook(settings: &MonitorSettings, lookup: &Lookup) -> Result<Option<Web
         }
     };
     let stop = Stop::new();
-    let (until, settings) = (stop.clone(), settings.clone());
+    let (until, settings, told) = (stop.clone(), settings.clone(), attempts(metrics, Receiver::Webhook));
     let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
         let mut begin = begin;
         while !until.is_stopped() {
-            if let Err(error) = follow(&settings, &topic, &webhook, &noted, &mut begin, &until) {
+            if let Err(error) = follow(&settings, &topic, (&webhook, &told), &noted, &mut begin, &until) {
                 tracing::warn!(%error, "alerts for the webhook cannot be read; it is tried again");
                 _ = until.wait(AGAIN);
             }
@@ -61,7 +67,7 @@ pub fn webhook(settings: &MonitorSettings, lookup: &Lookup) -> Result<Option<Web
 fn follow(
     settings: &MonitorSettings,
     topic: &str,
-    webhook: &Webhook,
+    (webhook, attempted): (&Webhook, &dyn Fn(&str, Result<(), &NotifyError>)),
     noted: &Lookup,
     next: &mut i64,
     stop: &Stop,
@@ -72,7 +78,7 @@ fn follow(
         source.next(TURN, |message| {
             let alert = message.value().and_then(|value| decode::<DriftAlert>(value).ok());
             let told = match alert.filter(is_told_to_webhook) {
-                Some(alert) => webhook.tell(&alert, stop, log_attempt),
+                Some(alert) => webhook.tell(&alert, stop, attempted),
                 None => true,
             };
             if !told {
@@ -89,10 +95,17 @@ fn follow(
     Ok(())
 }
 
-/// For who tells.
-pub fn log_attempt(url: &str, result: Result<(), &NotifyError>) {
-    match result {
-        Ok(()) => tracing::debug!(url, "alerts told"),
-        Err(error) => tracing::warn!(%error, "alerts could not be told"),
+/// For who tells: each attempt is counted, and logged.
+pub fn attempts(
+    metrics: &Metrics,
+    receiver: Receiver,
+) -> impl Fn(&str, Result<(), &NotifyError>) + Send + use<> + 'static {
+    let metrics = metrics.of_worker(0);
+    move |url, result| {
+        metrics.drift_told(receiver, result.is_ok());
+        match result {
+            Ok(()) => tracing::debug!(url, "alerts told"),
+            Err(error) => tracing::warn!(%error, "alerts could not be told"),
+        }
     }
 }

@@ -88,14 +88,14 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let settings = settings(&config, &client)?;
     let board = Arc::new(board(&config));
     let health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
-    let metrics = Arc::new(Metrics::new());
-    let shown = Shown { clock, health: Arc::clone(&health), metrics };
+    let metrics = Arc::new(Metrics::of_monitor(ms(config.monitor.window)));
+    let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config
         .monitor
         .listen
         .map(|listen| http::serve(listen, shown, page::routes(Arc::clone(&board), clock)))
         .transpose()?;
-    Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board }, &stop)?)
+    Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board, metrics: &metrics }, &stop)?)
 }
 
 pub(super) fn board(config: &Config) -> Board {
