@@ -77,5 +77,10 @@ fn farther(now: &Histogram, before: &Histogram) -> String {
 }
 
 fn distance(distance: f64) -> String {
-    if distance >= 0.01 { format!("{distance:.3}") } else { format!("{distance:.1e}") }
+    match distance {
+        0.1.. => format!("{distance:.2}"),
+        0.01..0.1 => format!("{distance:.3}"),
+        0.001..0.01 => format!("{distance:.4}"),
+        _ => format!("{distance:.1e}"),
+    }
 }

@@ -19,9 +19,11 @@ use serde_json::json;
 use super::run::{load_model, worker_settings};
 use super::{Frame, stop_on_signals};
 use crate::config::{Config, FlagSetting};
-use crate::generate::live::{Live, LiveParams};
+use crate::drift::page;
+use crate::generate::live::{Live, LiveParams, LiveRecord};
 use crate::generate::partition_of;
 use crate::health::Health;
+use crate::http::{self, HttpError, Shown};
 use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents};
 use crate::pipeline::worker::{self, Watch};
 use crate::stop::Stop;
@@ -29,7 +31,11 @@ use crate::telemetry::Clock;
 use crate::telemetry::metrics::{EpochStats, Metrics};
 use crate::types::RejectReason;
 use crate::wire::avro::Schemas;
+use crate::wire::drift::AlertState;
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind};
+use drift::Drift;
+
+mod drift;
 
 const PARTITIONS: u32 = 4;
 /// Produced and not yet committed at the most: far below the 5 MiB that the broker keeps a partition.
@@ -37,13 +43,22 @@ const AHEAD_MAX: u64 = 10_000;
 /// How long the end waits for the last records to be committed.
 const DRAIN_MAX_MS: u64 = 20_000;
 const LOOK: Duration = Duration::from_millis(200);
+/// Seconds, where nobody says.
+const SECONDS: u64 = 90;
+/// The parts of the time after which the monitor has learned, and the bank renames its pages.
+const LEARNED: f64 = 0.5;
+const RENAMED: f64 = 0.6;
+/// It learns and renames no later than this, however long the demo is.
+const LEARNED_MS_MAX: u64 = 45_000;
+const RENAMED_MS_MAX: u64 = 54_000;
 /// Embeddings shown.
 const SHOWN: usize = 8;
 /// Latencies kept for the percentiles.
 const LATENCIES_MAX: usize = 5_000_000;
 
 const EXAMPLES: &str = "Examples:
-  dce demo                                         half a minute at 1,000 clicks a second
+  dce demo                                         a minute and a half at 1,000 clicks a second
+  dce demo --seconds 1800                          for as long as somebody looks at the page
   dce demo --rate 20000 --seconds 60               as fast as this machine may go
   dce demo --events 2000 --json                    for programs: one object a line
   dce demo --set session.gap=2m --seed 7           other rules, another bank";
@@ -55,7 +70,7 @@ pub(super) struct Arguments {
     /// End after so many clicks.
     #[arg(long, value_name = "N")]
     events: Option<u64>,
-    /// End after so many seconds [default: 30, or as --events needs].
+    /// End after so many seconds [default: 90, or as --events needs].
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
     /// Clicks a second, 1 to 50000.
@@ -83,7 +98,23 @@ struct Seen {
     /// Produce to commit, in milliseconds.
     latencies_ms: Vec<u32>,
     last: VecDeque<CustomerEmbedding>,
+    /// When the pages were renamed.
+    renamed_ms: Option<u64>,
+    drift: drift::Told,
     failure: Option<String>,
+}
+
+impl Seen {
+    /// What was until now was the past, and is not counted.
+    fn begin(&mut self, now: u64) {
+        *self = Self {
+            began_ms: Some(now),
+            open_sessions: std::mem::take(&mut self.open_sessions),
+            customers: std::mem::take(&mut self.customers),
+            failure: self.failure.take(),
+            ..Self::default()
+        };
+    }
 }
 
 type Shared = Arc<Mutex<Seen>>;
@@ -104,17 +135,25 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut model = load_model(frame, &config)?;
     let clock = Clock::start();
     let (generating, working) = (stop_on_signals()?, Stop::new());
-    let health = Health::new(clock.uptime());
+    let all_health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
+    let health = &all_health[0];
     let seen = Shared::default();
+    let drift = Drift::new(topics.embeddings_live.as_deref().unwrap_or_default(), clock.wall_ms());
     let wants_view = !frame.json;
+    let shown = Shown { clock, health: Arc::clone(&all_health), metrics: Arc::new(Metrics::new()) };
+    let server = if wants_view { serve_page(&config, shown, &drift)? } else { None };
     if wants_view {
         frame.output.line(INTRODUCTION)?;
+        if let Some(server) = &server {
+            frame.output.line(format!("The monitor's page: http://{}", server.address()))?;
+        }
     }
+    let times = Times::of(arguments);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let generator =
-            named("generator", scope, || generate(arguments, &config, clock, &seen, (&health, &generating)))?;
-        let reader = named("reader", scope, || read(&config, &seen, &working))?;
-        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, (&health, &working)))?;
+            named("generator", scope, || generate(arguments, &config, clock, &seen, (health, &generating)))?;
+        let reader = named("reader", scope, || read(&config, clock, &seen, (drift, times), &working))?;
+        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, (health, &working)))?;
         let shown =
             show(arguments, frame, clock, &seen, &generating, || generator.is_finished() || pipeline.is_finished());
         generating.stop();
@@ -131,6 +170,35 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 const INTRODUCTION: &str = "\
 dce demo: a generated bank's clicks → sessions → embeddings, through the real pipeline and model.
 The broker is inside this process: it shows readers what is not yet committed, and forgets offsets; a real Kafka does neither.";
+
+/// Where the page cannot be served at its usual place, it is at another.
+fn serve_page(config: &Config, shown: Shown, drift: &Drift) -> anyhow::Result<Option<http::Server>> {
+    let Some(listen) = config.monitor.listen else { return Ok(None) };
+    let routes = || page::routes(drift.board(), shown.clock);
+    match http::serve(listen, shown.clone(), routes()) {
+        Err(HttpError::InUse { mut address }) => {
+            address.set_port(0);
+            Ok(Some(http::serve(address, shown.clone(), routes())?))
+        }
+        served => Ok(Some(served?)),
+    }
+}
+
+/// When what happens, in milliseconds since the first click.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    learned: u64,
+    renamed: u64,
+}
+
+impl Times {
+    fn of(arguments: &Arguments) -> Self {
+        let all = arguments.seconds.unwrap_or(SECONDS) as f64 * 1000.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a time")]
+        let at = |part: f64, max: u64| ((all * part) as u64).min(max);
+        Self { learned: at(LEARNED, LEARNED_MS_MAX), renamed: at(RENAMED, RENAMED_MS_MAX) }
+    }
+}
 
 fn named<'s, T: Send + 's>(
     name: &str,
@@ -170,36 +238,85 @@ fn generate(
             return Ok(());
         }
     }
-    lock(seen).began_ms = Some(clock.uptime().0);
     let client = ClientSettings::from(&config.kafka);
     let producer: ThreadedProducer<DefaultProducerContext> =
         ThreadedProducer::from_config_and_context(&client.plain_producer(), DefaultProducerContext)?;
-    let mut bank = Live::new(LiveParams::new(arguments.seed, f64::from(arguments.rate), clock.wall_ms()));
-    let events_max = arguments.events.unwrap_or(u64::MAX);
-    let mut produced = 0;
-    while produced < events_max && !stop.is_stopped() {
-        let click = bank.next();
-        let early_ms = u64::try_from(click.due_ms - clock.wall_ms()).unwrap_or(0);
-        if early_ms > 0 && stop.wait(Duration::from_millis(early_ms)) {
-            break;
-        }
-        while produced.saturating_sub(lock(seen).records) >= AHEAD_MAX {
-            if stop.wait(Duration::from_millis(2)) {
-                return Ok(());
-            }
-        }
+    let send = |click: &LiveRecord| -> anyhow::Result<()> {
         let partition = partition_of(click.key.as_deref().unwrap_or_default(), PARTITIONS);
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&config.topics.clickstream);
         record.partition = i32::try_from(partition).ok();
         record.key = click.key.as_deref();
         record.payload = Some(&click.value);
         record.timestamp = Some(clock.wall_ms());
-        producer.send(record).map_err(|(error, _)| anyhow!("the broker inside takes no click: {error}"))?;
+        producer.send(record).map_err(|(error, _)| anyhow!("the broker inside takes no click: {error}"))
+    };
+    // Whether the pipeline comes near; false where it is over.
+    let keep_near = |sent: u64, ahead_max: u64| {
+        while sent.saturating_sub(lock(seen).records) > ahead_max {
+            if stop.wait(Duration::from_millis(2)) {
+                return false;
+            }
+        }
+        true
+    };
+    let start_ms = clock.wall_ms() - history_ms(arguments);
+    let params = LiveParams::new(arguments.seed, f64::from(arguments.rate), start_ms);
+    let mut bank = Live::new(params);
+    let mut sent = 0;
+    let mut next = bank.next();
+    // Until it is the present.
+    while arguments.events.is_none() && next.due_ms < clock.wall_ms() {
+        send(&next)?;
+        sent += 1;
+        if !keep_near(sent, AHEAD_MAX) {
+            return Ok(());
+        }
+        next = bank.next();
+    }
+    if !keep_near(sent, 0) {
+        return Ok(());
+    }
+    lock(seen).begin(clock.uptime().0);
+    let (events_max, times) = (arguments.events.unwrap_or(u64::MAX), Times::of(arguments));
+    let mut produced = 0;
+    while produced < events_max && !stop.is_stopped() {
+        let since_ms = clock.uptime().0 - lock(seen).began_ms.unwrap_or(0);
+        if since_ms >= times.renamed && lock(seen).renamed_ms.is_none() {
+            lock(seen).renamed_ms = Some(since_ms);
+        }
+        let early_ms = u64::try_from(next.due_ms - clock.wall_ms()).unwrap_or(0);
+        if early_ms > 0 && stop.wait(Duration::from_millis(early_ms)) {
+            break;
+        }
+        if !keep_near(produced, AHEAD_MAX - 1) {
+            return Ok(());
+        }
+        if lock(seen).renamed_ms.is_some() {
+            next.value = renamed(&next.value);
+        }
+        send(&next)?;
         produced += 1;
         lock(seen).produced = produced;
+        next = bank.next();
     }
     producer.flush(Duration::from_secs(10))?;
     Ok(())
+}
+
+/// All pages and actions have new names, as after a relaunch.
+fn renamed(click: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = br#""name":""#;
+    let Some(at) = click.windows(NAME.len()).position(|part| part == NAME) else { return click.to_vec() };
+    let (before, after) = click.split_at(at + NAME.len());
+    [before, b"new_", after].concat()
+}
+
+/// So much of the bank's past comes first, as fast as it goes: embeddings of customers who are new move farther than others,
+/// and a bank is not of new ones. Where somebody counts the clicks, there is none.
+fn history_ms(arguments: &Arguments) -> i64 {
+    const MS_MAX: i64 = 600_000;
+    const CLICKS_MAX: i64 = 600_000;
+    if arguments.events.is_some() { 0 } else { MS_MAX.min(CLICKS_MAX * 1000 / i64::from(arguments.rate)) }
 }
 
 fn work(
@@ -244,8 +361,14 @@ fn count(seen: &mut Seen, stats: &EpochStats, now_ms: i64) {
     }
 }
 
-/// A reader of the live topic, as a fraud team has one.
-fn read(config: &Config, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
+/// A reader of the live topic, as a fraud team has one, and the monitor.
+fn read(
+    config: &Config,
+    clock: Clock,
+    seen: &Shared,
+    (mut drift, times): (Drift, Times),
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let Some(topic) = &config.topics.embeddings_live else { return Ok(()) };
     let client = ClientSettings::from(&config.kafka).reader("dce-demo-reader", 4 << 10);
     let consumer = Consumer::from_config_and_context(&client, ConsumerEvents::default())?;
@@ -256,9 +379,19 @@ fn read(config: &Config, seen: &Shared, stop: &Stop) -> anyhow::Result<()> {
     consumer.assign(&list)?;
     let schemas = Schemas::released();
     while !stop.is_stopped() {
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let message = consumer.poll(Duration::from_millis(50));
+        let since_ms = lock(seen).began_ms.map_or(0, |began| clock.uptime().0 - began);
+        if drift.advance(clock.wall_ms()) {
+            lock(seen).drift.clone_from(&drift.told);
+        }
+        if since_ms >= times.learned && drift.told.judged.is_none() {
+            drift.learn(clock.wall_ms());
+            lock(seen).drift.clone_from(&drift.told);
+        }
+        let Some(Ok(message)) = message else { continue };
         // A null value is an erasure.
         let Some(value) = message.payload() else { continue };
+        drift.record(value, message.timestamp().to_millis().unwrap_or(0), message.partition(), &schemas);
         let record = CustomerEmbedding::decode(value, &schemas)?;
         let mut seen = lock(seen);
         seen.last.push_front(record);
@@ -277,7 +410,7 @@ fn show(
     is_ended: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let is_terminal = std::io::stdout().is_terminal() && !frame.json;
-    let seconds = arguments.seconds.or(if arguments.events.is_some() { None } else { Some(30) });
+    let seconds = arguments.seconds.or(if arguments.events.is_some() { None } else { Some(SECONDS) });
     let (mut lines_drawn, mut last_line, mut before) = (0, 0, (clock.uptime().0, 0, 0));
     loop {
         let is_over = stop.wait(LOOK) || is_ended();
@@ -300,11 +433,12 @@ fn show(
             let seen = lock(seen);
             let open: u64 = seen.open_sessions.values().sum();
             frame.output.line(format!(
-                "{:>4} s  {} clicks, {} sessions closed, {open} open, {} embeddings",
+                "{:>4} s  {} clicks, {} sessions closed, {open} open, {} embeddings; {}",
                 (now - begun) / 1000,
                 seen.records,
                 seen.sessions,
-                seen.embeddings
+                seen.embeddings,
+                monitor_says(&seen)
             ))?;
         }
     }
@@ -350,7 +484,19 @@ fn view(seen: &Seen, elapsed_ms: u64, before: &mut (u64, u64, u64), now: u64) ->
         if rejects.is_empty() { "none".into() } else { rejects.join(", ") },
         seen.duplicates
     );
+    _ = writeln!(text, "  {}", monitor_says(seen));
     text
+}
+
+/// In a line.
+fn monitor_says(seen: &Seen) -> String {
+    let renamed = if seen.renamed_ms.is_some() { "the bank has renamed its pages; " } else { "" };
+    match (&seen.drift.alert, seen.drift.judged) {
+        (Some(alert), _) if alert.state == AlertState::Firing => format!("{renamed}ALERT {}", alert.summary),
+        (Some(_), _) => format!("{renamed}monitor: the alert is over"),
+        (None, Some(windows)) => format!("{renamed}monitor: {windows} windows are as usual"),
+        (None, None) => "monitor: learns what is usual".to_owned(),
+    }
 }
 
 /// A shift of 0 to 1 in ten steps; more is as full.
@@ -392,6 +538,8 @@ fn summary(frame: &Frame, clock: Clock, seen: &Seen) -> anyhow::Result<()> {
             "events": seen.records, "sessions": seen.sessions, "embeddings": seen.embeddings, "rejects": rejects,
             "latency_ms": {"p50": p50, "p99": p99, "p999": p999}, "revisions": seen.revisions,
             "duplicates": seen.duplicates, "rejects_by_reason": seen.rejects, "open_sessions": open,
+            "alerts": seen.drift.opened, "renamed_ms": seen.renamed_ms,
+            "alert": seen.drift.alert.as_ref().map(|alert| alert.summary.as_str()),
             "seconds": clock.uptime().0.saturating_sub(seen.began_ms.unwrap_or(0)) / 1000,
         });
         frame.output.line(row)?;
@@ -408,6 +556,9 @@ fn summary(frame: &Frame, clock: Clock, seen: &Seen) -> anyhow::Result<()> {
             by_reason.join(", "),
             seen.duplicates,
         ))?;
+        if seen.drift.judged.is_some() {
+            frame.output.line(monitor_says(seen))?;
+        }
     }
     if seen.records < seen.produced {
         return Err(anyhow!(
