@@ -23,7 +23,8 @@ fn mentions(text: &str) -> Vec<(String, Vec<String>)> {
         let rest = &text[at..];
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
-        let matchers = after.strip_prefix('{').and_then(|inside| inside.split_once('}')).map_or("", |(inside, _)| inside);
+        let matchers =
+            after.strip_prefix('{').and_then(|inside| inside.split_once('}')).map_or("", |(inside, _)| inside);
         let labels = matchers.split(',').filter_map(|matcher| matcher.split_once(['=', '!']));
         found.push((name.to_owned(), labels.map(|(label, _)| label.trim().to_owned()).collect()));
     }
@@ -43,8 +44,11 @@ fn faults(file: &str) -> (Vec<String>, BTreeSet<&'static str>) {
             continue;
         };
         used.insert(metric.name);
-        let known = |label: &String| ALWAYS.contains(&label.as_str()) || metric.labels.iter().any(|(name, _)| name == label);
-        faults.extend(labels.iter().filter(|label| !known(label)).map(|label| format!("{file}: {name} has no label {label}")));
+        let known =
+            |label: &String| ALWAYS.contains(&label.as_str()) || metric.labels.iter().any(|(name, _)| name == label);
+        faults.extend(
+            labels.iter().filter(|label| !known(label)).map(|label| format!("{file}: {name} has no label {label}")),
+        );
     }
     (faults, used)
 }
