@@ -23,6 +23,7 @@ setup: packages-test ## fetch all that building, the demo and the tests need
 	@[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
 	@deploy/setup/python-clients.sh >/dev/null
 	@deploy/setup/apicurio.sh >/dev/null
+	@deploy/setup/promtool.sh >/dev/null
 	@deploy/setup/lint-tools.sh >/dev/null
 
 demo: cargo packages ## the whole pipeline in the terminal, with a broker inside: no Kafka needed
@@ -32,7 +33,7 @@ demo: cargo packages ## the whole pipeline in the terminal, with a broker inside
 	echo "running: $(BUILT)/release/dce demo $(ARGS)"
 	$(BUILT)/release/dce demo $(ARGS)
 
-test: cargo packages-test ## fast tests, documentation's tests, then the tests on a real Kafka
+test: cargo packages-test ## fast tests, documentation's and alert rules' tests, then those on a real Kafka and in a browser
 	@$(ORT)
 	[[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]] || deploy/setup/kafka.sh >/dev/null
 	DCE_TEST_PYTHON="$$(deploy/setup/python-clients.sh | tail -n 1)"; export DCE_TEST_PYTHON
@@ -41,6 +42,9 @@ test: cargo packages-test ## fast tests, documentation's tests, then the tests o
 	$(CARGO) test --lib --bins --tests
 	echo "== the documentation's tests"
 	$(CARGO) test --doc
+	echo "== the alert rules"
+	promtool="$$(deploy/setup/promtool.sh | tail -n 1)"
+	"$$promtool" test rules deploy/prometheus/*.test.yml
 	echo "== on a real Kafka"
 	$(CARGO) build --examples
 	$(CARGO) test --no-run --test integration

@@ -17,5 +17,6 @@ mod restore;
 mod rekeying;
 mod replay;
 mod drift;
+mod shown;
 mod tidy;
 mod cli;

@@ -190,7 +190,7 @@ impl Board {
         for window in windows {
             state.add(window);
         }
-        state.forget();
+        state.forget(POINTS_MAX);
     }
 
     /// As it stands now, newly opened, changed or resolved.
@@ -254,7 +254,7 @@ impl State {
     }
 
     /// What lies beyond the limits.
-    fn forget(&mut self) {
+    fn forget(&mut self, points_max: usize) {
         let newest = self.segments.values().filter_map(Segment::newest_end).max().unwrap_or(0);
         self.segments.retain(|_, segment| segment.newest_end().is_some_and(|end| end > newest - DAYS * DAY_MS));
         while self.segments.len() > SEGMENTS_MAX {
@@ -262,7 +262,7 @@ impl State {
             let Some(oldest) = oldest.cloned() else { break };
             self.segments.remove(&oldest);
         }
-        let share = POINTS_MAX / self.segments.len().max(1);
+        let share = points_max / self.segments.len().max(1);
         for segment in self.segments.values_mut() {
             while segment.points.len() > share
                 || segment.points.front().is_some_and(|point| point.end <= newest - DAYS * DAY_MS)
@@ -343,4 +343,146 @@ pub(super) fn rows_of(buckets: &[(usize, u64)]) -> (usize, Box<[u32]>) {
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a share on a screen")]
 fn share(part: u64, all: u64) -> f32 {
     if all == 0 { f32::NAN } else { (part as f64 / all as f64) as f32 }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::drift) const MINUTES_5: i64 = 300_000;
+
+    pub(in crate::drift) fn board() -> Board {
+        Board::new(About {
+            window_ms: MINUTES_5,
+            false_alarm_days: 30.0,
+            source: "customer-embeddings".to_owned(),
+            instance: "one".to_owned(),
+        })
+    }
+
+    /// The window of so many from the start.
+    pub(in crate::drift) fn window(segment: &str, number: i64, buckets: &[(usize, u64)]) -> DriftWindow {
+        DriftWindow {
+            segment: segment.into(),
+            window_start: number * MINUTES_5,
+            window_end: (number + 1) * MINUTES_5,
+            model: Some("bank@1".into()),
+            outcome: Outcome::Ok,
+            reference: Some(ReferenceKind::SameHour),
+            reference_count: 100,
+            zero: 1,
+            buckets: buckets.to_vec(),
+            counts: [("events", 10), ("unknown_events", 1)].map(|(name, count)| (Arc::from(name), count)).into(),
+            scores: [("w1_log", 3.0), ("zero", 1.0)].map(|(name, score)| (Arc::from(name), score)).into(),
+            thresholds: [(Arc::from("w1_log"), 2.0)].into(),
+            effects: BTreeMap::new(),
+            breaches: Vec::new(),
+            readings: BTreeMap::new(),
+            alert: None,
+        }
+    }
+
+    pub(in crate::drift) fn alert(segment: &str, opened_at: i64, state: AlertState) -> DriftAlert {
+        DriftAlert {
+            id: format!("{segment}/{opened_at}").into(),
+            segment: segment.into(),
+            state,
+            statistic: "w1_log".into(),
+            since: opened_at,
+            opened_at,
+            updated_at: opened_at,
+            resolved_at: (state == AlertState::Resolved).then_some(opened_at + 1),
+            breaches: 1,
+            value: 3.0,
+            threshold: 2.0,
+            effect: 0.3,
+            customers: 100,
+            model: None,
+            reference: None,
+            reference_count: 0,
+            summary: "<b>moved</b>".to_owned(),
+            moved: Vec::new(),
+            companions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn windows_stand_in_order_and_once() {
+        let board = board();
+        board.windows([2, 0, 1].map(|number| window("all", number, &[(100, 5)])));
+        board.windows([window("all", 1, &[(100, 7)])]);
+        let state = board.read();
+        let segment = &state.segments["all"];
+        let known: Vec<(i64, u64)> = segment.points.iter().map(|point| (point.start, point.distances)).collect();
+        assert_eq!(known, [(0, 6), (MINUTES_5, 8), (2 * MINUTES_5, 6)]);
+        assert_eq!(segment.newest.as_ref().map(|newest| newest.window_start), Some(2 * MINUTES_5));
+        let models: Vec<_> = segment.points.iter().filter_map(|point| point.model.as_ref()).collect();
+        assert!(Arc::ptr_eq(models[0], models[1]), "a model's name is kept once");
+    }
+
+    #[test]
+    fn the_past_and_the_segments_are_limited() {
+        let board = board();
+        let days = |days: i64| days * DAY_MS / MINUTES_5;
+        board.windows([window("ended", 0, &[]), window("all", 0, &[]), window("all", days(DAYS), &[])]);
+        board.windows([window("all", days(DAYS) + 1, &[])]);
+        assert_eq!(board.read().segments.keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["all"]);
+        assert_eq!(board.read().segments["all"].points.len(), 2);
+        let many = i64::try_from(SEGMENTS_MAX).unwrap() + 9;
+        board.windows((0..many).map(|number| window(&format!("label.n={number:03}"), days(DAYS) + 2 + number, &[])));
+        let state = &mut board.read();
+        assert_eq!(state.segments.len(), SEGMENTS_MAX);
+        assert!(!state.segments.contains_key("label.n=008"), "the oldest went");
+        assert!(state.segments.contains_key("label.n=009"));
+        for number in 0..10 {
+            state.add(window("label.n=100", days(DAYS) + 1_000 + number, &[]));
+        }
+        state.forget(3 * SEGMENTS_MAX);
+        assert_eq!(state.segments["label.n=100"].points.len(), 3, "its share of all");
+    }
+
+    #[test]
+    fn of_too_many_alerts_open_ones_stay() {
+        let board = board();
+        board.alert(alert("all", 0, AlertState::Firing));
+        for number in 1..=i64::try_from(ALERTS_MAX).unwrap() {
+            board.alert(alert("channel=web", number, AlertState::Resolved));
+        }
+        let state = board.read();
+        assert_eq!(state.alerts.len(), ALERTS_MAX);
+        assert_eq!((state.alerts[0].state, state.alerts[1].opened_at), (AlertState::Firing, 2));
+    }
+
+    #[test]
+    fn an_alert_is_what_was_said_last() {
+        let board = board();
+        board.alert(alert("all", 0, AlertState::Firing));
+        board.alert(alert("all", 0, AlertState::Resolved));
+        assert_eq!(board.read().alerts.iter().map(|alert| alert.state).collect::<Vec<_>>(), [AlertState::Resolved]);
+    }
+
+    #[test]
+    fn rows_hold_their_buckets() {
+        for bucket in 0..BUCKETS {
+            let (low, high) = row_bounds(row_of(bucket));
+            assert!(low <= bounds(bucket).0 && bounds(bucket).1 <= high, "bucket {bucket} in {low} to {high}");
+        }
+        assert_eq!((row_of(BUCKETS - 1), row_bounds(ROWS - 1).1), (ROWS - 1, 2.0));
+        let (first, rows) = rows_of(&[(97, 1), (100, 2), (101, 4), (240, 8), (999, 16)]);
+        assert_eq!(
+            (first, rows[0], rows[1], rows.iter().sum::<u32>()),
+            (25, 3, 4, 15),
+            "what is no bucket is left out"
+        );
+    }
+
+    #[test]
+    fn shares_and_ratios_are_said_where_there_are_any() {
+        let point = Point::of(&window("all", 0, &[(100, 9)]));
+        let input = |input: Input| point.inputs[Input::ALL.iter().position(|one| *one == input).unwrap()];
+        assert_eq!((input(Input::Zero), input(Input::UnknownEvents)), (0.1, 0.1));
+        assert!(input(Input::ColdStart).is_nan(), "no customers are counted");
+        assert_eq!(point.ratios[Statistic::W1Log as usize], 1.5);
+        assert!(point.ratios[Statistic::Zero as usize].is_nan(), "it has no threshold yet");
+    }
 }

@@ -381,3 +381,98 @@ fn quantile(of: f64, zero: u64, first_row: usize, rows: &[u64]) -> f32 {
     }
     f32::NAN
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::Reference;
+    use super::super::board::tests::{MINUTES_5, alert, board, window};
+    use super::*;
+    use crate::wire::drift::DriftWindow;
+
+    #[test]
+    fn a_long_span_is_in_few_columns_and_loses_nobody() {
+        let board = board();
+        board.windows((0..1_000).map(|number| window("all", number, &[(100, 5), (140, 3)])));
+        let detail = Detail::of(&board, "all", i64::MIN, i64::MAX).expect("it is known");
+        assert_eq!((detail.from, detail.to, detail.step_ms), (0, 1_000 * MINUTES_5, 3 * MINUTES_5));
+        assert_eq!(detail.columns.len(), 334);
+        assert_eq!(detail.columns.iter().map(|column| column.distances).sum::<u64>(), 9_000);
+        assert_eq!(detail.columns.iter().flat_map(|column| &column.rows).sum::<u64>(), 8_000);
+        let column = &detail.columns[0];
+        assert_eq!((column.windows, column.zero, column.first_row, column.rows[0]), (3, 3, 25, 15));
+        let (low, high) = row_bounds(25);
+        assert!((low..=high).contains(&f64::from(column.quantiles[0])), "{:?} in {low} to {high}", column.quantiles);
+        let short = Detail::of(&board, "all", 990 * MINUTES_5, 995 * MINUTES_5).expect("it is known");
+        assert_eq!((short.columns.len(), short.step_ms), (5, MINUTES_5));
+        assert!(Detail::of(&board, "al", 0, 1).is_none());
+    }
+
+    #[test]
+    fn a_breach_is_seen_however_short() {
+        let board = board();
+        let with = |outcome, number| DriftWindow { outcome, ..window("all", number, &[(100, 5)]) };
+        board.windows((0..1_000).map(|number| with(Outcome::Ok, number)));
+        board.windows([with(Outcome::Breach, 301), with(Outcome::Insufficient, 306), with(Outcome::Insufficient, 307)]);
+        let detail = Detail::of(&board, "all", 0, i64::MAX).expect("it is known");
+        assert_eq!(
+            [100, 101, 102].map(|column: usize| detail.columns[column].outcome),
+            [Outcome::Breach, Outcome::Ok, Outcome::Insufficient]
+        );
+    }
+
+    #[test]
+    fn models_that_change_are_marked_and_gaps_are_none() {
+        let board = board();
+        let of =
+            |number, model: Option<&str>| DriftWindow { model: model.map(Into::into), ..window("all", number, &[]) };
+        board.windows([of(0, Some("bank@1")), of(1, None), of(2, Some("bank@1")), of(3, Some("bank@2"))]);
+        let detail = Detail::of(&board, "all", 0, i64::MAX).expect("it is known");
+        assert_eq!(detail.models, [(3 * MINUTES_5, Arc::from("bank@2"))]);
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_null() {
+        let board = board();
+        assert_eq!(serde_json::to_value(Now::of(&board)).unwrap()["segments"], serde_json::json!([]));
+        let empty = DriftWindow { zero: 0, scores: BTreeMap::new(), ..window("all", 0, &[]) };
+        board.windows([empty]);
+        let now = serde_json::to_value(Now::of(&board)).unwrap();
+        assert_eq!(now["segments"][0]["ratio"], serde_json::Value::Null);
+        assert_eq!(now["segments"][0]["quantiles"], serde_json::json!([null, null, null]));
+        let detail = serde_json::to_value(Detail::of(&board, "all", 0, i64::MAX)).unwrap();
+        assert_eq!((&detail["window"], &detail["hour"], &detail["reference"]), (&().into(), &().into(), &().into()));
+    }
+
+    #[test]
+    fn open_alerts_come_first_and_the_hour_is_summed() {
+        let board = board();
+        board.alert(alert("channel=web", 5, AlertState::Firing));
+        board.alert(alert("all", 9, AlertState::Resolved));
+        board.windows((0..20).map(|number| window("all", number, &[(100, 5)])));
+        let kind = ReferenceKind::Pinned;
+        board.references([(Arc::from("all"), Reference { kind, zero: 2, buckets: vec![(100, 50)] })]);
+        board.references([(Arc::from("nobody"), Reference { kind, zero: 0, buckets: Vec::new() })]);
+        let now = Now::of(&board);
+        assert_eq!(
+            now.alerts.iter().map(|alert| alert.segment.as_ref()).collect::<Vec<&str>>(),
+            ["channel=web", "all"]
+        );
+        assert_eq!((now.open_alerts, now.segments.len()), (1, 1));
+        let detail = Detail::of(&board, "all", 0, i64::MAX).expect("it is known");
+        let hour = detail.hour.expect("there are windows");
+        assert_eq!((hour.start, hour.end, hour.zero, hour.rows), (8 * MINUTES_5, 20 * MINUTES_5, 12, vec![60]));
+        assert_eq!(detail.window.expect("there are windows").rows, [5]);
+        assert_eq!(detail.reference.map(|reference| (reference.zero, reference.rows[0])), Some((2, 50)));
+    }
+
+    #[test]
+    fn the_pulse_says_what_the_engine_said() {
+        let board = board();
+        let before = serde_json::to_value(Pulse::of(&board, 7)).unwrap();
+        assert_eq!((&before["role"], &before["now_ms"]), (&().into(), &7.into()));
+        board.status(Status { role: Role::Standby, newest_record_ms: None, lag: Some(3), at_ms: 5 });
+        let after = serde_json::to_value(Pulse::of(&board, 9)).unwrap();
+        assert_eq!((&after["role"], &after["said_ms"], &after["lag"]), (&"standby".into(), &5.into(), &3.into()));
+        assert_eq!(after["version"], before["version"], "a status alone changes no picture");
+    }
+}

@@ -68,7 +68,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 33] = [
+pub(super) const PURE: [&str; 35] = [
     "types",
     "wire",
     "generate",
@@ -102,6 +102,8 @@ pub(super) const PURE: [&str; 33] = [
     "drift::alarm",
     "drift::packed",
     "drift::engine",
+    "drift::board",
+    "drift::view",
 ];
 
 pub(super) const IMPURE_WORDS: [&str; 8] =

@@ -11,7 +11,7 @@ const RANGES = [["6 h", 6 * HOUR], ["24 h", DAY], ["3 d", 3 * DAY], ["14 d", 14 
 const MOMENTS = [["last window", "window"], ["last hour", "hour"]];
 const INPUTS = {
   zero: "did not move at all", cold_start: "first embedding ever", model_changed: "of another model than before",
-  unknown_events: "events with unknown names", gated: "sessions held back by the gate", revised: "sessions revised",
+  unknown_events: "events with unknown values", gated: "sessions held back by the gate", revised: "sessions revised",
   late: "records too late", rejected: "clicks rejected",
 };
 /// In the units of each statistic, as people say it.
@@ -340,7 +340,7 @@ function showPast() {
   by("past").hidden = alerts.length === 0;
   const items = alerts.map((alert) => make("li", {}, icon(alert.state === "FIRING" ? "BREACH" : "OK"),
     make("span", { class: "when" }, `${moment(alert.since)} · ${alert.resolved_at === null ? "open" : `over after ${span(alert.resolved_at - alert.since)}`}`),
-    make("span", {}, make("strong", {}, named(alert.segment)), " ", named(alert.summary))));
+    make("span", {}, named(alert.summary))));
   by("past").querySelector("ul").replaceChildren(...items);
 }
 
