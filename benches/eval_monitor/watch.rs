@@ -12,6 +12,9 @@ use dce::wire::drift::{DriftReference, Outcome};
 /// Windows in a row without a breach that end an alert.
 const CLEAN: u32 = 6;
 
+/// Of the false alarms that were asked for.
+const SHARES: [(&str, f64); 4] = [("w1_log", 0.45), ("exceedance", 0.3), ("zero", 0.05), ("volume", 0.1)];
+
 /// What quiet streams gave.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -44,12 +47,7 @@ impl Counts {
         );
         println!("by segment {:?}, by statistic {:?}", self.alerts, self.told);
         for (statistic, beyond) in &self.beyond {
-            let each = asked_days
-                / match *statistic {
-                    "w1_log" | "exceedance" => 0.45,
-                    "volume" => 0.05,
-                    _ => 0.03,
-                };
+            let each = asked_days / SHARES.iter().find(|(name, _)| name == statistic).map_or(1.0, |(_, share)| *share);
             let days = self.days / f64::from(*beyond);
             println!(
                 "{statistic}: beyond its threshold {beyond} times: once in {days:.0} days, asked once in {each:.0}: {:.2}",
