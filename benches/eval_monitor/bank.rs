@@ -13,7 +13,7 @@ const HALF_HOURS: usize = 48;
 pub(crate) const BINS: usize = 2 * HALF_HOURS;
 /// A distance of exactly 0.
 pub(crate) const ZERO: u8 = 255;
-/// Fewer are no bin: the other kind of day's stands for it.
+/// Fewer are no bin.
 const BIN_MIN: usize = 60;
 
 /// One session's end: who, how far the embedding moved, on which channel.
@@ -28,11 +28,48 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone)]
 pub(crate) struct Bank {
     pub(crate) bins: Vec<Vec<Entry>>,
+    /// Without neighbours'.
+    own: Vec<Vec<Entry>>,
     /// Sessions of a bin in the mean of its days; its own, without neighbours'.
     pub(crate) rates: [f64; BINS],
     pub(crate) customers: usize,
     /// How far an embedding jumps that becomes another customer's.
     pub(crate) jumps: Vec<u8>,
+}
+
+/// What a scenario does to the same sessions, and so to any distance: quantile by quantile.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    /// Buckets farther, by bucket.
+    pub(crate) buckets: [f64; BUCKETS],
+    /// Factors of the median distance and of the number of sessions.
+    pub(crate) median: f64,
+    pub(crate) number: f64,
+}
+
+impl Change {
+    pub(crate) fn between(before: &Bank, after: &Bank) -> Self {
+        let sorted = |bank: &Bank| {
+            let all = bank.own.iter().flatten().map(|entry| entry.bucket).filter(|bucket| *bucket != ZERO);
+            let mut all: Vec<f64> = all.map(f64::from).collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        let (before_all, after_all) = (sorted(before), sorted(after));
+        let (n, m) = (before_all.len(), after_all.len());
+        let mut buckets = [0.0; BUCKETS];
+        for (bucket, change) in buckets.iter_mut().enumerate() {
+            let low = before_all.partition_point(|other| *other < bucket as f64);
+            let high = before_all.partition_point(|other| *other <= bucket as f64);
+            // The scenario's at the ranks of this bucket.
+            let there = &after_all[low * m / n..(high * m).div_ceil(n)];
+            if high > low {
+                *change = there.iter().sum::<f64>() / there.len() as f64 - bucket as f64;
+            }
+        }
+        let median = libm::exp((after_all[m / 2] - before_all[n / 2]) * std::f64::consts::LN_2 / 16.0);
+        Self { buckets, median, number: m as f64 / n as f64 }
+    }
 }
 
 #[derive(Deserialize)]
@@ -74,7 +111,7 @@ impl Bank {
         let days = [(until - from) as f64 - weekends, weekends];
         let rates = std::array::from_fn(|bin| entries[bin].len() as f64 / days[bin / HALF_HOURS].max(1.0));
         let customers = entries.iter().flatten().map(|entry| entry.customer as usize + 1).max().unwrap_or(0);
-        Self { bins: widened(&entries), rates, customers, jumps: jumps(&vectors) }
+        Self { bins: widened(&entries), own: entries, rates, customers, jumps: jumps(&vectors) }
     }
 
     /// What is left of it with some of its customers.
@@ -83,21 +120,25 @@ impl Bank {
             bin.iter().filter(|entry| is_in.get(entry.customer as usize).copied().unwrap_or(false)).copied().collect()
         };
         let bins: Vec<Vec<Entry>> = self.bins.iter().map(kept).collect();
-        Self { bins, ..self.clone() }
+        Self { bins, own: Vec::new(), rates: self.rates, customers: self.customers, jumps: self.jumps.clone() }
     }
 }
 
 /// The season is smooth, and what one bank of few customers does in one half hour is not: the half hours of an hour around
-/// have their part, the nearer the more.
+/// have their part, the nearer the more; and more of them where there are too few, and those of the other kind of day.
 fn widened(entries: &[Vec<Entry>]) -> Vec<Vec<Entry>> {
-    let around = |bin: usize| {
+    let around = |bin: usize, reach: usize| {
         let (kind, half_hour) = (bin / HALF_HOURS, bin % HALF_HOURS);
-        let near = |step: usize| &entries[kind * HALF_HOURS + (half_hour + HALF_HOURS + step - 2) % HALF_HOURS];
-        let parts = (0..5).zip([1, 2, 3, 2, 1]);
+        let near = |step: usize| &entries[kind * HALF_HOURS + (half_hour + HALF_HOURS + step - reach) % HALF_HOURS];
+        let parts = (0..=2 * reach).map(|step| (step, reach + 1 - step.abs_diff(reach)));
         parts.flat_map(|(step, times)| (0..times).flat_map(move |_| near(step).iter().copied())).collect::<Vec<_>>()
     };
-    let found = |bin| Some(around(bin)).filter(|found| found.len() >= BIN_MIN);
-    (0..BINS).map(|bin| found(bin).unwrap_or_else(|| around((bin + HALF_HOURS) % BINS))).collect()
+    let found = |bin: usize| {
+        let wider = [2, 6, 20].into_iter().flat_map(|reach| [(bin, reach), ((bin + HALF_HOURS) % BINS, reach)]);
+        let mut found = wider.map(|(bin, reach)| around(bin, reach));
+        found.find(|found| found.len() >= BIN_MIN).expect("a bank of some customers")
+    };
+    (0..BINS).map(found).collect()
 }
 
 /// Distances between vectors of different customers.

@@ -68,7 +68,7 @@ impl Random {
 
 /// What happens to the world.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Event {
+pub(crate) struct Event<'a> {
     /// ln of the factor of all distances, and of those of the segment of 100.
     pub(crate) ln_all: f64,
     pub(crate) ln_small: f64,
@@ -76,6 +76,8 @@ pub(crate) struct Event {
     pub(crate) frozen: f64,
     /// ln of the factor of the number of customers.
     pub(crate) ln_number: f64,
+    /// Buckets farther, by bucket.
+    pub(crate) change: Option<&'a [f64; BUCKETS]>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,7 +109,7 @@ impl Stream {
     }
 
     /// All segments' windows of a start.
-    pub(crate) fn windows(&mut self, start_ms: i64, event: &Event) -> Vec<Window> {
+    pub(crate) fn windows(&mut self, start_ms: i64, event: &Event<'_>) -> Vec<Window> {
         let step = (1.0 - MEMORY * MEMORY).sqrt();
         self.wander = MEMORY * self.wander + step * WANDER_DISTANCE * self.random.normal();
         self.wander_number = MEMORY * self.wander_number + step * WANDER_NUMBER * self.random.normal();
@@ -136,7 +138,8 @@ impl Stream {
             };
             if bucket != ZERO {
                 let ln = self.wander + event.ln_all + if app == 0 { event.ln_small } else { 0.0 };
-                let moved = (f64::from(bucket) + ln * PER_E + self.random.unit()).floor();
+                let change = event.change.map_or(0.0, |change| change[usize::from(bucket)]);
+                let moved = (f64::from(bucket) + change + ln * PER_E + self.random.unit()).floor();
                 bucket = moved.clamp(0.0, (BUCKETS - 1) as f64) as u8;
             }
             for segment in [0, if is_web { 1 } else { 2 }, SMALL + app] {

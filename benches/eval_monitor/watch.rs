@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::bank::{DAY_MS, is_weekend};
+use dce::drift::histogram::Histogram;
 use dce::drift::judge::Judge;
 use dce::drift::verdict::Statistic;
 use dce::drift::window::{Segment, Window};
-use dce::wire::drift::Outcome;
+use dce::wire::drift::{DriftReference, Outcome};
 
 /// Windows in a row without a breach that end an alert.
 const CLEAN: u32 = 6;
+
+/// Of the false alarms that were asked for.
+const SHARES: [(&str, f64); 4] = [("w1_log", 0.45), ("exceedance", 0.3), ("zero", 0.05), ("volume", 0.1)];
 
 /// What quiet streams gave.
 #[derive(Debug, Default)]
@@ -16,6 +21,8 @@ pub(crate) struct Counts {
     pub(crate) days: f64,
     /// By segment.
     alerts: BTreeMap<usize, u32>,
+    /// When each opened.
+    pub(crate) alerts_at: Vec<i64>,
     /// By what told first.
     told: BTreeMap<&'static str, u32>,
     /// Beyond the threshold in k of m, whatever the effect, by statistic.
@@ -40,14 +47,15 @@ impl Counts {
         );
         println!("by segment {:?}, by statistic {:?}", self.alerts, self.told);
         for (statistic, beyond) in &self.beyond {
-            let each = asked_days / match *statistic { "w1_log" | "exceedance" => 0.45, "volume" => 0.05, _ => 0.03 };
+            let each = asked_days / SHARES.iter().find(|(name, _)| name == statistic).map_or(1.0, |(_, share)| *share);
             let days = self.days / f64::from(*beyond);
             println!(
                 "{statistic}: beyond its threshold {beyond} times: once in {days:.0} days, asked once in {each:.0}: {:.2}",
                 days / each
             );
         }
-        println!("outcomes {:?}", self.outcomes);
+        let weekends = self.alerts_at.iter().filter(|at| is_weekend(**at)).count();
+        println!("{weekends} of them on weekends, which are 2 days in 7; outcomes {:?}", self.outcomes);
     }
 }
 
@@ -90,6 +98,20 @@ impl Watch {
         Self { judge, lines: Vec::new(), is_counted: false }
     }
 
+    pub(crate) fn pin(&mut self, windows: &[Window], pasts: &[Histogram], at_ms: i64) {
+        for (window, past) in windows.iter().zip(pasts) {
+            self.judge.pin(&DriftReference {
+                segment: window.segment.0.clone(),
+                model: None,
+                from: at_ms - 7 * DAY_MS,
+                to: at_ms,
+                pinned_at: at_ms,
+                zero: past.zero(),
+                buckets: past.filled().collect(),
+            });
+        }
+    }
+
     pub(crate) fn close(&mut self) {
         for line in &mut self.lines {
             line.is_open = false;
@@ -101,21 +123,6 @@ impl Watch {
         let verdicts = self.judge.judge(windows);
         self.lines.resize_with(windows.len(), Line::default);
         let mut opened = Vec::new();
-            for (w, v) in windows.iter().zip(&verdicts) {
-                println!(
-                    "T {} {} {} {} {}",
-                    w.segment.as_str(),
-                    w.start_ms / 300_000,
-                    w.shifts.len(),
-                    v.windows,
-                    v.scores
-                        .iter()
-                        .map(|s| format!("{} {:.3} {:.3}", s.statistic.as_str(), s.value, s.effect))
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                );
-            }
-        }
         for (segment, (window, verdict)) in windows.iter().zip(&verdicts).enumerate() {
             let line = &mut self.lines[segment];
             if self.is_counted {
@@ -136,16 +143,7 @@ impl Watch {
                         let statistic = verdict.told.expect("a breach tells").statistic;
                         opened.push((segment, statistic));
                         if self.is_counted {
-                                println!(
-                                    "ALERT {segment} {} {:.1}h day {} n {} windows {} {:?}",
-                                    statistic.as_str(),
-                                    (window.start_ms % 86_400_000) as f64 / 3.6e6,
-                                    window.start_ms / 86_400_000 % 7,
-                                    window.shifts.len(),
-                                    verdict.windows,
-                                    verdict.scores
-                                );
-                            }
+                            counts.alerts_at.push(window.start_ms);
                             *counts.alerts.entry(segment).or_default() += 1;
                             *counts.told.entry(statistic.as_str()).or_default() += 1;
                         }

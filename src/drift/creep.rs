@@ -68,3 +68,87 @@ impl Creep {
         self.effect = Some(effect);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOR: f64 = 0.0953;
+
+    fn day(moved_by: usize) -> Histogram {
+        Histogram::of(0, (60..180).map(|bucket| (bucket + moved_by, 10))).expect("each once")
+    }
+
+    /// Gives the evidence after each day but the last.
+    fn run(days: &[bool], threshold: f64) -> Vec<f64> {
+        let mut creep = Creep::new(day(0), 0);
+        let windows = days.iter().zip(1..);
+        let evidence = windows.map(|(is_far, number)| {
+            let shifts = day(if *is_far { 4 } else { 0 });
+            creep.add(number * DAY_MS, &shifts, FLOOR, threshold).map_or(0.0, |(evidence, _)| evidence)
+        });
+        evidence.skip(1).collect()
+    }
+
+    #[test]
+    fn days_that_stay_far_are_told_within_days_and_forgotten_within_days() {
+        let mut days = vec![false; 30];
+        days.extend([true; 12]);
+        days.extend([false; 6]);
+        let evidence = run(&days, 1000.0);
+        let told = evidence.iter().position(|evidence| *evidence >= 1000.0).expect("it is told");
+        assert!((33..40).contains(&told), "on day {told}: {evidence:?}");
+        assert!(evidence[evidence.len() - 3] < 1000.0, "{evidence:?}");
+        assert!(evidence.iter().all(|evidence| *evidence <= 3000.0));
+    }
+
+    /// One day in three at random, which is the most that no creep may be: in the mean over runs no more than once in so many days.
+    #[test]
+    fn it_is_wrong_no_more_often_than_asked() {
+        let mut state = 1_u64;
+        let (mut days_until, runs) = (0_usize, 200);
+        for _ in 0..runs {
+            let days: Vec<bool> = (0..2000)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 33).is_multiple_of(3)
+                })
+                .collect();
+            let evidence = evidence_of(&days, 100.0);
+            days_until += evidence.iter().position(|evidence| *evidence >= 100.0).unwrap_or(days.len());
+        }
+        let mean = days_until as f64 / f64::from(runs);
+        assert!(mean >= 100.0, "once in {mean} days");
+    }
+
+    /// As [`Creep::close`] does, on days that are known to hit.
+    fn evidence_of(days: &[bool], threshold: f64) -> Vec<f64> {
+        let mut evidence = 0.0;
+        let next = |is_hit: &bool| {
+            let factor = if *is_hit { HITS_BET / HITS_WITHOUT } else { (1.0 - HITS_BET) / (1.0 - HITS_WITHOUT) };
+            evidence = f64::min((evidence + 1.0) * factor, EVIDENCE_MAX * threshold);
+            evidence
+        };
+        days.iter().map(next).collect()
+    }
+
+    #[test]
+    fn weekends_alone_are_no_creep() {
+        let days: Vec<bool> = (0..364).map(|day| day % 7 >= 5).collect();
+        assert!(run(&days, 150.0).iter().all(|evidence| *evidence < 150.0));
+    }
+
+    #[test]
+    fn days_before_the_pin_and_thin_days_do_not_count() {
+        let mut creep = Creep::new(day(0), 10 * DAY_MS + 1);
+        for early in 0..11 {
+            assert_eq!(creep.add(early * DAY_MS, &day(8), FLOOR, 100.0), None);
+        }
+        let thin = Histogram::of(0, [(100, DISTANCES_MIN - 1)]).expect("a bucket");
+        for later in 11..20 {
+            assert_eq!(creep.add(later * DAY_MS, &thin, FLOOR, 100.0), None);
+        }
+        creep.resume(7.0, 0.2);
+        assert_eq!(creep.add(20 * DAY_MS, &thin, FLOOR, 100.0), Some((7.0, 0.2)));
+    }
+}

@@ -18,6 +18,8 @@ pub mod score;
 pub mod threshold;
 pub mod creep;
 pub mod judge;
+#[cfg(test)]
+mod judge_tests;
 pub mod companions;
 pub mod words;
 pub mod alarm;

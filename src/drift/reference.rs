@@ -280,3 +280,107 @@ pub fn slot_of(start_ms: i64) -> i64 {
 fn place_of(slot: i64) -> usize {
     usize::try_from(slot.rem_euclid(SLOTS_PER_WEEK)).expect("less than a week's slots, and not negative")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::window::Segment;
+    use super::*;
+
+    const WIDTH_MS: i64 = 5 * 60 * 1000;
+
+    fn window(start_ms: i64, shifts: Histogram) -> Window {
+        let counts = BTreeMap::from([(Arc::from(count::CUSTOMERS), shifts.len()), (Arc::from("close.GAP"), 2)]);
+        let end_ms = start_ms + WIDTH_MS;
+        Window { segment: Segment::all(), start_ms, end_ms, model: None, shifts, counts, is_partial: false }
+    }
+
+    fn of(bucket: usize, count: u64) -> Histogram {
+        Histogram::of(1, [(bucket, count)]).expect("a bucket")
+    }
+
+    #[test]
+    fn the_same_half_hour_of_four_past_weeks_is_compared_with() {
+        let (mut past, mut names) = (Past::default(), Names::default());
+        for week in 0..7 {
+            past.add(&window(week * WEEK_MS + WIDTH_MS, of(100 + week as usize, 3000)), &mut names);
+        }
+        let found = past.same_hour(7 * WEEK_MS, 2, 4, &names).expect("there are weeks");
+        assert_eq!((found.weeks, found.windows, found.shifts.zero()), (4, 4, 4));
+        assert_eq!(found.shifts.filled().collect::<Vec<_>>(), [(103, 3000), (104, 3000), (105, 3000), (106, 3000)]);
+        assert_eq!(found.counts["close.GAP"], 2.0);
+        let counted = |start_ms| found.customers(&window(start_ms, Histogram::default()));
+        assert_eq!(counted(7 * WEEK_MS), Some(3001.0));
+        assert_eq!(counted(7 * WEEK_MS + 4 * WIDTH_MS), None, "too far in time");
+        // Of this week's, and of a time long ago, nothing.
+        assert_eq!(past.same_hour(6 * WEEK_MS + WIDTH_MS, 2, 4, &names).map(|found| found.weeks), Some(4));
+        assert_eq!(past.same_hour(20 * WEEK_MS, 1, 4, &names), None);
+        assert_eq!(past.same_hour(7 * WEEK_MS + SLOT_MS, 1, 4, &names), None);
+    }
+
+    #[test]
+    fn a_warm_up_is_of_the_day_before() {
+        let (mut past, mut names) = (Past::default(), Names::default());
+        for slot in 0..100 {
+            past.add(&window(slot * SLOT_MS, of(100, 10)), &mut names);
+        }
+        let found = past.warmup(100 * SLOT_MS, &names).expect("a day");
+        assert_eq!(found.windows, 46, "but for the newest hour");
+        assert_eq!(past.warmup(10 * SLOT_MS, &names), None, "half a day at least");
+    }
+
+    #[test]
+    fn a_segment_takes_a_megabyte_at_the_most() {
+        let (mut past, mut names) = (Past::default(), Names::default());
+        let wide = Histogram::of(9, (20..220).map(|bucket| (bucket, 100))).expect("each once");
+        for slot in 0..8 * SLOTS_PER_WEEK {
+            past.add(&window(slot * SLOT_MS, wide.clone()), &mut names);
+        }
+        let slots = past.weeks.iter().flatten();
+        let bytes: usize =
+            slots.clone().map(|slot| slot.shifts.len() + slot.counts.len() + 6 * 16 + size_of::<Slot>()).sum();
+        assert_eq!(slots.count(), 5 * 336);
+        assert!(bytes < 1_100_000, "{bytes}");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_packed_and_unpacked(numbers in proptest::collection::vec(prop_oneof![0..300_u64, any::<u64>()], 0..20)) {
+            let mut bytes = Vec::new();
+            numbers.iter().for_each(|number| pack(&mut bytes, *number));
+            prop_assert_eq!(Unpacked(&bytes).collect::<Vec<_>>(), numbers);
+        }
+
+        /// Against all windows kept, and searched.
+        #[test]
+        fn packed_slots_say_what_the_windows_say(given in proptest::collection::vec((0..6_i64, -3..9_i64, 0..241_usize, 1..900_u64), 1..40)) {
+            let mut starts: Vec<_> = given.into_iter().map(|(week, at, bucket, n)| (week * WEEK_MS + at * WIDTH_MS, bucket, n)).collect();
+            starts.sort_by_key(|(start_ms, ..)| *start_ms);
+            starts.dedup_by_key(|(start_ms, ..)| *start_ms);
+            let windows: Vec<Window> = starts.into_iter().map(|(start_ms, bucket, n)| window(start_ms, of(bucket, n))).collect();
+            let (mut past, mut names) = (Past::default(), Names::default());
+            windows.iter().for_each(|window| past.add(window, &mut names));
+            let now_ms = 6 * WEEK_MS;
+            let slots = |near: i64| {
+                let slots = windows.iter().map(|window| slot_of(window.start_ms)).filter(|slot| (slot - near) % SLOTS_PER_WEEK == 0);
+                let mut slots: Vec<i64> = slots.collect();
+                slots.dedup();
+                slots.split_off(slots.len().saturating_sub(4))
+            };
+            let at = slot_of(now_ms);
+            let here = slots(at);
+            let sum = |slots: &[i64]| {
+                let mut sum = Histogram::default();
+                windows.iter().filter(|window| slots.contains(&slot_of(window.start_ms))).for_each(|window| sum.merge(&window.shifts));
+                sum
+            };
+            let mut truth = sum(&here);
+            if truth.len() < DISTANCES_WANTED {
+                truth = sum(&[here.clone(), slots(at - 1), slots(at + 1)].concat());
+            }
+            let found = past.same_hour(now_ms, 1, 4, &names);
+            prop_assert_eq!(found.map(|found| (found.shifts, found.weeks)), (!here.is_empty()).then(|| (truth, here.len())));
+        }
+    }
+}

@@ -65,3 +65,54 @@ pub fn volume(customers: u64, expected: f64, windows: u64) -> Option<Measured> {
     let effect = (customers / expected).min(RATIO_MAX);
     Some(Measured { statistic: Statistic::Volume, value: apart / by_chance, effect })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(n: u64, zero: u64) -> Histogram {
+        Histogram::of(zero, (40..200).map(|bucket| (bucket, n))).expect("each once")
+    }
+
+    fn value(measured: &[Measured], statistic: Statistic) -> Option<f64> {
+        measured.iter().find(|measured| measured.statistic == statistic).map(|measured| measured.value)
+    }
+
+    #[test]
+    fn where_nothing_moved_the_zeros_tell_alone() {
+        let stuck = Histogram::of(500, []).expect("no bucket");
+        let measured = shape(&stuck, &spread(100, 0));
+        assert_eq!(measured.len(), 1);
+        assert!(value(&measured, Statistic::Zero).expect("it can be told") > 20.0, "{measured:?}");
+        assert_eq!(measured[0].effect, 1.0);
+        assert_eq!(shape(&Histogram::default(), &spread(100, 0)), Vec::new());
+        assert_eq!(shape(&spread(100, 0), &Histogram::default()), Vec::new());
+    }
+
+    #[test]
+    fn the_same_effect_of_more_customers_scores_more() {
+        let moved = |n: u64| Histogram::of(0, (42..202).map(|bucket| (bucket, n))).expect("each once");
+        let [few, many] = [1, 4].map(|n| shape(&moved(n), &spread(1000, 0)));
+        let (few, many) = (value(&few, Statistic::W1Log), value(&many, Statistic::W1Log));
+        let ratio = many.expect("told") / few.expect("told");
+        assert!((1.9..=2.0).contains(&ratio), "as the root of the number: {ratio}");
+    }
+
+    #[test]
+    fn a_count_as_expected_scores_0_and_below_too() {
+        let measured = shape(&spread(5, 0), &spread(1000, 1000));
+        assert_eq!(value(&measured, Statistic::Zero), Some(0.0));
+        assert!(value(&measured, Statistic::Exceedance).expect("told") < 0.1);
+    }
+
+    #[test]
+    fn numbers_of_customers_count_both_ways() {
+        let score = |customers| volume(customers, 400.0, 20).expect("enough are expected");
+        assert!(score(400).value < 0.01);
+        assert!(score(200).value > 2.0 && score(800).value > 2.0);
+        assert_eq!(score(200).effect, 0.5);
+        assert!(score(0).value > 5.0, "{:?}", score(0));
+        assert_eq!(volume(5, EXPECTED_MIN - 1.0, 20), None);
+        assert_eq!(volume(500, 400.0, 0), None);
+    }
+}

@@ -126,3 +126,84 @@ pub fn threshold<'a>(series: impl Iterator<Item = &'a Maxima> + Clone, chance: f
     let reach = clusters * (libm::exp(libm::log(share / chance) / clusters) - 1.0);
     Some((base.powi(2) + excess / hours * reach).sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers in (0, 1), always the same.
+    fn uniforms(mut state: u64) -> impl FnMut() -> f64 {
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+        }
+    }
+
+    fn past(values: impl IntoIterator<Item = f64>) -> Maxima {
+        let mut maxima = Maxima::default();
+        values.into_iter().zip(0..).for_each(|(value, hour)| maxima.add(hour * HOUR_MS, value));
+        maxima
+    }
+
+    #[test]
+    fn there_is_no_threshold_without_a_past() {
+        assert_eq!(threshold(std::iter::empty(), 1e-3), None);
+        assert_eq!(threshold([past([1.0; HOURS_MIN - 1])].iter(), 1e-3), None);
+        // Of several segments together there is.
+        let halves = [past([1.0; HOURS_MIN / 2]), past([1.0; HOURS_MIN / 2])];
+        assert_eq!(threshold(halves.iter(), 1e-3), Some(1.0));
+    }
+
+    /// Squares that are exponential: the true chance is known. Of hours that do not hang together it is rather less than asked for,
+    /// for their clusters are counted as if they did.
+    #[test]
+    fn the_chance_is_about_the_asked_one_in_the_mean_over_pasts() {
+        let mut uniform = uniforms(3);
+        for asked in [1e-3, 1e-4, 1e-5] {
+            let mut chance = 0.0;
+            for _ in 0..300 {
+                let values: Vec<f64> = (0..HOURS_KEPT).map(|_| (-libm::log(uniform())).sqrt()).collect();
+                let found = threshold([past(values)].iter(), asked).expect("a long past");
+                chance += libm::exp(-found.powi(2)) / 300.0;
+            }
+            let ratio = chance / asked;
+            assert!((0.3..1.1).contains(&ratio), "asked {asked}: {ratio} times as often");
+        }
+    }
+
+    #[test]
+    fn a_past_of_few_episodes_has_a_higher_threshold() {
+        let alone = past((0..600).map(|hour| if hour % 10 == 0 { 2.0 + f64::from(hour % 7) / 7.0 } else { 1.0 }));
+        let together = past((0..600).map(|hour| if hour < 60 { 2.0 + f64::from(hour % 7) / 7.0 } else { 1.0 }));
+        let [alone, together] = [alone, together].map(|past| threshold([past].iter(), 1e-5).expect("a long past"));
+        assert!(together > alone, "{together} and {alone}");
+    }
+
+    #[test]
+    fn the_greatest_of_an_hour_counts_and_old_hours_go() {
+        let mut maxima = Maxima::default();
+        for (minute, value) in [(0, 1.0), (5, 3.0), (59, 2.0), (60, 0.5)] {
+            maxima.add(minute * 60_000, value);
+        }
+        assert_eq!(Vec::from(maxima.hours.clone()), [(0, 3.0), (1, 0.5)]);
+        (2..2 * HOURS_KEPT as i64).for_each(|hour| maxima.add(hour * HOUR_MS, 1.0));
+        assert_eq!(maxima.hours.len(), HOURS_KEPT);
+    }
+
+    #[test]
+    fn a_time_of_the_day_with_larger_scores_has_a_larger_scale() {
+        let mut season = Season::default();
+        assert_eq!(season.scale(0), 1.0);
+        for day in 0..28 {
+            for half_hour in 0..48 {
+                for _ in 0..6 {
+                    season.add((day * 48 + half_hour) * HALF_HOUR_MS, if half_hour == 12 { 3.0 } else { 1.0 });
+                }
+            }
+        }
+        // A Thursday, and a Saturday.
+        let (workday, weekend) = (season.scale(12 * HALF_HOUR_MS), season.scale((2 * 48 + 12) * HALF_HOUR_MS));
+        assert!((2.2..2.8).contains(&workday) && (2.0..2.8).contains(&weekend), "{workday} and {weekend}");
+        assert_eq!(season.scale(13 * HALF_HOUR_MS), 1.0, "no time has a smaller one than usual");
+    }
+}
