@@ -27,31 +27,32 @@ impl Share {
 
 /// What changed, the clearest first.
 pub fn of(window: &Window, against: &Reference) -> Vec<Companion> {
-    let now = |name: &str| window.count(name);
-    let before = |name: &str| sum_before(against, name);
     let mut found = Vec::new();
-    let mut share = |input: &str, what: &str, part: &str, all: &dyn Fn(&dyn Fn(&str) -> u64) -> u64| {
-        let (now, before) =
-            (Share { part: now(part), all: all(&now) }, Share { part: before(part), all: all(&before) });
+    // A share of the sum of some counts.
+    let mut share = |input: &str, what: &str, part: &str, all: &[&str]| {
+        let now = Share { part: window.count(part), all: all.iter().map(|name| window.count(name)).sum() };
+        let before =
+            Share { part: sum_before(against, part), all: all.iter().map(|name| sum_before(against, name)).sum() };
         found.extend(changed(input, what, now, before));
     };
-    let closed = |of: &dyn Fn(&str) -> u64| of(count::CLOSED);
-    share("unknown_share", "values in events that the model does not know", count::UNKNOWN_EVENTS, &|of| {
-        of(count::EVENTS)
-    });
-    share("cold_start_share", "customers without an embedding before", count::COLD_START, &|of| of(count::CUSTOMERS));
-    share("no_vector_share", "embeddings that are no unit vectors", count::NO_VECTOR, &|of| of(count::CUSTOMERS));
+    let closed = [count::CLOSED];
+    share("unknown_share", "values in events that the model does not know", count::UNKNOWN_EVENTS, &[count::EVENTS]);
+    share("cold_start_share", "customers without an embedding before", count::COLD_START, &[count::CUSTOMERS]);
+    share("no_vector_share", "embeddings that are no unit vectors", count::NO_VECTOR, &[count::CUSTOMERS]);
     share("gated_share", "sessions kept out of the customer's state", count::GATED, &closed);
     share("revised_share", "revisions a closed session", count::REVISED, &closed);
-    share("late_share", "records published too late for their window", count::LATE, &|of| {
-        of(count::LATE) + of(count::CLOSED) + of(count::REVISED)
-    });
+    share(
+        "late_share",
+        "records published too late for their window",
+        count::LATE,
+        &[count::LATE, count::CLOSED, count::REVISED],
+    );
     let names: std::collections::BTreeSet<&str> =
         window.counts.keys().chain(against.counts.keys()).map(AsRef::as_ref).collect();
     for name in names {
         if let Some(reason) = name.strip_prefix(count::REJECT) {
             let what = format!("clicks rejected ({reason})");
-            share(&format!("reject_share.{reason}"), &what, name, &|of| of(name) + of(count::EVENTS));
+            share(&format!("reject_share.{reason}"), &what, name, &[name, count::EVENTS]);
         } else if let Some(reason) = name.strip_prefix(count::CLOSE) {
             share(&format!("close_share.{reason}"), &format!("sessions closed by {reason}"), name, &closed);
         } else if let Some(power) = name.strip_prefix(count::LENGTH).and_then(|power| power.parse::<u32>().ok()) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::alarm::Alarm;
+use super::board;
 use super::collect::{Closed, Collector, Cut, Far};
 use super::histogram::{BUCKETS, Histogram, bounds};
 use super::judge::{Judge, Rule};
@@ -86,6 +87,17 @@ impl Engine {
     /// What the segment's newest window is compared with.
     pub fn reference(&self, segment: &Segment, start_ms: i64) -> Option<Arc<Reference>> {
         self.judge.reference(segment, start_ms)
+    }
+
+    /// What the segments of these windows are compared with, for the board.
+    pub fn shown_references(&self, windows: &[DriftWindow]) -> Vec<(Arc<str>, board::Reference)> {
+        let shown = |window: &DriftWindow| {
+            let reference = self.reference(&Segment(Arc::clone(&window.segment)), window.window_start)?;
+            let (kind, shifts) = (reference.kind, &reference.shifts);
+            let shown = board::Reference { kind, zero: shifts.zero(), buckets: shifts.filled().collect() };
+            Some((Arc::clone(&window.segment), shown))
+        };
+        windows.iter().filter_map(shown).collect()
     }
 
     /// Closes and judges all windows that can hold nothing more: all records published before `until_ms` are here.

@@ -196,6 +196,7 @@ fn bucket_of(distance: f64) -> Result<Option<usize>, NoDistance> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank in a short list")]
 mod tests {
     use proptest::prelude::*;
 

@@ -128,7 +128,7 @@ fn tell_alertmanagers(
         for url in receivers.alertmanagers.iter().filter(|_| payload.as_array().is_some_and(|all| !all.is_empty())) {
             let sent = post(&agent, &format!("{url}/api/v2/alerts"), "application/json", &payload);
             failed |= sent.is_err();
-            told(url, sent.as_ref().map(|()| ()));
+            told(url, sent.as_ref().copied());
         }
         failures = if failed { failures + 1 } else { 0 };
         sent_version = if failed { sent_version } else { Some(version) };
@@ -217,7 +217,7 @@ impl Webhook {
                 return false;
             }
             let sent = post(&self.agent, &self.url, "application/cloudevents+json", &event);
-            told(&self.url, sent.as_ref().map(|()| ()));
+            told(&self.url, sent.as_ref().copied());
             match sent {
                 Ok(()) => return true,
                 Err(error) if !error.may_pass() => {

@@ -2,9 +2,10 @@
 //! window with its alerts in one transaction. Decides nothing: [`Engine`] does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::{Board, Reference as Shown, Role, Status};
+use super::board::{Board, Role, Status};
 use super::collect::Cut;
 use super::engine::{Engine, Judged};
 use super::judge::Rule;
@@ -12,7 +13,6 @@ use super::notify::{Alertmanagers, Receivers, cloud_event};
 use super::past::{self, WAIT};
 use super::reader::{Source, Stream};
 use super::tell;
-use super::window::Segment;
 use crate::config::{DriftTopics, Registry};
 use crate::health::Health;
 use crate::kafka::bulk::{Bulk, BulkError, Piece};
@@ -26,7 +26,7 @@ use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::monitor::Receiver;
-use crate::wire::drift::encode;
+use crate::wire::drift::{DriftAlert, encode};
 
 /// For so long back windows are counted at a first start: what the table keeps uncompacted.
 const FIRST_MS: i64 = 24 * 3_600_000;
@@ -208,7 +208,7 @@ struct Session<'a> {
     rejected: Option<Stream>,
     resolver: Resolver,
     alertmanagers: Option<Alertmanagers>,
-    recent: BTreeMap<std::sync::Arc<str>, crate::wire::drift::DriftAlert>,
+    recent: BTreeMap<Arc<str>, DriftAlert>,
     said_ms: u64,
 }
 
@@ -293,21 +293,12 @@ impl<'a> Session<'a> {
     /// It is in the topics: now others may see it.
     fn published(&mut self, judged: Judged) {
         let board = self.watch.board;
-        let references = judged.windows.iter().filter_map(|window| {
-            let reference = self.engine.reference(&Segment(window.segment.clone()), window.window_start)?;
-            let shown = Shown {
-                kind: reference.kind,
-                zero: reference.shifts.zero(),
-                buckets: reference.shifts.filled().collect(),
-            };
-            Some((window.segment.clone(), shown))
-        });
-        let references: Vec<_> = references.collect();
+        let references = self.engine.shown_references(&judged.windows);
         for alert in &judged.alerts {
             tracing::warn!(alert = %alert.id, state = ?alert.state, summary = alert.summary, "drift alert");
             board.alert(alert.clone());
             self.watch.metrics.drift_alert(alert);
-            self.recent.insert(alert.segment.clone(), alert.clone());
+            self.recent.insert(Arc::clone(&alert.segment), alert.clone());
         }
         self.watch.metrics.drift_windows(&judged.windows);
         board.windows(judged.windows);

@@ -17,6 +17,9 @@ const TURN: Duration = Duration::from_millis(200);
 /// Between two attempts to go on after an error of Kafka's.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Hears of each attempt: the address, and what went wrong.
+type Attempted<'a> = dyn Fn(&str, Result<(), &NotifyError>) + 'a;
+
 /// Ends with its owner.
 #[derive(Debug)]
 pub struct WebhookThread {
@@ -67,7 +70,7 @@ pub fn webhook(
 fn follow(
     settings: &MonitorSettings,
     topic: &str,
-    (webhook, attempted): (&Webhook, &dyn Fn(&str, Result<(), &NotifyError>)),
+    (webhook, attempted): (&Webhook, &Attempted<'_>),
     noted: &Lookup,
     next: &mut i64,
     stop: &Stop,

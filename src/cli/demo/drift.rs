@@ -123,16 +123,7 @@ impl Drift {
             }
             self.board.alert(alert);
         }
-        let references = judged.windows.iter().filter_map(|window| {
-            let reference = self.engine.reference(&Segment(window.segment.clone()), window.window_start)?;
-            let shown = crate::drift::board::Reference {
-                kind: reference.kind,
-                zero: reference.shifts.zero(),
-                buckets: reference.shifts.filled().collect(),
-            };
-            Some((window.segment.clone(), shown))
-        });
-        let references: Vec<_> = references.collect();
+        let references = self.engine.shown_references(&judged.windows);
         self.board.windows(judged.windows);
         self.board.references(references);
     }
