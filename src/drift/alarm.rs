@@ -186,3 +186,170 @@ fn moved(now: &Histogram, before: &Histogram) -> Vec<MovedBin> {
     bins.truncate(MOVED_MAX);
     bins
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::drift::reference::{Names, Past};
+    use crate::drift::verdict::{Statistic, Told};
+    use crate::drift::window::Segment;
+    use crate::wire::drift::ReferenceKind;
+
+    const MINUTE: i64 = 60_000;
+
+    fn histogram(bucket: usize, zero: u64) -> Histogram {
+        Histogram::of(zero, [(bucket, 1_000 - zero)]).expect("a bucket")
+    }
+
+    fn window(number: i64, shifts: Histogram, unknown: u64) -> Window {
+        let counts = [(count::CUSTOMERS, 1_000), (count::EVENTS, 10_000), (count::UNKNOWN_EVENTS, unknown)];
+        Window {
+            segment: Segment("channel=web".into()),
+            start_ms: number * 5 * MINUTE,
+            end_ms: (number + 1) * 5 * MINUTE,
+            model: Some("bank@1".into()),
+            shifts,
+            counts: counts.into_iter().map(|(name, number)| (name.into(), number)).collect(),
+            is_partial: false,
+        }
+    }
+
+    fn verdict(outcome: Outcome, statistic: Statistic, pages: bool) -> Verdict {
+        let score = Score { statistic, value: 12.0, threshold: Some(4.0), effect: 0.7, is_breach: true };
+        let is_breach = outcome == Outcome::Breach;
+        Verdict {
+            outcome,
+            reference: Some(ReferenceKind::SameHour),
+            reference_count: 100_000,
+            windows: 1,
+            pages,
+            scores: vec![score],
+            told: is_breach.then_some(Told { statistic, since_ms: 0 }),
+        }
+    }
+
+    /// Of two weeks, at the same hour as [`window`]'s.
+    fn reference() -> Reference {
+        const WEEK: i64 = 7 * 24 * 60 * MINUTE;
+        let (mut past, mut names) = (Past::default(), Names::default());
+        let quiet = |number| window(number, histogram(100, 10), 50);
+        for week in [0, WEEK] {
+            past.add(&quiet(week / (5 * MINUTE)), &mut names);
+        }
+        past.same_hour(2 * WEEK, 2, 4, &names).expect("two weeks")
+    }
+
+    /// One letter a window: b breach, w breach in the warm-up, . well, i insufficient, m no reference since the model is another.
+    fn check(script: &str, expect: Expect) {
+        let mut alarm = Alarm::default();
+        let mut said = String::new();
+        for (number, letter) in (0..).zip(script.chars()) {
+            let mut window = window(number, histogram(116, 0), 900);
+            let of = |outcome, pages| verdict(outcome, Statistic::W1Log, pages);
+            let verdict = match letter {
+                'b' => of(Outcome::Breach, true),
+                'w' => of(Outcome::Breach, false),
+                '.' => of(Outcome::Ok, false),
+                'i' => of(Outcome::Insufficient, false),
+                _ => {
+                    window.model = Some("bank@2".into());
+                    of(Outcome::NoReference, false)
+                }
+            };
+            if let Some(alert) = alarm.judged(&window, &verdict, Some(&reference())) {
+                let (state, breaches) = (alert.state, alert.breaches);
+                said += &format!("{number}: {state:?} {} since {}, {breaches} in breach\n", alert.id, alert.since);
+            }
+            assert_eq!(alarm.open_on("channel=web").is_some(), alarm.firing().count() == 1);
+        }
+        expect.assert_eq(&said);
+    }
+
+    #[test]
+    fn it_opens_once_is_brought_up_to_date_and_ends_after_six_that_are_well() {
+        check(
+            ".bb..b.i.....",
+            expect![[r#"
+                1: Firing channel=web/0 since 0, 1 in breach
+                2: Firing channel=web/0 since 0, 2 in breach
+                5: Firing channel=web/0 since 0, 3 in breach
+                12: Resolved channel=web/0 since 0, 3 in breach
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_warm_up_wakes_nobody_and_another_model_ends_an_alert() {
+        check("ww..w", expect![[""]]);
+        check(
+            "b.m.",
+            expect![[r#"
+                0: Firing channel=web/0 since 0, 1 in breach
+                2: Resolved channel=web/0 since 0, 1 in breach
+            "#]],
+        );
+    }
+
+    #[test]
+    fn it_goes_on_where_it_ended() {
+        let mut alarm = Alarm::default();
+        let breach = verdict(Outcome::Breach, Statistic::W1Log, true);
+        let told = alarm.judged(&window(0, histogram(116, 0), 900), &breach, Some(&reference())).expect("opened");
+        let mut again = Alarm::default();
+        again.restore(told.clone());
+        // Those before the alert's own say nothing of it.
+        again.restore_clean("channel=web", Outcome::Ok, told.updated_at);
+        for number in 1..=4 {
+            again.restore_clean("channel=web", Outcome::Ok, (number + 1) * 5 * MINUTE);
+        }
+        let well = verdict(Outcome::Ok, Statistic::W1Log, false);
+        assert_eq!(again.judged(&window(5, histogram(100, 0), 50), &well, None), None);
+        let over = again.judged(&window(6, histogram(100, 0), 50), &well, None).expect("the sixth");
+        assert_eq!((over.state, over.id), (AlertState::Resolved, told.id));
+    }
+
+    /// The sentence of each statistic.
+    #[test]
+    fn it_says_what_is_so() {
+        let mut said = String::new();
+        let shifted = [
+            (Statistic::W1Log, histogram(116, 0), 50),
+            (Statistic::Exceedance, histogram(116, 0), 900),
+            (Statistic::Zero, histogram(100, 30), 50),
+            (Statistic::Volume, histogram(100, 0), 50),
+            (Statistic::Creep, histogram(90, 0), 50),
+        ];
+        for (statistic, shifts, unknown) in shifted {
+            let verdict = verdict(Outcome::Breach, statistic, true);
+            let told = Alarm::default().judged(&window(0, shifts, unknown), &verdict, Some(&reference()));
+            let told = told.expect("opened");
+            said += &format!("{}\n", told.summary);
+            for bin in &told.moved {
+                let (now, before) = (bin.share * 100.0, bin.share_before * 100.0);
+                said += &format!("  {:.1e} to {:.1e}: {now:.1} %, before {before:.1} %\n", bin.low, bin.high);
+            }
+        }
+        expect![[r#"
+            channel=web: embeddings move farther than usual: the median is 0.0091, usually 0.0045 (×2.00); 1000 customers a window against the same hour of past weeks
+              7.5e-3 to 1.5e-2: 100.0 %, before 0.0 %
+              3.7e-3 to 7.5e-3: 0.0 %, before 99.0 %
+              0.0e0 to 0.0e0: 0.0 %, before 1.0 %
+            channel=web: 100 % of the embeddings moved farther than 0.0046, usually none; 1000 customers a window against the same hour of past weeks; at the same time values in events that the model does not know: 9.0 %, before 0.50 %
+              7.5e-3 to 1.5e-2: 100.0 %, before 0.0 %
+              3.7e-3 to 7.5e-3: 0.0 %, before 99.0 %
+              0.0e0 to 0.0e0: 0.0 %, before 1.0 %
+            channel=web: 3.0 % of the embeddings did not move at all, usually 1.0 %; 1000 customers a window against the same hour of past weeks
+              3.7e-3 to 7.5e-3: 97.0 %, before 99.0 %
+              0.0e0 to 0.0e0: 3.0 %, before 1.0 %
+            channel=web: 1000 embeddings a window, usually 1000; 1000 customers a window against the same hour of past weeks
+              3.7e-3 to 7.5e-3: 100.0 %, before 99.0 %
+              0.0e0 to 0.0e0: 0.0 %, before 1.0 %
+            channel=web: embeddings have slowly come to move less far than usual: the 90th percentile is 0.0030, usually 0.0046 (×0.65); 1000 customers a window against the same hour of past weeks
+              1.9e-3 to 3.7e-3: 100.0 %, before 0.0 %
+              3.7e-3 to 7.5e-3: 0.0 %, before 99.0 %
+              0.0e0 to 0.0e0: 0.0 %, before 1.0 %
+        "#]].assert_eq(&said);
+    }
+}

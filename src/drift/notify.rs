@@ -277,3 +277,72 @@ fn time(ms: i64) -> String {
 fn lock(mutex: &Mutex<Present>) -> MutexGuard<'_, Present> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::drift::DriftAlert;
+
+    fn alert(state: AlertState, resolved_at: Option<i64>) -> DriftAlert {
+        DriftAlert {
+            id: "all/0".into(),
+            segment: "all".into(),
+            state,
+            statistic: "zero".into(),
+            since: 0,
+            opened_at: 600_000,
+            updated_at: 600_000,
+            resolved_at,
+            breaches: 2,
+            value: 9.0,
+            threshold: 3.0,
+            effect: 0.1,
+            customers: 850,
+            model: None,
+            reference: None,
+            reference_count: 9_000,
+            summary: "a \"sentence\"".to_owned(),
+            moved: Vec::new(),
+            companions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn alertmanager_is_told_when_an_alert_ends_and_forgets_it_then() {
+        let receivers = Receivers {
+            alertmanagers: Vec::new(),
+            webhook: None,
+            monitor: "dce".to_owned(),
+            link: Some("https://dce.bank".to_owned()),
+        };
+        let payload = |alert: DriftAlert, now| alertmanager_payload(&[alert], &receivers, now);
+        let firing = payload(alert(AlertState::Firing, None), 900_000);
+        assert_eq!(firing[0]["startsAt"], "1970-01-01T00:10:00Z");
+        assert_eq!(firing[0]["endsAt"], "1970-01-01T00:19:00Z", "unless it is sent again");
+        assert_eq!(firing[0]["labels"]["segment"], "all");
+        assert_eq!(firing[0]["generatorURL"], "https://dce.bank");
+        let over = payload(alert(AlertState::Resolved, Some(900_000)), 960_000);
+        assert_eq!((&over[0]["endsAt"], &over[0]["labels"]), (&"1970-01-01T00:15:00Z".into(), &firing[0]["labels"]));
+        assert_eq!(payload(alert(AlertState::Resolved, Some(900_000)), 900_000 + RESOLVED_MS), serde_json::json!([]));
+    }
+
+    #[test]
+    fn an_event_is_one_of_three() {
+        let kind = |alert: &DriftAlert| cloud_event(alert, "dce")[3].1.clone();
+        let mut firing = alert(AlertState::Firing, None);
+        assert_eq!((kind(&firing).as_str(), is_told_to_webhook(&firing)), ("dce.drift.alert.opened.v1", true));
+        firing.updated_at += 300_000;
+        assert_eq!((kind(&firing).as_str(), is_told_to_webhook(&firing)), ("dce.drift.alert.updated.v1", false));
+        let over = alert(AlertState::Resolved, Some(900_000));
+        assert_eq!((kind(&over).as_str(), is_told_to_webhook(&over)), ("dce.drift.alert.resolved.v1", true));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let refused = |status| NotifyError::Refused { url: String::new(), status, said: String::new() };
+        for (status, may_pass) in [(400, false), (404, false), (408, true), (429, true), (500, true), (503, true)] {
+            assert_eq!(refused(status).may_pass(), may_pass, "{status}");
+        }
+        assert_eq!([1, 2, 3, 7, 99].map(|failures| backoff(failures).as_millis()), [500, 1_000, 2_000, 30_000, 30_000]);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{Report, Row};
-use super::{group, topics, transactions};
+use super::{group, monitor, topics, transactions};
 use crate::config::Config;
 use crate::kafka::admin::{Admin, Cluster};
 use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
@@ -59,6 +59,7 @@ pub(super) fn check(
     report.add(Row::right("broker", reached(settings, &cluster)));
     report.add(limits_row(&admin, &cluster, wait));
     let found = topics::check(report, config, settings, &admin, &cluster, wait);
+    monitor::check(report, config, &admin, wait);
     report.add(transactions::row(config, settings, &admin, wait));
     group::check(report, config, settings, &admin, model, found.as_ref(), wait);
 }
