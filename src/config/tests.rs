@@ -508,6 +508,24 @@ fn the_defaults_are_those_of_the_design() {
             http_listen: Some(
                 127.0.0.1:9464,
             ),
+            monitor: Monitor {
+                window: 300s,
+                lateness: 120s,
+                false_alarm_every: 2592000s,
+                segments_max: 100,
+                listen: Some(
+                    127.0.0.1:9465,
+                ),
+                link: None,
+                alertmanagers: [],
+                webhook: None,
+                topics: DriftTopics {
+                    windows: "drift-windows",
+                    alerts: "drift-alerts",
+                    references: "drift-references",
+                    customers: "drift-customers",
+                },
+            },
             log: Log {
                 level: Info,
                 targets: [],
