@@ -219,7 +219,7 @@ export function lanes(holder, detail, alerts) {
 
 function timeAxis({ picture, axis, u, narrow }) {
   const span = axis.to - axis.from, minute = 60_000, hour = 60 * minute;
-  const steps = [10 * minute, 30 * minute, hour, 2 * hour, 3 * hour, 6 * hour, 12 * hour, 24 * hour, 48 * hour, 96 * hour];
+  const steps = [minute, 2 * minute, 5 * minute, 10 * minute, 30 * minute, hour, 2 * hour, 3 * hour, 6 * hour, 12 * hour, 24 * hour, 48 * hour, 96 * hour];
   const step = steps.find((candidate) => span / candidate <= (narrow ? 5 : 10)) ?? steps.at(-1);
   const zone = new Date(axis.to).getTimezoneOffset() * minute;
   for (let time = Math.ceil((axis.from - zone) / step) * step + zone; time <= axis.to; time += step) {
@@ -230,7 +230,8 @@ function timeAxis({ picture, axis, u, narrow }) {
   }
 }
 
-export const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+/** With seconds where there are any: windows may be short. */
+export const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(time % 60_000 === 0 ? {} : { second: "2-digit" }) });
 
 function outcomes({ picture, detail, axis, u }) {
   const lane = axis.at.outcome;

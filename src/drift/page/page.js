@@ -102,7 +102,7 @@ async function beat() {
   } catch (fault) {
     state.failed += 1;
     state.since ??= Date.now();
-    if (state.failed >= 2 || state.now === null) tell("bad", `the monitor does not answer (since ${clock(state.since)})`);
+    if (state.failed >= 2 || state.now === null) tell("bad", `the monitor does not answer (since ${clock(Math.floor(state.since / MINUTE) * MINUTE)})`);
     if (!(fault instanceof TypeError) && fault.name !== "TimeoutError") console.error(fault);
     // After a restart the same number may stand for something else.
     state.version = null;
