@@ -8,24 +8,26 @@ import json
 import random
 import statistics
 import sys
+import warnings
 from collections import defaultdict
 
 import numpy as np
 import pandas as pd
 from evidently.legacy.calculations.stattests import (
-    anderson_darling_stat_test,
-    jensenshannon_stat_test,
+    anderson_darling_test,
     ks_stat_test,
-    psi_stat_test,
     wasserstein_stat_test,
 )
 from river import drift
 
 EVENTS = ("jumpers_3pct", "frozen_3pct", "all_up_30pct", "segment_doubled")
 # Distances of a window that a detector by the value gets to know the stream with, before an event.
-REFERENCE_VALUES = 50_000
+REFERENCE_VALUES = 10_000
+# Tests of a window take tens of milliseconds: so many streams, and one quiet window in so many.
+BATCH_STREAMS = 5
+BATCH_QUIET_ONE_IN = 4
 # KSWIN takes milliseconds a value.
-SLOW_WINDOWS = 24
+SLOW_WINDOWS = 12
 
 
 def values(counts, seed):
@@ -74,10 +76,7 @@ def score(test, limit):
 BATCH = {
     "evidently": evidently_default,
     "evidently_ks": score(ks_stat_test, 0.05),
-    "evidently_wasserstein": score(wasserstein_stat_test, 0.1),
-    "evidently_psi": score(psi_stat_test, 0.1),
-    "evidently_jensenshannon": score(jensenshannon_stat_test, 0.1),
-    "evidently_anderson": score(anderson_darling_stat_test, 0.05),
+    "evidently_anderson": score(anderson_darling_test, 0.05),
 }
 
 # By the value: the detector, its defaults first, and then ever stricter.
@@ -109,16 +108,19 @@ def summary(delays):
     }
 
 
-def batch(parts, name, test):
+def batch(parts, test):
     """A week's sample as the fixed reference, every window against it."""
     quiet, events = [], defaultdict(list)
-    for stream in streams_of(parts):
+    for stream in streams_of(parts)[:BATCH_STREAMS]:
         for segment in ("all", "small"):
             pooled = [value for window in parts[stream, "reference", segment] for value in window]
             reference = pd.Series(random.Random(stream).sample(pooled, min(len(pooled), REFERENCE_VALUES)))
-            one = lambda window, reference=reference: test(reference, pd.Series(window))
+
+            def one(window, reference=reference):
+                return test(reference, pd.Series(window))
+
             if segment == "all":
-                quiet += [one(window) for window in parts[stream, "quiet", segment]]
+                quiet += [one(window) for window in parts[stream, "quiet", segment][::BATCH_QUIET_ONE_IN]]
             for event in EVENTS:
                 if (event == "segment_doubled") == (segment == "small"):
                     events[event].append([one(window) for window in parts[stream, event, segment]])
@@ -177,10 +179,12 @@ def streaming(parts, name, detectors):
 
 
 def main():
+    # Of tables of critical values that end.
+    warnings.simplefilter("ignore")
     parts = read(sys.argv[1])
     result = {}
     for name, test in BATCH.items():
-        result[name] = batch(parts, name, test)
+        result[name] = batch(parts, test)
         print(name, json.dumps(result[name]), flush=True)
     for name, detectors in STREAMING.items():
         result[name] = streaming(parts, name, detectors)
