@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models eval chaos bench gpu-check lint clean cargo packages packages-test
+.PHONY: help setup demo test test-models eval eval-monitor chaos bench gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -70,6 +70,15 @@ eval: cargo packages ## trains the zoo on the public sets (DCE_DATA) and a gener
 	echo "building dce (release)"
 	$(CARGO) build --release
 	DCE="$(abspath $(BUILT))/release/dce" models/eval.sh
+
+eval-monitor: cargo packages ## how often the monitor is wrong and how soon it tells, beside Evidently and River (10 minutes)
+	@$(ORT)
+	python="$$(integration/peers/python.sh | tail -n 1)"
+	echo "building dce and the evaluation (release)"
+	$(CARGO) build --release
+	$(CARGO) build --release --bench eval_monitor
+	bench="$$($(CARGO) build --release --bench eval_monitor --message-format=json 2>/dev/null | sed -n 's/.*"name":"eval_monitor".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)"
+	integration/peers/monitor.sh "$(BUILT)/release/dce" "$$bench" "$$python" "$(BUILT)/eval-monitor" $(ARGS)
 
 FAULTS ?= 50
 SEED ?= 1

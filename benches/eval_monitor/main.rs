@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bank::{Bank, Change, DAY_MS};
+use dce::drift::engine::usual_rule;
 use dce::drift::histogram::Histogram;
-use dce::drift::judge::{Judge, Rule};
+use dce::drift::judge::Judge;
 use dce::drift::verdict::Statistic;
 use dump::Dump;
 use serde_json::json;
@@ -41,23 +42,6 @@ const CREEPING_ONE_IN: u64 = 10;
 const CREEP_DAYS: i64 = 60;
 /// Windows after an event.
 const TWO_HOURS: usize = 24;
-
-pub(crate) fn rule(false_alarm_days: f64) -> Rule {
-    Rule {
-        false_alarm_days,
-        breaches: 2,
-        of: 3,
-        customers_min: 300,
-        segment_customers_min: 80,
-        merge_max_ms: 60 * 60 * 1000,
-        weeks_min: 2,
-        weeks_max: 4,
-        w1_log_min: 0.0953,
-        exceedance_ratio_min: 1.5,
-        zero_share_min: 0.01,
-        volume_ratio_min: 1.5,
-    }
-}
 
 struct Arguments {
     bank: PathBuf,
@@ -102,7 +86,7 @@ fn main() {
     let (mut creeping, mut quiet_fortnights, mut alerts_before) = (Vec::new(), 0, 0);
     for seed in 0..arguments.streams {
         let mut stream = Stream::new(&quiet, seed + 1);
-        let mut watch = Watch::new(Judge::new(rule(arguments.days)));
+        let mut watch = Watch::new(Judge::new(usual_rule(arguments.days)));
         let end_ms = quiet_time(&mut stream, &mut watch, &mut counts);
         let fortnight_ms = START_MS + TRAINING_DAYS * DAY_MS + FORTNIGHT_MS;
         let alerts = counts.alerts_at.split_off(alerts_before);

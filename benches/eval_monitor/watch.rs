@@ -1,12 +1,13 @@
 //! Alerts as the monitor keeps them, and how many were false.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::bank::{DAY_MS, is_weekend};
 use dce::drift::histogram::Histogram;
 use dce::drift::judge::Judge;
 use dce::drift::verdict::Statistic;
-use dce::drift::window::{Segment, Window};
+use dce::drift::window::Window;
 use dce::wire::drift::{DriftReference, Outcome};
 
 /// Windows in a row without a breach that end an alert.
@@ -101,7 +102,7 @@ impl Watch {
     pub(crate) fn pin(&mut self, windows: &[Window], pasts: &[Histogram], at_ms: i64) {
         for (window, past) in windows.iter().zip(pasts) {
             self.judge.pin(&DriftReference {
-                segment: window.segment.0.clone(),
+                segment: Arc::clone(&window.segment.0),
                 model: None,
                 from: at_ms - 7 * DAY_MS,
                 to: at_ms,
@@ -155,7 +156,7 @@ impl Watch {
                 }
                 Outcome::Breach | Outcome::Insufficient | Outcome::NoReference => {}
             }
-            self.judge.set_alarm(&Segment(window.segment.0.clone()), line.is_open);
+            self.judge.set_alarm(&window.segment, line.is_open);
         }
         opened
     }

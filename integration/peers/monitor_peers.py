@@ -8,27 +8,36 @@ import json
 import random
 import statistics
 import sys
+import warnings
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from evidently.legacy.calculations.stattests import (
-    anderson_darling_stat_test,
-    jensenshannon_stat_test,
+    anderson_darling_test,
     ks_stat_test,
-    psi_stat_test,
     wasserstein_stat_test,
 )
-from river import drift
+from evidently.legacy.calculations.stattests.registry import StatTest
+from river import base, drift
+
+Parts = dict[tuple[int, str, str], list[list[float]]]
+Test = Callable[[pd.Series, pd.Series], float]
 
 EVENTS = ("jumpers_3pct", "frozen_3pct", "all_up_30pct", "segment_doubled")
 # Distances of a window that a detector by the value gets to know the stream with, before an event.
-REFERENCE_VALUES = 50_000
+REFERENCE_VALUES = 10_000
+# Tests of a window take tens of milliseconds: so many streams, and one quiet window in so many.
+BATCH_STREAMS = 5
+BATCH_QUIET_ONE_IN = 4
 # KSWIN takes milliseconds a value.
-SLOW_WINDOWS = 24
+SLOW_WINDOWS = 12
 
 
-def values(counts, seed):
+def values(counts: Sequence[tuple[int, int]], seed: int) -> list[float]:
     """The distances of a window, each somewhere in its bucket, in no order."""
     rng = random.Random(seed)
     out = []
@@ -43,26 +52,26 @@ def values(counts, seed):
     return out
 
 
-def read(path):
+def read(path: str) -> Parts:
     parts = defaultdict(list)
-    with open(path, encoding="utf-8") as lines:
+    with Path(path).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             row = json.loads(line)
             parts[row["stream"], row["scenario"], row["part"]].append(values(row["counts"], number))
     return parts
 
 
-def evidently_default(reference, current):
+def evidently_default(reference: pd.Series, current: pd.Series) -> float:
     """As its registry chooses for a column of numbers: by the size of the reference, Wasserstein's above 1000 rows."""
     test, limit = (ks_stat_test, 0.05) if len(reference) <= 1000 else (wasserstein_stat_test, 0.1)
     return score(test, limit)(reference, current)
 
 
-def score(test, limit):
+def score(test: StatTest, limit: float) -> Test:
     """How far beyond its threshold a test is: above 1 is drift."""
     is_p = test.name in ("ks", "anderson")
 
-    def run(reference, current):
+    def run(reference: pd.Series, current: pd.Series) -> float:
         found = test.func(reference, current, "num", limit)
         value = getattr(found, "drift_score", None)
         value = float(value if value is not None else found[0])
@@ -74,32 +83,27 @@ def score(test, limit):
 BATCH = {
     "evidently": evidently_default,
     "evidently_ks": score(ks_stat_test, 0.05),
-    "evidently_wasserstein": score(wasserstein_stat_test, 0.1),
-    "evidently_psi": score(psi_stat_test, 0.1),
-    "evidently_jensenshannon": score(jensenshannon_stat_test, 0.1),
-    "evidently_anderson": score(anderson_darling_stat_test, 0.05),
+    "evidently_anderson": score(anderson_darling_test, 0.05),
 }
 
 # By the value: the detector, its defaults first, and then ever stricter.
 STREAMING = {
     "river_adwin": [lambda d=d: drift.ADWIN(delta=d) for d in (0.002, 1e-4, 1e-6, 1e-9, 1e-13, 1e-18, 1e-25)],
-    "river_page_hinkley": [
-        lambda t=t: drift.PageHinkley(threshold=t) for t in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
-    ],
+    "river_page_hinkley": [lambda t=t: drift.PageHinkley(threshold=t) for t in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)],
     "river_kswin": [lambda a=a: drift.KSWIN(alpha=a, seed=1) for a in (0.005, 1e-4, 1e-6, 1e-8, 1e-11)],
 }
 
 
-def streams_of(parts):
+def streams_of(parts: Parts) -> list[int]:
     return sorted({stream for stream, _, _ in parts})
 
 
-def first(alarms):
+def first(alarms: Sequence[bool]) -> int | None:
     """The window, counted from 1, of the first alarm."""
     return next((number for number, alarm in enumerate(alarms, 1) if alarm), None)
 
 
-def summary(delays):
+def summary(delays: Sequence[int | None]) -> dict[str, float | None]:
     known = sorted(delay if delay is not None else 10**9 for delay in delays)
     median = statistics.median_low(known)
     return {
@@ -109,16 +113,19 @@ def summary(delays):
     }
 
 
-def batch(parts, name, test):
+def batch(parts: Parts, test: Test) -> dict[str, Any]:
     """A week's sample as the fixed reference, every window against it."""
     quiet, events = [], defaultdict(list)
-    for stream in streams_of(parts):
+    for stream in streams_of(parts)[:BATCH_STREAMS]:
         for segment in ("all", "small"):
             pooled = [value for window in parts[stream, "reference", segment] for value in window]
             reference = pd.Series(random.Random(stream).sample(pooled, min(len(pooled), REFERENCE_VALUES)))
-            one = lambda window, reference=reference: test(reference, pd.Series(window))
+
+            def one(window: list[float], reference: pd.Series = reference) -> float:
+                return test(reference, pd.Series(window))
+
             if segment == "all":
-                quiet += [one(window) for window in parts[stream, "quiet", segment]]
+                quiet += [one(window) for window in parts[stream, "quiet", segment][::BATCH_QUIET_ONE_IN]]
             for event in EVENTS:
                 if (event == "segment_doubled") == (segment == "small"):
                     events[event].append([one(window) for window in parts[stream, event, segment]])
@@ -131,7 +138,7 @@ def batch(parts, name, test):
     }
 
 
-def alarms(detector, windows):
+def alarms(detector: base.DriftDetector, windows: list[list[float]]) -> list[bool]:
     told = []
     for window in windows:
         is_told = False
@@ -142,18 +149,18 @@ def alarms(detector, windows):
     return told
 
 
-def streaming(parts, name, detectors):
+def streaming(parts: Parts, name: str, detectors: list[Callable[[], Any]]) -> dict[str, Any]:
     streams = streams_of(parts)
     is_slow = name == "river_kswin"
     if is_slow:
         streams = streams[:3]
 
-    def quiet(make):
+    def quiet(make: Callable[[], Any]) -> list[list[bool]]:
         runs = [parts[stream, "quiet", "all"] for stream in streams]
         runs = [run[:SLOW_WINDOWS] if is_slow else run for run in runs]
         return [alarms(make(), run) for run in runs]
 
-    def delays(make):
+    def delays(make: Callable[[], Any]) -> dict[str, Any]:
         found = {}
         for event in EVENTS:
             segment = "small" if event == "segment_doubled" else "all"
@@ -176,11 +183,13 @@ def streaming(parts, name, detectors):
     return result
 
 
-def main():
+def main() -> None:
+    # Of tables of critical values that end.
+    warnings.simplefilter("ignore")
     parts = read(sys.argv[1])
     result = {}
     for name, test in BATCH.items():
-        result[name] = batch(parts, name, test)
+        result[name] = batch(parts, test)
         print(name, json.dumps(result[name]), flush=True)
     for name, detectors in STREAMING.items():
         result[name] = streaming(parts, name, detectors)

@@ -4,6 +4,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cd "$here/../../deploy/setup"
+# shellcheck source=../../deploy/setup/common.sh
 . ./common.sh
 
 need python3 "run deploy/setup/packages.sh build"

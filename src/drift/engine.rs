@@ -26,7 +26,8 @@ pub fn usual_rule(false_alarm_days: f64) -> Rule {
         breaches: 2,
         of: 3,
         customers_min: 300,
-        segment_customers_min: 100,
+        // So that a segment of 100 in the mean is judged window by window.
+        segment_customers_min: 80,
         merge_max_ms: 3_600_000,
         weeks_min: 2,
         weeks_max: 4,

@@ -48,7 +48,8 @@ impl World {
     fn window(&mut self, segment: &str, number: i64, customers: f64, jumping: f64) -> Window {
         let time_of_day = (number % DAY) as f64 / DAY as f64;
         let season = 1.0 + 0.4 * libm::cos(std::f64::consts::TAU * (time_of_day - 0.6));
-        let customers = (customers * season * (0.95 + 0.1 * self.unit())) as u64;
+        let wanted = customers * season * (0.95 + 0.1 * self.unit());
+        let customers = (1..).take_while(|customer| f64::from(*customer) <= wanted).last().unwrap_or(0_u32).into();
         let mut shifts = Histogram::default();
         for _ in 0..customers {
             let hump = self.unit() + self.unit() + self.unit() - 1.5;
@@ -107,7 +108,7 @@ fn jumping(number: i64) -> f64 {
 fn pin(judge: &mut Judge, world: &World) {
     let pinned = world.clone().window("all", 0, 50_000.0, 0.0);
     judge.pin(&DriftReference {
-        segment: pinned.segment.0.clone(),
+        segment: Arc::clone(&pinned.segment.0),
         model: pinned.model.clone(),
         from: 0,
         to: 7 * DAY * WIDTH_MS,

@@ -303,8 +303,8 @@ mod tests {
     #[test]
     fn the_same_half_hour_of_four_past_weeks_is_compared_with() {
         let (mut past, mut names) = (Past::default(), Names::default());
-        for week in 0..7 {
-            past.add(&window(week * WEEK_MS + WIDTH_MS, of(100 + week as usize, 3000)), &mut names);
+        for (week, bucket) in (0..7).zip(100..) {
+            past.add(&window(week * WEEK_MS + WIDTH_MS, of(bucket, 3000)), &mut names);
         }
         let found = past.same_hour(7 * WEEK_MS, 2, 4, &names).expect("there are weeks");
         assert_eq!((found.weeks, found.windows, found.shifts.zero()), (4, 4, 4));
@@ -380,7 +380,7 @@ mod tests {
                 truth = sum(&[here.clone(), slots(at - 1), slots(at + 1)].concat());
             }
             let found = past.same_hour(now_ms, 1, 4, &names);
-            prop_assert_eq!(found.map(|found| (found.shifts, found.weeks)), (!here.is_empty()).then(|| (truth, here.len())));
+            prop_assert_eq!(found.map(|found| (found.shifts, found.weeks)), (!here.is_empty()).then_some((truth, here.len())));
         }
     }
 }
