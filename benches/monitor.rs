@@ -1,6 +1,11 @@
 //! What a record costs the monitor: read, told apart by segment and counted, on one core, in CPU time. `cargo bench --bench monitor`
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench")]
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "small numbers of its own")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers of its own"
+)]
 #![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use std::collections::BTreeMap;

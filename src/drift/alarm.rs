@@ -22,6 +22,8 @@ const BUCKETS_A_BIN: usize = 16;
 struct Alert {
     told: DriftAlert,
     clean: u32,
+    /// Somebody said that this is how it is to be.
+    is_accepted: bool,
     /// Of the windows in breach.
     shifts: Histogram,
 }
@@ -38,20 +40,37 @@ impl Alarm {
         match alert.state {
             AlertState::Firing => {
                 let segment = Arc::clone(&alert.segment);
-                self.open.insert(segment, Alert { told: alert, clean: 0, shifts: Histogram::default() });
+                self.open
+                    .insert(segment, Alert { told: alert, clean: 0, is_accepted: false, shifts: Histogram::default() });
             }
             AlertState::Resolved => drop(self.open.remove(&alert.segment)),
         }
     }
 
-    /// Windows that were well since the alert's last breach, for [`Self::restore`]d ones.
-    pub fn restore_clean(&mut self, segment: &str, outcome: Outcome, window_end: i64) {
-        if let Some(alert) = self.open.get_mut(segment)
-            && window_end > alert.told.updated_at
-            && outcome == Outcome::Ok
-        {
-            alert.clean += 1;
+    /// A window of the past, for [`Self::restore`]d ones: those in breach, and those that were well since.
+    pub fn restore_window(&mut self, window: &Window, outcome: Outcome) {
+        let Some(alert) = self.open.get_mut(window.segment.as_str()) else { return };
+        match outcome {
+            Outcome::Breach if window.end_ms >= alert.told.opened_at => alert.shifts.merge(&window.shifts),
+            Outcome::Ok | Outcome::NoReference if window.end_ms > alert.told.updated_at => alert.clean += 1,
+            Outcome::Breach | Outcome::Ok | Outcome::NoReference | Outcome::Insufficient => {}
         }
+    }
+
+    /// What opened before then is over with the next window.
+    pub fn accept(&mut self, segment: &str, at_ms: i64) {
+        if let Some(alert) = self.open.get_mut(segment) {
+            alert.is_accepted |= alert.told.opened_at <= at_ms;
+        }
+    }
+
+    /// Those whose segments have no window any more.
+    pub fn gone(&mut self, windows: &[Window]) -> Vec<DriftAlert> {
+        let Some(any) = windows.first() else { return Vec::new() };
+        let is_there = |segment: &str| windows.iter().any(|window| window.segment.as_str() == segment);
+        let gone: Vec<Arc<str>> = self.open.keys().filter(|segment| !is_there(segment)).cloned().collect();
+        let why = "nothing has come of this segment for long";
+        gone.iter().filter_map(|segment| self.resolve(segment, any.end_ms, Some(why))).collect()
     }
 
     pub fn open_on(&self, segment: &str) -> Option<&DriftAlert> {
@@ -65,6 +84,9 @@ impl Alarm {
     /// The alert as it stands after this window, where the window changed it.
     pub fn judged(&mut self, window: &Window, verdict: &Verdict, against: Option<&Reference>) -> Option<DriftAlert> {
         let segment = window.segment.as_str();
+        if self.open.get(segment).is_some_and(|alert| alert.is_accepted) {
+            return self.resolve(segment, window.end_ms, Some("somebody said that this is how it is to be"));
+        }
         match verdict.outcome {
             Outcome::Breach if verdict.pages => self.breach(window, verdict, against),
             // In the warm-up nobody is woken.
@@ -72,12 +94,18 @@ impl Alarm {
             Outcome::Ok => {
                 let alert = self.open.get_mut(segment)?;
                 alert.clean += 1;
-                (alert.clean >= CLEAN_WINDOWS).then(|| self.resolve(window, None)).flatten()
+                (alert.clean >= CLEAN_WINDOWS).then(|| self.resolve(segment, window.end_ms, None)).flatten()
             }
-            // What it was compared with is no more: the model is another one.
+            // What it was compared with is no more. While it is open nothing else would come to compare with.
             Outcome::NoReference => {
-                let is_other_model = self.open_on(segment).is_some_and(|alert| alert.model != window.model);
-                is_other_model.then(|| self.resolve(window, Some("the model is another one now"))).flatten()
+                let alert = self.open.get_mut(segment)?;
+                alert.clean += 1;
+                let why = match (alert.told.model != window.model, alert.clean >= CLEAN_WINDOWS) {
+                    (true, _) => "the model is another one now",
+                    (false, true) => "there is nothing to compare with any more",
+                    (false, false) => return None,
+                };
+                self.resolve(segment, window.end_ms, Some(why))
             }
         }
     }
@@ -89,6 +117,7 @@ impl Alarm {
         let alert = self.open.entry(Arc::clone(segment)).or_insert_with(|| Alert {
             told: new_alert(window, verdict, worst),
             clean: 0,
+            is_accepted: false,
             shifts: Histogram::default(),
         });
         alert.clean = 0;
@@ -101,19 +130,19 @@ impl Alarm {
         told.effect = worst.effect;
         told.customers = window.count(count::CUSTOMERS);
         told.model.clone_from(&window.model);
-        told.reference = verdict.reference;
-        told.reference_count = verdict.reference_count;
+        told.reference = Some(against.kind);
+        told.reference_count = against.shifts.len();
         told.moved = moved(&alert.shifts, &against.shifts);
         told.companions = companions::of(window, against);
         told.summary = words::summary(&Told { alert: told, worst, now: &alert.shifts, against });
         Some(told.clone())
     }
 
-    fn resolve(&mut self, window: &Window, why: Option<&str>) -> Option<DriftAlert> {
-        let mut told = self.open.remove(window.segment.as_str())?.told;
+    fn resolve(&mut self, segment: &str, end_ms: i64, why: Option<&str>) -> Option<DriftAlert> {
+        let mut told = self.open.remove(segment)?.told;
         told.state = AlertState::Resolved;
-        told.updated_at = window.end_ms;
-        told.resolved_at = Some(window.end_ms);
+        told.updated_at = end_ms;
+        told.resolved_at = Some(end_ms);
         if let Some(why) = why {
             told.summary = format!("over: {why}. It was: {}", told.summary);
         }
@@ -241,7 +270,8 @@ mod tests {
         past.same_hour(2 * WEEK, 2, 4, &names).expect("two weeks")
     }
 
-    /// One letter a window: b breach, w breach in the warm-up, . well, i insufficient, m no reference since the model is another.
+    /// One letter a window: b breach, w breach in the warm-up, . well, i insufficient, n no reference, m none since the model is
+    /// another, a accepted just before.
     fn check(script: &str, expect: Expect) {
         let mut alarm = Alarm::default();
         let mut said = String::new();
@@ -253,6 +283,11 @@ mod tests {
                 'w' => of(Outcome::Breach, false),
                 '.' => of(Outcome::Ok, false),
                 'i' => of(Outcome::Insufficient, false),
+                'n' => of(Outcome::NoReference, false),
+                'a' => {
+                    alarm.accept("channel=web", window.start_ms);
+                    of(Outcome::Breach, true)
+                }
                 _ => {
                     window.model = Some("bank@2".into());
                     of(Outcome::NoReference, false)
@@ -293,6 +328,33 @@ mod tests {
     }
 
     #[test]
+    fn it_ends_where_nothing_is_left_to_compare_with_or_to_count() {
+        check(
+            "bnnnnnn",
+            expect![[r#"
+                0: Firing channel=web/0 since 0, 1 in breach
+                6: Resolved channel=web/0 since 0, 1 in breach
+            "#]],
+        );
+        check(
+            "bba",
+            expect![[r#"
+                0: Firing channel=web/0 since 0, 1 in breach
+                1: Firing channel=web/0 since 0, 2 in breach
+                2: Resolved channel=web/0 since 0, 2 in breach
+            "#]],
+        );
+        let mut alarm = Alarm::default();
+        let breach = verdict(Outcome::Breach, Statistic::W1Log, true);
+        let there = window(0, histogram(116, 0), 900);
+        alarm.judged(&there, &breach, Some(&reference())).expect("opened");
+        assert_eq!(alarm.gone(std::slice::from_ref(&there)), []);
+        let other = Window { segment: Segment::all(), ..there };
+        assert_eq!(alarm.gone(&[other]).len(), 1);
+        assert_eq!(alarm.firing().count(), 0);
+    }
+
+    #[test]
     fn it_goes_on_where_it_ended() {
         let mut alarm = Alarm::default();
         let breach = verdict(Outcome::Breach, Statistic::W1Log, true);
@@ -300,9 +362,9 @@ mod tests {
         let mut again = Alarm::default();
         again.restore(told.clone());
         // Those before the alert's own say nothing of it.
-        again.restore_clean("channel=web", Outcome::Ok, told.updated_at);
+        again.restore_window(&window(0, histogram(116, 0), 900), Outcome::Breach);
         for number in 1..=4 {
-            again.restore_clean("channel=web", Outcome::Ok, (number + 1) * 5 * MINUTE);
+            again.restore_window(&window(number, histogram(100, 0), 50), Outcome::Ok);
         }
         let well = verdict(Outcome::Ok, Statistic::W1Log, false);
         assert_eq!(again.judged(&window(5, histogram(100, 0), 50), &well, None), None);

@@ -184,6 +184,13 @@ impl Board {
         Self { about, state: Mutex::default() }
     }
 
+    /// Another monitor knows better from now on.
+    pub fn clear(&self) {
+        let mut state = self.write();
+        state.segments.clear();
+        state.alerts.clear();
+    }
+
     /// Adds them. One that was there by the same segment and start is replaced, as after a restart.
     pub fn windows(&self, windows: impl IntoIterator<Item = DriftWindow>) {
         let mut state = self.write();

@@ -233,8 +233,8 @@ impl Collector {
 
     fn closed(&mut self, mut open: Open) -> Closed {
         let start = self.from_ms;
-        self.choose_segments(&mut open.segments);
         self.known.retain(|name, last| name.as_ref() == Segment::ALL || start - *last <= FORGOTTEN_MS);
+        self.choose_segments(&mut open.segments);
         let mut names: BTreeSet<Arc<str>> = self.known.keys().cloned().collect();
         names.remove(Segment::ALL);
         let mut windows = Vec::with_capacity(names.len() + 1);
@@ -269,14 +269,15 @@ impl Collector {
     /// Segments that have windows already keep them; of the others the largest get one, as far as there is room. What is left
     /// is counted together, by dimension.
     fn choose_segments(&mut self, segments: &mut HashMap<String, Counted>) {
-        let mut new: Vec<(u64, String)> = segments
+        let mut new: Vec<(bool, u64, String)> = segments
             .iter()
             .filter(|(name, _)| name.as_str() != Segment::ALL && !self.known.contains_key(name.as_str()))
-            .map(|(name, counted)| (counted.customers(), name.clone()))
+            .map(|(name, counted)| (name.starts_with("label."), counted.customers(), name.clone()))
             .collect();
-        new.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        for (_, name) in new {
-            let is_rest = name.ends_with(OTHER);
+        // Channels and models first: there are few, and labels may have any number of values.
+        new.sort_by(|a, b| (a.0, b.1, &a.2).cmp(&(b.0, a.1, &b.2)));
+        for (_, _, name) in new {
+            let is_rest = name == format!("{}={OTHER}", dimension(&name));
             if is_rest || self.known.len() <= self.cut.segments_max {
                 self.known.insert(name.into(), self.from_ms);
                 continue;

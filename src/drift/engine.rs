@@ -9,6 +9,7 @@ use super::histogram::{BUCKETS, Histogram, bounds};
 use super::judge::{Judge, Rule};
 use super::packed::{UnpackError, pack, unpack};
 use super::reference::Reference;
+use super::verdict::Statistic;
 use super::window::{Segment, Window};
 use crate::wire::drift::{DriftAlert, DriftCustomer, DriftReference, DriftWindow};
 
@@ -69,12 +70,15 @@ impl Engine {
         self.collector.remember(&window);
         self.judge.remember(&window, &verdict);
         self.judge.set_alarm(&window.segment, record.alert.is_some());
-        self.alarm.restore_clean(&record.segment, record.outcome, record.window_end);
+        self.alarm.restore_window(&window, record.outcome);
         Ok(())
     }
 
     pub fn pin(&mut self, reference: &DriftReference) {
         self.judge.pin(reference);
+        if reference.accepts {
+            self.alarm.accept(&reference.segment, reference.pinned_at);
+        }
     }
 
     pub fn unpin(&mut self, segment: &str) {
@@ -115,12 +119,16 @@ impl Engine {
         let verdicts = self.judge.judge(windows);
         let mut judged = Judged { windows: Vec::new(), alerts: Vec::new(), customers: Vec::new() };
         for ((window, verdict), reference) in windows.iter().zip(&verdicts).zip(&references) {
-            let changed = self.alarm.judged(window, verdict, reference.as_deref());
+            // The slow change is one from what was pinned.
+            let is_creep = verdict.told.is_some_and(|told| told.statistic == Statistic::Creep);
+            let pinned = is_creep.then(|| self.judge.pinned(&window.segment)).flatten();
+            let changed = self.alarm.judged(window, verdict, pinned.as_deref().or(reference.as_deref()));
             let open = self.alarm.open_on(window.segment.as_str()).map(|alert| Arc::clone(&alert.id));
             self.judge.set_alarm(&window.segment, open.is_some());
             judged.alerts.extend(changed);
             judged.windows.push(pack(window, verdict, reference.as_deref(), open));
         }
+        judged.alerts.extend(self.alarm.gone(windows));
         let by_segment = |name: &str| {
             let place = windows.iter().position(|window| window.segment.as_str() == name)?;
             Some((&windows[place], references[place].as_deref()?))

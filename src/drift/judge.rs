@@ -95,6 +95,8 @@ struct Line {
     /// Windows in a row with another model.
     other_model: u32,
     pinned: Option<Pinned>,
+    /// Windows that began before are part of no reference: somebody said that what came since is how it is to be.
+    anew_ms: i64,
     is_alarmed: bool,
     /// Windows that wait to be enough together.
     pending: Vec<Pending>,
@@ -200,6 +202,11 @@ impl Judge {
     pub fn pin(&mut self, pinned: &DriftReference) {
         let Some(shifts) = Histogram::of(pinned.zero, pinned.buckets.iter().copied()) else { return };
         let line = self.lines.entry(Segment(Arc::clone(&pinned.segment))).or_default();
+        if pinned.accepts {
+            line.restart();
+            line.is_alarmed = false;
+            line.anew_ms = pinned.pinned_at;
+        }
         let creep = Creep::new(shifts.clone(), pinned.pinned_at);
         let reference = Reference::pinned(shifts);
         line.pinned = Some(Pinned { model: pinned.model.clone(), reference: reference.into(), creep });
@@ -233,11 +240,9 @@ impl Judge {
         }
     }
 
-    /// Somebody says that the present is how it is to be: references begin anew, as after a change of the model.
-    pub fn restart(&mut self, segment: &Segment) {
-        if let Some(line) = self.lines.get_mut(segment) {
-            line.restart();
-        }
+    /// What somebody pinned, which the creep is measured by.
+    pub fn pinned(&self, segment: &Segment) -> Option<Arc<Reference>> {
+        Some(Arc::clone(&self.lines.get(segment)?.pinned.as_ref()?.reference))
     }
 
     fn step(&mut self, window: &Window, remembered: Option<&Verdict>) -> Verdict {
@@ -487,7 +492,7 @@ impl Line {
     }
 
     fn wait(&mut self, window: &Window, peaks: Vec<Peak>, names: &mut Names) {
-        if !self.is_alarmed {
+        if !self.is_alarmed && window.start_ms >= self.anew_ms {
             self.waiting.push_back(Waiting { window: window.clone(), peaks });
         }
         while self.waiting.front().is_some_and(|first| window.start_ms - first.window.start_ms >= ADMISSION_MS) {
@@ -505,8 +510,10 @@ impl Line {
 
 fn measure(window: &Window, group: &Group, reference: &Reference) -> Vec<Measured> {
     let mut measured = if group.is_enough { score::shape(&group.shifts, &reference.shifts) } else { Vec::new() };
-    let expected = reference.customers(window).unwrap_or(0.0);
-    measured.extend(score::volume(window.count(count::CUSTOMERS), expected, reference.windows));
+    if window.segment.has_own_numbers() {
+        let expected = reference.customers(window).unwrap_or(0.0);
+        measured.extend(score::volume(window.count(count::CUSTOMERS), expected, reference.windows));
+    }
     measured
 }
 

@@ -113,6 +113,7 @@ fn pin(judge: &mut Judge, world: &World) {
         from: 0,
         to: 7 * DAY * WIDTH_MS,
         pinned_at: 20 * DAY * WIDTH_MS,
+        accepts: false,
         zero: pinned.shifts.zero(),
         buckets: pinned.shifts.filled().collect(),
     });

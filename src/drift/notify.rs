@@ -17,11 +17,11 @@ use crate::stop::Stop;
 use crate::telemetry::Clock;
 use crate::wire::drift::{AlertState, DriftAlert};
 
-/// Alertmanager's own clients send every minute; an alert that is not sent again ends by itself after [`LASTS_MS`].
+/// An alert that is not sent again ends by itself after [`LASTS_MS`]: longer than Kafka or a monitor is away, since ends are sent.
 const AGAIN: Duration = Duration::from_secs(30);
-const LASTS_MS: i64 = 4 * 60_000;
+const LASTS_MS: i64 = 60 * 60_000;
 /// For so long after its end an alert is sent as resolved.
-const RESOLVED_MS: i64 = 10 * 60_000;
+const RESOLVED_MS: i64 = 24 * 3_600_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts, doubled from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -318,7 +318,7 @@ mod tests {
         let payload = |alert: DriftAlert, now| alertmanager_payload(&[alert], &receivers, now);
         let firing = payload(alert(AlertState::Firing, None), 900_000);
         assert_eq!(firing[0]["startsAt"], "1970-01-01T00:10:00Z");
-        assert_eq!(firing[0]["endsAt"], "1970-01-01T00:19:00Z", "unless it is sent again");
+        assert_eq!(firing[0]["endsAt"], "1970-01-01T01:15:00Z", "unless it is sent again");
         assert_eq!(firing[0]["labels"]["segment"], "all");
         assert_eq!(firing[0]["generatorURL"], "https://dce.bank");
         let over = payload(alert(AlertState::Resolved, Some(900_000)), 960_000);

@@ -18,6 +18,8 @@ pub enum UnpackError {
     Times { segment: Arc<str>, start: i64, end: i64 },
 }
 
+/// `monitor.window` is an hour at the most.
+const LONGEST_MS: i64 = 3_600_000;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
 /// In [`DriftWindow::counts`] where it is partial.
 const PARTIAL: &str = "partial";
@@ -67,7 +69,7 @@ pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, a
 
 pub fn unpack(record: &DriftWindow) -> Result<(Window, Verdict), UnpackError> {
     let (start, end) = (record.window_start, record.window_end);
-    if start < 0 || end <= start {
+    if start < 0 || end <= start || end - start > LONGEST_MS {
         return Err(UnpackError::Times { segment: Arc::clone(&record.segment), start, end });
     }
     let shifts = Histogram::of(record.zero, record.buckets.iter().copied())
@@ -107,8 +109,8 @@ pub fn unpack(record: &DriftWindow) -> Result<(Window, Verdict), UnpackError> {
 }
 
 /// The windows of a segment as a reference to pin, of one model: that of the last. `None` where they hold no distances.
-pub fn pin(windows: &[DriftWindow], pinned_at: i64) -> Result<Option<DriftReference>, UnpackError> {
-    let Some(last) = windows.last() else { return Ok(None) };
+pub fn pin(windows: &[DriftWindow], pinned_at: i64, accepts: bool) -> Result<Option<DriftReference>, UnpackError> {
+    let Some(last) = windows.iter().rev().find(|window| window.model.is_some()) else { return Ok(None) };
     let mut shifts = Histogram::default();
     let (mut from, mut to) = (i64::MAX, i64::MIN);
     for record in windows.iter().filter(|record| record.model == last.model) {
@@ -122,6 +124,7 @@ pub fn pin(windows: &[DriftWindow], pinned_at: i64) -> Result<Option<DriftRefere
         from,
         to,
         pinned_at,
+        accepts,
         zero: shifts.zero(),
         buckets: shifts.filled().collect(),
     }))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::packed::unpack;
 use super::run::{MonitorError, MonitorSettings, Watch};
 use crate::kafka::follow::{self, Extent, Lookup, Visit};
 use crate::kafka::raw::Message;
@@ -17,50 +18,57 @@ pub const WAIT: Duration = Duration::from_secs(15);
 const PAST_MS: i64 = 70 * 24 * 3_600_000;
 
 /// Where the engine goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Resume {
     /// End of the newest window that was published; `None` where there is none.
     pub from_ms: Option<i64>,
-    /// Up to which offset alerts and pins were read.
+    /// The newest state of each segment's alert.
+    pub alerts: BTreeMap<Arc<str>, DriftAlert>,
+    /// Up to which offset pins were read.
     pub references_end: i64,
     /// Windows that this version could not take.
     pub unreadable: u64,
 }
 
-/// Fills an engine and the board. `progress` is called every few thousand records.
+/// Fills an engine and the board. `progress` is called every few thousand records, and says whether to go on.
 pub fn restore(
     settings: &MonitorSettings,
     lookup: &Lookup,
     engine: &mut Engine,
     watch: Watch<'_>,
     now_ms: i64,
-    mut progress: impl FnMut(),
+    mut progress: impl FnMut() -> bool,
 ) -> Result<Resume, MonitorError> {
     let topics = &settings.topics;
-    let mut resume = Resume { from_ms: None, references_end: 0, unreadable: 0 };
-    let mut alerts: BTreeMap<Arc<str>, DriftAlert> = BTreeMap::new();
+    let mut resume = Resume { from_ms: None, alerts: BTreeMap::new(), references_end: 0, unreadable: 0 };
+    let alerts = &mut resume.alerts;
     read(settings, lookup, &topics.alerts, None, |message| {
         if let Some(alert) = message.value().and_then(|value| drift::decode::<DriftAlert>(value).ok()) {
             alerts.insert(Arc::clone(&alert.segment), alert.clone());
             watch.metrics.drift_alert_past(&alert);
             watch.board.alert(alert);
         }
+        true
     })?;
-    for alert in alerts.into_values() {
-        engine.restore_alert(alert);
+    for alert in alerts.values() {
+        engine.restore_alert(alert.clone());
     }
-    resume.references_end = read(settings, lookup, &topics.references, None, |message| pin(engine, message))?;
+    resume.references_end = read(settings, lookup, &topics.references, None, |message| {
+        pin(engine, message);
+        true
+    })?;
     let width_ms = settings.cut.width_ms;
     let (mut seen, mut of_other_width) = (0_u64, 0_u64);
     read(settings, lookup, &topics.windows, Some(now_ms - PAST_MS), |message| {
         seen += 1;
-        if seen.is_multiple_of(5_000) {
-            progress();
-        }
-        let Some(value) = message.value() else { return };
-        let Ok(record) = drift::decode::<DriftWindow>(value) else {
+        let goes_on = !seen.is_multiple_of(5_000) || progress();
+        let Some(value) = message.value() else { return goes_on };
+        let record = drift::decode::<DriftWindow>(value).ok();
+        // One that has not been yet is nobody's.
+        let record = record.filter(|record| record.window_end <= now_ms + width_ms && unpack(record).is_ok());
+        let Some(record) = record else {
             resume.unreadable += 1;
-            return;
+            return goes_on;
         };
         // What was counted once is not counted again, whatever the width.
         resume.from_ms = resume.from_ms.max(Some(record.window_end));
@@ -72,6 +80,7 @@ pub fn restore(
             watch.metrics.drift_past(&record);
             watch.board.windows([record]);
         }
+        goes_on
     })?;
     if of_other_width > 0 {
         tracing::warn!(
@@ -105,15 +114,14 @@ fn read(
     lookup: &Lookup,
     topic: &str,
     since_ms: Option<i64>,
-    mut each: impl FnMut(Message<'_>),
+    mut each: impl FnMut(Message<'_>) -> bool,
 ) -> Result<i64, MonitorError> {
     let mut extents: Vec<Extent> = lookup.extents(topic, &[0], WAIT)?;
     if let Some(since_ms) = since_ms {
         extents = lookup.since(topic, &extents, since_ms, WAIT)?;
     }
     follow::scan(&settings.client, &settings.group, topic, &extents, |message| {
-        each(message);
-        Ok::<_, MonitorError>(Visit::Next)
+        Ok::<_, MonitorError>(if each(message) { Visit::Next } else { Visit::Enough })
     })?;
     Ok(extents.first().map_or(0, |extent| extent.end))
 }

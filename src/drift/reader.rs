@@ -64,13 +64,21 @@ impl Stream {
     }
 
     /// What comes within `wait`, each with when it was published.
-    pub fn next(&mut self, wait: Duration, mut each: impl FnMut(Message<'_>, i64)) -> Result<(), MonitorError> {
+    pub fn next(
+        &mut self,
+        wait: Duration,
+        now_ms: i64,
+        mut each: impl FnMut(Message<'_>, i64),
+    ) -> Result<(), MonitorError> {
         let (newest, cut, whole_from_ms) = (&mut self.newest, &mut self.cut, &mut self.whole_from_ms);
         self.follower.next(wait, |message| {
             let published_ms = message.timestamp_ms().unwrap_or(0);
-            let newest = newest.entry(message.partition()).or_insert(published_ms);
-            *newest = published_ms.max(*newest);
-            if cut.remove(&message.partition()) {
+            // One that is ahead of the clock says nothing of how far the reading has come.
+            if published_ms <= now_ms + DISORDER_MS {
+                let newest = newest.entry(message.partition()).or_insert(published_ms);
+                *newest = published_ms.max(*newest);
+            }
+            if published_ms <= now_ms + DISORDER_MS && cut.remove(&message.partition()) {
                 *whole_from_ms = published_ms.max(*whole_from_ms);
             }
             each(message, published_ms);

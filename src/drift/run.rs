@@ -116,6 +116,7 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
             Ok(Ended::Stopped) => break,
             Ok(Ended::LeaseLost) => {
                 failures = 0;
+                watch.board.clear();
                 tracing::info!(group = settings.group, "another monitor is the active one now");
             }
             Err(error) if error.is_for_good() => return Err(error),
@@ -173,12 +174,16 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     let resume = past::restore(settings, &lookup, &mut engine, watch, now_ms, || {
         watch.health.progress(watch.clock.uptime(), "read the past");
         drop(lease.is_held(Duration::ZERO));
+        !stop.is_stopped()
     })?;
     // Older windows are not whole any more: the table is compacted.
     let oldest = (now_ms - FIRST_MS).div_euclid(settings.cut.width_ms) * settings.cut.width_ms + settings.cut.width_ms;
     let from_ms = resume.from_ms.unwrap_or(oldest).max(oldest);
     engine.collector.begin(from_ms);
-    let mut session = Session::open(settings, watch, engine, &lookup, from_ms)?;
+    if stop.is_stopped() {
+        return Ok(Ended::Stopped);
+    }
+    let mut session = Session::open(settings, watch, engine, &lookup, (from_ms, resume.alerts))?;
     let _webhook = tell::webhook(settings, &lookup, watch.metrics)?;
     let mut references = Source::from(settings, &settings.topics.references, resume.references_end)?;
     session.tell();
@@ -208,8 +213,43 @@ struct Session<'a> {
     rejected: Option<Stream>,
     resolver: Resolver,
     alertmanagers: Option<Alertmanagers>,
+    /// The newest state of each segment's alert.
     recent: BTreeMap<Arc<str>, DriftAlert>,
+    steady: Steady,
+    refused: u64,
     said_ms: u64,
+}
+
+/// Whether the wall clock goes as fast as time does. One that has jumped closes windows whose records are still to come: nothing is
+/// closed then, until it is back or has been so for [`Steady::BELIEVED_MS`].
+#[derive(Debug)]
+struct Steady {
+    wall_ms: i64,
+    uptime: u64,
+    jumped: Option<u64>,
+}
+
+impl Steady {
+    const JUMP_MS: i64 = 60_000;
+    const BELIEVED_MS: u64 = 600_000;
+
+    fn new(wall_ms: i64, uptime: u64) -> Self {
+        Self { wall_ms, uptime, jumped: None }
+    }
+
+    fn holds(&mut self, wall_ms: i64, uptime: u64) -> bool {
+        let passed = i64::try_from(uptime.saturating_sub(self.uptime)).unwrap_or(i64::MAX);
+        let is_steady = (wall_ms - self.wall_ms.saturating_add(passed)).abs() <= Self::JUMP_MS;
+        if !is_steady && self.jumped.is_none() {
+            tracing::error!(wall_ms, "the clock on the wall has jumped: no window is closed for now");
+            self.jumped = Some(uptime);
+        }
+        let is_believed = self.jumped.is_some_and(|since| uptime.saturating_sub(since) >= Self::BELIEVED_MS);
+        if is_steady || is_believed {
+            *self = Self::new(wall_ms, uptime);
+        }
+        is_steady || is_believed
+    }
 }
 
 impl<'a> Session<'a> {
@@ -218,9 +258,9 @@ impl<'a> Session<'a> {
         watch: Watch<'a>,
         engine: Engine,
         lookup: &Lookup,
-        from_ms: i64,
+        (from_ms, alerts): (i64, BTreeMap<Arc<str>, DriftAlert>),
     ) -> Result<Self, MonitorError> {
-        let since_ms = from_ms - EARLY_MS;
+        let since_ms = from_ms - EARLY_MS.max(settings.cut.future_ms + EARLY_MS);
         let inspector = Inspector::new(&settings.client)?;
         let partitions = |topic: &str| -> Result<Vec<i32>, MonitorError> {
             let count = inspector.describe(topic, WAIT)?;
@@ -245,7 +285,9 @@ impl<'a> Session<'a> {
             watch,
             engine,
             alertmanagers,
-            recent: BTreeMap::new(),
+            recent: alerts,
+            steady: Steady::new(watch.clock.wall_ms(), watch.clock.uptime().0),
+            refused: 0,
             said_ms: 0,
         })
     }
@@ -253,7 +295,8 @@ impl<'a> Session<'a> {
     /// What comes within a turn.
     fn read(&mut self, stop: &Stop) -> Result<(), MonitorError> {
         let (engine, resolver, watch) = (&mut self.engine, &mut self.resolver, self.watch);
-        self.embeddings.next(TURN, |message, published_ms| {
+        let now_ms = watch.clock.wall_ms();
+        self.embeddings.next(TURN, now_ms, |message, published_ms| {
             let Some(value) = message.value() else { return };
             let waited = resolver.prepare([value], stop, &mut |_| {
                 watch.health.progress(watch.clock.uptime(), "wait for the schema registry");
@@ -266,7 +309,7 @@ impl<'a> Session<'a> {
         })?;
         engine.collector.partial_before(self.embeddings.whole_from_ms());
         if let Some(rejected) = &mut self.rejected {
-            rejected.next(Duration::ZERO, |message, published_ms| {
+            rejected.next(Duration::ZERO, now_ms, |message, published_ms| {
                 let reason = message.header(c"dce-reason").and_then(|reason| std::str::from_utf8(reason).ok());
                 engine.collector.reject(reason.unwrap_or("unknown"), published_ms);
             })?;
@@ -278,7 +321,7 @@ impl<'a> Session<'a> {
     fn close(&mut self) -> Result<Vec<Judged>, MonitorError> {
         let due_ms = self.engine.collector.next_close_ms();
         let now_ms = self.watch.clock.wall_ms();
-        if now_ms - GUARD_MS < due_ms {
+        if !self.steady.holds(now_ms, self.watch.clock.uptime().0) || now_ms - GUARD_MS < due_ms {
             self.watch.health.ready();
             return Ok(Vec::new());
         }
@@ -319,6 +362,11 @@ impl<'a> Session<'a> {
         let now = self.watch.clock.uptime().0;
         if now.saturating_sub(self.said_ms) >= EVERY_MS {
             self.said_ms = now;
+            let refused = self.engine.collector.refused();
+            if refused > self.refused {
+                tracing::warn!(records = refused - self.refused, "records of a time far ahead are left out");
+                self.refused = refused;
+            }
             let check = self.engine.collector.check();
             self.watch.metrics.drift_checked(check.checked, check.mismatched);
             status(self.watch, Role::Active, self.embeddings.newest_ms(), self.embeddings.lag());
@@ -352,4 +400,22 @@ fn publish(settings: &MonitorSettings, bulk: &mut Bulk, judged: &Judged) -> Resu
 fn status(watch: Watch<'_>, role: Role, newest_record_ms: Option<i64>, lag: Option<u64>) {
     watch.board.status(Status { role, newest_record_ms, lag, at_ms: watch.clock.wall_ms() });
     watch.metrics.drift_status(role == Role::Active, newest_record_ms, lag);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_is_believed_after_a_while_alone() {
+        let mut steady = Steady::new(1_000_000, 0);
+        assert!(steady.holds(1_060_000, 60_500));
+        assert!(!steady.holds(4_700_000, 70_000), "an hour ahead");
+        assert!(steady.holds(1_080_000, 80_000), "and back");
+        assert!(!steady.holds(4_700_000, 90_000));
+        assert!(!steady.holds(5_200_000, 590_000));
+        assert!(steady.holds(5_300_000, 690_000), "it has been so for ten minutes");
+        assert!(steady.holds(5_310_000, 700_000));
+        assert!(!steady.holds(1_700_000, 710_000), "backwards");
+    }
 }

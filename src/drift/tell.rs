@@ -14,6 +14,8 @@ use crate::telemetry::metrics::monitor::Receiver;
 use crate::wire::drift::{DriftAlert, decode};
 
 const TURN: Duration = Duration::from_millis(200);
+/// About an hour.
+const NOTE_TURNS: u32 = 18_000;
 /// Between two attempts to go on after an error of Kafka's.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -76,8 +78,15 @@ fn follow(
     stop: &Stop,
 ) -> Result<(), MonitorError> {
     let mut source = Source::from(settings, topic, *next)?;
+    let mut turns = 0_u32;
     while !stop.is_stopped() {
         let mut failed = None;
+        // The broker forgets what a group without members has not noted for a week.
+        turns += 1;
+        if turns >= NOTE_TURNS {
+            turns = 0;
+            noted.commit(topic, 0, *next)?;
+        }
         source.next(TURN, |message| {
             let alert = message.value().and_then(|value| decode::<DriftAlert>(value).ok());
             let told = match alert.filter(is_told_to_webhook) {

@@ -69,6 +69,7 @@ impl Vectors {
         // Not a number is within no tolerance.
         let is_unit = (measured.squares - 1.0).abs() <= LENGTH_TOLERANCE;
         if !is_unit || !self.is_models_dimension(&glance.model, measured.dimension) {
+            self.last.remove(&*glance.customer_id);
             return Distance::NoVector;
         }
         let is_sampled = xxh3_64_with_seed(glance.customer_id.as_bytes(), 1).is_multiple_of(SAMPLE);

@@ -20,6 +20,11 @@ impl Segment {
         self.0.as_ref() == Self::ALL
     }
 
+    /// Numbers that say something: of models and labels one takes the customers of another when it is released.
+    pub fn has_own_numbers(&self) -> bool {
+        self.is_all() || self.0.starts_with("channel=")
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -163,6 +163,9 @@ pub struct DriftReference {
     pub from: i64,
     pub to: i64,
     pub pinned_at: i64,
+    /// What was before is no reference any more, and an alert that was open is over.
+    #[serde(default)]
+    pub accepts: bool,
     pub zero: u64,
     pub buckets: Vec<(usize, u64)>,
 }

@@ -39,7 +39,7 @@ const EXAMPLES: &str = "Examples:
   dce monitor replay --from 14d --set monitor.false_alarm_every=7d
                                                    what would have been told, had seven days been asked
   dce monitor explain all                          the alert on all customers, window by window
-  dce monitor pin --from 7d                        compare with these days from now on
+  dce monitor pin --from 2h --accept               what is now is how it is to be
 
 The page answers on monitor.listen, 127.0.0.1:9465 by default. Several of one app.id: one is active, the others stand by.";
 

@@ -13,9 +13,10 @@ use crate::wire::drift::{Outcome, encode};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Windows in breach and those under an open alert are left out, and of several models all but the newest.\n\
-    Examples:\n  dce monitor pin --from 2026-03-02 --to 2026-03-09\n  \
-    dce monitor pin --segment channel=web --from 7d\n  dce monitor pin --remove"
+    after_help = "What is pinned is compared with where there are no two weeks of the same hour, and by the test that finds slow changes. With\n\
+    --accept the weeks before do not count any more. Windows in breach and those under an open alert are left out (not with\n\
+    --accept), and of several models all but the newest.\n\nExamples:\n  dce monitor pin --from 2026-03-02 --to 2026-03-09\n  \
+    dce monitor pin --segment channel=web --from 2h --accept\n  dce monitor pin --remove"
 )]
 pub(super) struct Arguments {
     /// Of this segment: all, channel=web, label.country=de.
@@ -23,8 +24,11 @@ pub(super) struct Arguments {
     segment: String,
     #[command(flatten)]
     span: Span,
-    /// Compare with the same hour of past weeks again.
-    #[arg(long, conflicts_with_all = ["from", "to"])]
+    /// What is now is how it is to be: an open alert is over, and references begin anew.
+    #[arg(long)]
+    accept: bool,
+    /// Compare with nothing pinned any more.
+    #[arg(long, conflicts_with_all = ["from", "to", "accept"])]
     remove: bool,
 }
 
@@ -46,9 +50,10 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         );
     }
     let (windows, _) = stored_windows(&config, &client, &arguments.span, |window| {
-        window.segment.as_ref() == segment && window.alert.is_none() && window.outcome != Outcome::Breach
+        let is_quiet = window.alert.is_none() && window.outcome != Outcome::Breach;
+        window.segment.as_ref() == segment && (is_quiet || arguments.accept)
     })?;
-    let reference = packed::pin(&windows, Clock::start().wall_ms())?
+    let reference = packed::pin(&windows, Clock::start().wall_ms(), arguments.accept)?
         .ok_or_else(|| anyhow!("there are no windows of {segment} with distances in that span"))?;
     let mut bulk = Bulk::new(&client, &id, topic)?;
     bulk.send(0, segment.as_bytes(), Some(&encode(&reference)))?;

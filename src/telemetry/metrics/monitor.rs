@@ -77,6 +77,12 @@ impl Series {
 
     pub(super) fn status(&mut self, is_active: bool, newest_record_ms: Option<i64>, lag: Option<u64>) {
         (self.is_active, self.newest_record_ms, self.lag) = (is_active, newest_record_ms, lag);
+        if !is_active {
+            // The active one knows.
+            self.segments.clear();
+            self.open.clear();
+            self.inputs.clear();
+        }
     }
 
     pub(super) fn told(&mut self, receiver: Receiver, is_sent: bool) {
