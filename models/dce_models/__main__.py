@@ -10,6 +10,8 @@ from typing import Any
 from . import zoo
 from .spec import SpecError, load
 
+SET = "a setting for dce, such as session.gap=20m: to be the same for training, judging and the pipeline itself"
+
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
@@ -64,11 +66,13 @@ def main() -> int:
     for judging in (evaluate, compare):
         judging.add_argument("--data", type=Path, required=True, help="a data-set folder")
         judging.add_argument("--json", action="store_true", help="the last line is one JSON object")
-        judging.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="to dce")
         judging.add_argument("--dce", type=Path, help="the dce binary")
         judging.add_argument("--seed", type=int, default=1, help="of probes, readers and bootstrap")
     evaluate.add_argument("--bundle", type=Path, required=True)
     compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
+
+    for ruled in (train, heads, evaluate, compare):
+        ruled.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SET)
 
     commands.add_parser("suite", help="what models/eval.sh runs: the zoo on the public sets and a generated bank")
 
@@ -87,7 +91,9 @@ def run_train(args: argparse.Namespace) -> int:
 
     config = load(args.config) if args.config else None
     if args.data:
-        learn = material.of_folder(args.data, config, dce.find(args.dce), say)
+        learn = material.of_folder(args.data, config, dce.find(args.dce), say, args.settings)
+    elif args.settings:
+        raise SpecError("--set needs --data: given sessions are already cut")
     elif args.clicks and args.sessions and config:
         learn = material.of_files(args.clicks, args.sessions, config)
     else:
@@ -115,7 +121,7 @@ def run_heads(args: argparse.Namespace) -> int:
 
     b = bundle.read(args.bundle)
     spec = replace(b.spec, training={"label": args.label})
-    learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
+    learn = material.of_folder(args.data, spec, dce.find(args.dce), say, args.settings)
     return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
 
 
