@@ -28,6 +28,7 @@ def main() -> int:
     train.add_argument("--model", choices=zoo.MODELS, default="dce")
     train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
     train.add_argument("--encoder", type=Path, help="take the session encoder of this run on the same data")
+    train.add_argument("--epochs-max", type=int, help="instead of more: a quick trial (guard has its own settings)")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--dce", type=Path, help="the dce binary")
     train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
@@ -36,6 +37,9 @@ def main() -> int:
     export.add_argument("--run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     export.add_argument("--model-version", help="instead of the configuration's")
+    export.add_argument(
+        "--gate-open", action="store_true", help="guard with every session folded: what is its gate worth?"
+    )
 
     heads = commands.add_parser("heads", help="heads for a bundle as it stands, whatever its model; replaces its own")
     heads.add_argument("--bundle", type=Path, required=True)
@@ -66,6 +70,7 @@ def main() -> int:
     for judging in (evaluate, compare):
         judging.add_argument("--data", type=Path, required=True, help="a data-set folder")
         judging.add_argument("--json", action="store_true", help="the last line is one JSON object")
+        judging.add_argument("--bound", action="store_true", help="owner: also with strangers never folded, in Python")
         judging.add_argument("--dce", type=Path, help="the dce binary")
         judging.add_argument("--seed", type=int, default=1, help="of probes, readers and bootstrap")
     evaluate.add_argument("--bundle", type=Path, required=True)
@@ -98,6 +103,9 @@ def run_train(args: argparse.Namespace) -> int:
         learn = material.of_files(args.clicks, args.sessions, config)
     else:
         raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    if args.epochs_max:
+        for key in ("session_epochs", "customer_epochs"):
+            learn.spec.training[key] = min(args.epochs_max, learn.spec.training.get(key, args.epochs_max))
     if args.encoder:
         if args.model == "guard":
             raise SpecError("--encoder is of no use to guard, which counts names: dce, decay and cosernn take it")
@@ -111,7 +119,10 @@ def run_train(args: argparse.Namespace) -> int:
 def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
-    return refusals(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
+    run = train.load(args.run)
+    if args.gate_open:
+        run = train.opened(run)
+    return refusals(export.export(train.parts(run), args.out, args.model_version))
 
 
 def run_heads(args: argparse.Namespace) -> int:
@@ -151,6 +162,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     data = folder.open_folder(args.data)
     results = judge.judge(dce.find(args.dce), data, args.bundle, args.settings, args.seed, say)
+    if args.bound:
+        judge.add_bound(results, dce.find(args.dce), data, args.bundle, args.settings, args.seed)
     costs = judge.costs(args.bundle)
     print("\n".join(report.one(results, costs, data.ignored)))
     if args.json:
@@ -166,6 +179,8 @@ def run_compare(args: argparse.Namespace) -> int:
     found: list[tuple[Path, dict[str, Any], dict[str, float]]] = []
     for bundle in args.bundle:
         results = judge.judge(dce.find(args.dce), data, bundle, args.settings, args.seed, say, floors=not found)
+        if args.bound:
+            judge.add_bound(results, dce.find(args.dce), data, bundle, args.settings, args.seed)
         found.append((bundle, results, judge.costs(bundle)))
     print("\n".join(report.many(found)))
     if args.json:

@@ -10,6 +10,7 @@ import pytest
 
 from dce_models import __main__ as commands
 from dce_models import dce as pipeline
+from dce_models.evaluate import worth
 
 HEADER = "task,customer_id,session_id,event_time,label,split\n"
 
@@ -50,10 +51,11 @@ def test_every_task_of_a_bank_is_judged_beside_its_floors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = run(
-        monkeypatch, capsys, "evaluate", "--data", bank, "--bundle", bank_small, "--json", "--dce", binary
+        monkeypatch, capsys, "evaluate", "--data", bank, "--bundle", bank_small, "--json", "--dce", binary, "--bound"
     )
     assert code == 0, err
     found = last(out)
+    assert worth.NAME in [m["name"] for m in found["owner"]["methods"] if not m["floor"]][1:]
     assert list(found["ignored"]) == ["takeover"]
     for task in ("owner", "label", "next_session", "next"):
         methods = found[task]["methods"]

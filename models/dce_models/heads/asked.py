@@ -38,21 +38,31 @@ def timeline(w: World, customer: int) -> Timeline:
 
 def of_labels(w: World, labels: list[Label], task: str) -> tuple[Asked, list[str]]:
     """The moments, and the answers; labels of which no session tells are left out."""
+    rows, kept = found(w, labels, task)
+    return asked(rows), [labels[i].label for i in kept]
+
+
+def told(w: World, labels: list[Label], task: str) -> list[int]:
+    """The places of the labels that of_labels does not leave out."""
+    return found(w, labels, task)[1]
+
+
+def found(w: World, labels: list[Label], task: str) -> tuple[list[Row], list[int]]:
     number = {c.customer_id: i for i, c in enumerate(w.customers)}
     timelines: dict[int, Timeline] = {}
     find = containing if task == "owner" else before
     rows: list[Row] = []
-    answers: list[str] = []
-    for label in labels:
+    kept: list[int] = []
+    for i, label in enumerate(labels):
         customer = number.get(label.customer_id)
         if customer is None:
             continue
         if customer not in timelines:
             timelines[customer] = timeline(w, customer)
-        if found := find(timelines[customer], label):
-            rows.append(found)
-            answers.append(label.label)
-    return asked(rows), answers
+        if row := find(timelines[customer], label):
+            rows.append(row)
+            kept.append(i)
+    return rows, kept
 
 
 def asked(rows: list[Row]) -> Asked:
@@ -75,7 +85,7 @@ def containing(line: Timeline, label: Label) -> Row | None:
 def before(line: Timeline, label: Label) -> Row | None:
     """What the customer's last record before the moment was about: a session that had closed, at its closing, or one as
     far as it had come, at its last event."""
-    found: Row | None = None
+    last: Row | None = None
     latest = -1
     at = bisect_left(line.starts, label.event_time) - 1
     while at >= 0 and line.closing[at] > latest:
@@ -85,9 +95,9 @@ def before(line: Timeline, label: Label) -> Row | None:
         moment = session.closed_at if closed else session.events[known - 1]["event_time"]
         if moment > latest:
             latest = moment
-            found = line.rows[at], known, moment
+            last = line.rows[at], known, moment
         at -= 1
-    return found
+    return last
 
 
 def prefixes(w: World, of: Asked, random: np.random.Generator) -> Asked:
