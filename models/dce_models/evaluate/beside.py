@@ -90,6 +90,8 @@ def sessions(h: History, columns: Ints, used: Ints, wanted: Mask) -> Iterator[tu
                     made.decayed[g][at] = [*s.own, *past.decayed[g], cosine(s.own, past.decayed[g])]
                 more.append([*circumstances(s, past), *(float(c[session]) for c in snapshot)])
             past.learn(s)
+        if not more:
+            continue
         extra = np.array(more, np.float32).reshape(len(described), -1)
         made.more = np.concatenate([extra, clock(h.session_start[used[described]]).astype(np.float32)], axis=1)
         yield described.astype(np.int64), made

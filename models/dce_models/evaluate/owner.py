@@ -187,8 +187,7 @@ def fitted(
     if models:
         for described, blocks in beside.sessions(h, columns, used, mask(len(used), row[test])):
             for name, (predict, choice) in models.items():
-                if len(described):
-                    scores[name][described] = predict(choice(blocks))[:, 1]
+                scores[name][described] = predict(choice(blocks))[:, 1]
     asked = row[test]
     return {name: (np.where(asked == MISS, 0.0, score[asked]), True) for name, score in scores.items()}
 

@@ -97,7 +97,8 @@ class Suite:
         if not opened.is_dir() and not self.command(["export", "--run", run, "--out", opened, "--gate-open"]):
             return
         data = folders.open_folder(path)
-        folded = judge.judge(self.dce, data, opened, (), 1, self.say, floors=False)["owner"].judged
+        settled = ("provisional.every_events=0",)  # no need for what is known early
+        folded = judge.judge(self.dce, data, opened, settled, 1, self.say, floors=False)["owner"].judged
         bound = worth.bound(self.dce, data, opened, (), 1)
         for method, name in ((folded, "every session folded"), (bound, worth.NAME)):
             if method:
