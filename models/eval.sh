@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the zoo on the public sets and on a generated bank, judges what the pipeline makes with it, prints one table; the
-# last line is one JSON object. What was trained is kept: a second run judges alone.
+# last line is one JSON object. What was trained and judged is kept: a run that was broken off goes on where it was.
 #   DCE_DATA   the folder with the public sets' files (../shared/data, if that is there); without it the bank alone
 #   DCE        the dce binary (target/release/dce)           PYTHON   one that has all that models/ needs
 #   MODELS     which models of the zoo ("guard decay"; all)  WORK     where sets, runs and bundles are kept (the cache)

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import dce as pipeline
 from .. import folder as folders
@@ -16,7 +17,7 @@ from ..datasets import globo, sea
 from ..spec import SpecError
 from ..zoo import MODELS
 from . import judge, report, worth
-from .result import Result, mean, rounded
+from .result import Method, Result, mean, rounded
 
 FILES = {"sea": "sea_masquerade.csv.zst", "globo": "globo_clicks_user8.csv.zst"}
 BANK = ("--customers", "1500", "--days", "60", "--takeovers", "0.15", "--seed", "1")
@@ -32,6 +33,7 @@ KEYS = {
     "next": ("recall_at_10", "mrr_at_20"),
 }
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 Judged = tuple[Path, dict[str, Result], dict[str, float]]
 
@@ -87,8 +89,26 @@ class Suite:
         return [*mean_of(made, model), *made]
 
     def judged(self, path: Path, bundle: Path, floors: bool) -> Judged:
-        data = folders.open_folder(path)
-        return bundle, judge.judge(self.dce, data, bundle, (), 1, self.say, floors=floors), judge.costs(bundle)
+        def make() -> tuple[dict[str, Result], dict[str, float]]:
+            data = folders.open_folder(path)
+            return judge.judge(self.dce, data, bundle, (), 1, self.say, floors=floors), judge.costs(bundle)
+
+        return bundle, *self.kept(path, bundle, f"floors {floors}", make)
+
+    def kept(self, path: Path, bundle: Path, what: str, make: Callable[[], T]) -> T:
+        """What was judged before, if set, bundle, package and dce are the same: an hour's work may be broken off."""
+        sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+        known = digest([*sources, bundle / "manifest.toml", self.dce]) + hashlib.sha256(what.encode()).hexdigest()[:6]
+        file = self.work / "judged" / f"{path.name}-{bundle.name}-{known}.pickle"
+        if file.is_file():
+            made: T = pickle.loads(file.read_bytes())
+            return made
+        made = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".part")
+        draft.write_bytes(pickle.dumps(made))
+        draft.rename(file)
+        return made
 
     def worth(self, path: Path, bundle: Path, result: Result) -> None:
         """Two lines more: with every session folded, by the pipeline; with no stranger's ever, in Python."""
@@ -96,10 +116,14 @@ class Suite:
         run = bundle.with_suffix(".pt")
         if not opened.is_dir() and not self.command(["export", "--run", run, "--out", opened, "--gate-open"]):
             return
-        data = folders.open_folder(path)
-        settled = ("provisional.every_events=0",)  # no need for what is known early
-        folded = judge.judge(self.dce, data, opened, settled, 1, self.say, floors=False)["owner"].judged
-        bound = worth.bound(self.dce, data, opened, (), 1)
+
+        def make() -> tuple[Method | None, Method | None]:
+            data = folders.open_folder(path)
+            settled = ("provisional.every_events=0",)  # no need for what is known early
+            folded = judge.judge(self.dce, data, opened, settled, 1, self.say, floors=False)["owner"].judged
+            return folded, worth.bound(self.dce, data, opened, (), 1)
+
+        folded, bound = self.kept(path, opened, "worth", make)
         for method, name in ((folded, "every session folded"), (bound, worth.NAME)):
             if method:
                 method.name = name
