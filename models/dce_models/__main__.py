@@ -10,6 +10,8 @@ from typing import Any
 from . import zoo
 from .spec import SpecError, load
 
+SET = "a setting for dce, such as session.gap=20m: to be the same for training, judging and the pipeline itself"
+
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
@@ -26,6 +28,7 @@ def main() -> int:
     train.add_argument("--model", choices=zoo.MODELS, default="dce")
     train.add_argument("--config", type=Path, help="without it, what the data set holds decides")
     train.add_argument("--encoder", type=Path, help="take the session encoder of this run on the same data")
+    train.add_argument("--epochs-max", type=int, help="instead of more: a quick trial (guard has its own settings)")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--dce", type=Path, help="the dce binary")
     train.add_argument("--out", type=Path, required=True, help="the run: weights, vocabulary, figures")
@@ -34,6 +37,9 @@ def main() -> int:
     export.add_argument("--run", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     export.add_argument("--model-version", help="instead of the configuration's")
+    export.add_argument(
+        "--gate-open", action="store_true", help="guard with every session folded: what is its gate worth?"
+    )
 
     heads = commands.add_parser("heads", help="heads for a bundle as it stands, whatever its model; replaces its own")
     heads.add_argument("--bundle", type=Path, required=True)
@@ -64,11 +70,14 @@ def main() -> int:
     for judging in (evaluate, compare):
         judging.add_argument("--data", type=Path, required=True, help="a data-set folder")
         judging.add_argument("--json", action="store_true", help="the last line is one JSON object")
-        judging.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="to dce")
+        judging.add_argument("--bound", action="store_true", help="owner: also with strangers never folded, in Python")
         judging.add_argument("--dce", type=Path, help="the dce binary")
         judging.add_argument("--seed", type=int, default=1, help="of probes, readers and bootstrap")
     evaluate.add_argument("--bundle", type=Path, required=True)
     compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
+
+    for ruled in (train, heads, evaluate, compare):
+        ruled.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SET)
 
     commands.add_parser("suite", help="what models/eval.sh runs: the zoo on the public sets and a generated bank")
 
@@ -87,11 +96,16 @@ def run_train(args: argparse.Namespace) -> int:
 
     config = load(args.config) if args.config else None
     if args.data:
-        learn = material.of_folder(args.data, config, dce.find(args.dce), say)
+        learn = material.of_folder(args.data, config, dce.find(args.dce), say, args.settings)
+    elif args.settings:
+        raise SpecError("--set needs --data: given sessions are already cut")
     elif args.clicks and args.sessions and config:
         learn = material.of_files(args.clicks, args.sessions, config)
     else:
         raise SpecError("train needs --data, or --clicks, --sessions and --config")
+    if args.epochs_max:
+        for key in ("session_epochs", "customer_epochs"):
+            learn.spec.training[key] = min(args.epochs_max, learn.spec.training.get(key, args.epochs_max))
     if args.encoder:
         if args.model == "guard":
             raise SpecError("--encoder is of no use to guard, which counts names: dce, decay and cosernn take it")
@@ -105,7 +119,10 @@ def run_train(args: argparse.Namespace) -> int:
 def run_export(args: argparse.Namespace) -> int:
     from . import export, train
 
-    return refusals(export.export(train.parts(train.load(args.run)), args.out, args.model_version))
+    run = train.load(args.run)
+    if args.gate_open:
+        run = train.opened(run)
+    return refusals(export.export(train.parts(run), args.out, args.model_version))
 
 
 def run_heads(args: argparse.Namespace) -> int:
@@ -115,7 +132,7 @@ def run_heads(args: argparse.Namespace) -> int:
 
     b = bundle.read(args.bundle)
     spec = replace(b.spec, training={"label": args.label})
-    learn = material.of_folder(args.data, spec, dce.find(args.dce), say)
+    learn = material.of_folder(args.data, spec, dce.find(args.dce), say, args.settings)
     return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
 
 
@@ -145,6 +162,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     data = folder.open_folder(args.data)
     results = judge.judge(dce.find(args.dce), data, args.bundle, args.settings, args.seed, say)
+    if args.bound:
+        judge.add_bound(results, dce.find(args.dce), data, args.bundle, args.settings, args.seed)
     costs = judge.costs(args.bundle)
     print("\n".join(report.one(results, costs, data.ignored)))
     if args.json:
@@ -160,6 +179,8 @@ def run_compare(args: argparse.Namespace) -> int:
     found: list[tuple[Path, dict[str, Any], dict[str, float]]] = []
     for bundle in args.bundle:
         results = judge.judge(dce.find(args.dce), data, bundle, args.settings, args.seed, say, floors=not found)
+        if args.bound:
+            judge.add_bound(results, dce.find(args.dce), data, bundle, args.settings, args.seed)
         found.append((bundle, results, judge.costs(bundle)))
     print("\n".join(report.many(found)))
     if args.json:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +13,13 @@ from .dataset import Dataset
 from .features import Features
 from .network import Presence, SessionDecoder, SessionEncoder
 from .spec import Spec
+
+
+@dataclass
+class Trained:
+    encoder: SessionEncoder
+    decoder: SessionDecoder  # of no use when the model is trained; the experiment in zoo/joint.py goes on with it
+    back: tuple[Tensor, Tensor] | None  # from a vector to what the decoder knows: see spread
 
 
 def padded(dataset: Dataset, rows: list[int], events_max: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,7 +46,7 @@ def batches(dataset: Dataset, size: int, random: np.random.Generator) -> Iterato
 
 def train(
     spec: Spec, features: Features, learn: Dataset, judge: Dataset, seed: int, say: Callable[[str], None]
-) -> SessionEncoder:
+) -> Trained:
     t = spec.training
     tables = [features.table_rows(c) for c in range(len(spec.fields))]
     encoder = SessionEncoder(spec, tables)
@@ -73,8 +81,8 @@ def train(
             f"sessions {epoch + 1}/{t['session_epochs']}: loss {np.mean(losses):.4f}, "
             f"{spec.fields[0].source} told again {right:.3f}, {time.monotonic() - began:.0f} s"
         )
-    spread(encoder, encode(encoder, learn))
-    return encoder
+    back = spread(encoder, encode(encoder, learn)) if t["session_epochs"] else None
+    return Trained(encoder, decoder, back)
 
 
 def as_unknown(fields: Tensor, known: list[int], tables: list[int], share: float) -> Tensor:
@@ -132,13 +140,15 @@ def encode(encoder: SessionEncoder, dataset: Dataset) -> Tensor:
 
 
 @torch.no_grad()
-def spread(encoder: SessionEncoder, vectors: Tensor) -> None:
+def spread(encoder: SessionEncoder, vectors: Tensor) -> tuple[Tensor, Tensor] | None:
     """Moves the vectors' mean to 0 and halfway to a white covariance, inside the last layer's weights. A few directions
-    hold most of an autoencoder's variance, and a cosine would see little else. Too few sessions tell no covariance."""
+    hold most of an autoencoder's variance, and a cosine would see little else. Too few sessions tell no covariance.
+    Gives the way back: vector @ [0] + [1]."""
     if len(vectors) < 2 * vectors.shape[1]:
-        return
+        return None
     mean, deviation = vectors.mean(0), vectors.std(0).clamp_min(1e-3)
     values, axes = torch.linalg.eigh(torch.cov(((vectors - mean) / deviation).T))
     halfway = axes @ torch.diag(values.clamp_min(1e-2) ** -0.25) @ axes.T / deviation
     encoder.out.weight.copy_(halfway @ encoder.out.weight)
     encoder.out.bias.copy_(halfway @ (encoder.out.bias - mean))
+    return torch.linalg.inv(halfway).T.contiguous(), mean

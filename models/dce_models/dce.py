@@ -1,6 +1,8 @@
 """The dce binary: where it is, and clicks through it. Nothing of the pipeline is done a second time in Python."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from . import folder as folders
 from .folder import Folder
 from .spec import SpecError
 
+UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 REASONS = 12  # last lines of a failed run that are shown
 
 
@@ -37,6 +40,26 @@ def run(dce: Path, arguments: Sequence[str | Path], out: IO[bytes] | int = subpr
         raise SpecError(f"`dce {arguments[0]}` ended with {done.returncode}:\n" + "\n".join(lines))
 
 
+def sets(settings: Sequence[str]) -> list[str]:
+    """`key=value` as options of every command."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def gap_ms(dce: Path, settings: Sequence[str]) -> int:
+    """session.gap as it is in effect, whether by --set, by the environment or by default."""
+    done = subprocess.run([dce, "config", "--json", *sets(settings)], capture_output=True, check=False)
+    if done.returncode:
+        raise SpecError(f"`dce config` ended with {done.returncode}:\n{done.stderr.decode(errors='replace').strip()}")
+    for line in done.stdout.splitlines():
+        row = json.loads(line)
+        if row["key"] == "session.gap":
+            number = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)", row["value"])
+            if number:
+                return int(number[1]) * UNITS_MS[number[2]]
+            raise SpecError(f"session.gap is {row['value']!r}: not a number and a unit")
+    raise SpecError("`dce config` does not tell session.gap")
+
+
 def replay(dce: Path, folder: Folder, bundle: Path, work: Path, settings: Sequence[str] = ()) -> tuple[Path, Path]:
     """The folder's clicks through the pipeline with this bundle: the records (provisional ones after every event
     included) and the sessions, as Parquet files in `work`. Settings are `key=value`."""
@@ -45,6 +68,6 @@ def replay(dce: Path, folder: Folder, bundle: Path, work: Path, settings: Sequen
         clicks = folders.cut_clicks(folder, work / "clicks.ndjson", None)
     records, sessions = work / "records.parquet", work / "sessions.parquet"
     files: list[str | Path] = ["--from", clicks, "--to", records, "--sessions", sessions, "--force"]
-    sets = ["provisional.every_events=1", "log.level=error", *settings]
-    run(dce, ["replay", *files, "--model", bundle, "--close-open", *(x for s in sets for x in ("--set", s))])
+    given = ["provisional.every_events=1", "log.level=error", *settings]
+    run(dce, ["replay", *files, "--model", bundle, "--close-open", *sets(given)])
     return records, sessions

@@ -18,7 +18,6 @@ FIELDS_MAX = 6  # attributes
 NUMBERS_MAX = 8
 CONTEXT_MAX = 32
 KEYS_MAX = 1000  # attributes and context features that are looked at
-NO_CONTEXT = (Context("none", "identity"),)  # always missing: `dce` takes no graph whose context has no column
 WIDE = 20.0  # numbers beyond it are taken by their logarithm
 
 
@@ -82,7 +81,7 @@ def spec_of(counts: Counts) -> Spec:
         else Dimensions(session=48, hidden=64, state=64, embedding=64),
         fields=tuple(fields),
         numbers=tuple(Number(f"attributes.{k}", s.transform) for k, s in numbers),
-        context=tuple(Context(k, s.transform) for k, s in known[:CONTEXT_MAX]) or NO_CONTEXT,
+        context=tuple(Context(k, s.transform) for k, s in known[:CONTEXT_MAX]),
         training=training(counts),
     )
 

@@ -93,8 +93,9 @@ def train(model: M, t: dict[str, Any], learn: Dataset, vectors: Tensor, seed: in
     optimiser = torch.optim.Adam(model.parameters(), lr=t["customer_rate"])
     random = np.random.default_rng(seed)
     sequences = [s for s in learn.customers if len(s) > 1]
-    if not sequences:
-        say("no customer has a second session: there is nothing to foretell")
+    if not sequences or not t["customer_epochs"]:
+        if not sequences:
+            say("no customer has a second session: there is nothing to foretell")
         model.eval()
         return model
     per_epoch = -(-len(sequences) // t["customer_batch"])
@@ -119,11 +120,13 @@ def train(model: M, t: dict[str, Any], learn: Dataset, vectors: Tensor, seed: in
     return model
 
 
-def next_session_loss(model: Model, batch: Batch, t: dict[str, Any]) -> Tensor:
-    """InfoNCE against other customers' next sessions of the batch, and 1 - cosine, over the moments of reading."""
+def next_session_loss(model: Model, batch: Batch, t: dict[str, Any], moves: bool = False) -> Tensor:
+    """InfoNCE against other customers' next sessions of the batch, and 1 - cosine, over the moments of reading. The
+    targets stand still, unless they move."""
     real = batch.real[:, 1:]
     ahead = foretold(model, batch)[real]  # [n, reads, S]
     target = functional.normalize(batch.session[:, 1:][real], dim=-1)
+    target = target if moves else target.detach()
     owner = torch.arange(len(real))[:, None].expand_as(real)[real]
     chosen = torch.randperm(len(target))[:512]
     ahead, target, owner = ahead[chosen], target[chosen], owner[chosen]

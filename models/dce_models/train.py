@@ -35,6 +35,15 @@ def parts(run: Run) -> Parts:
     return made
 
 
+def opened(run: Run) -> Run:
+    """With a gate that lets every session in, for the models that have one."""
+    member = zoo.member(run["model"])
+    if not hasattr(member, "opened"):
+        raise SpecError(f"a run of {run['model']} has no gate to open")
+    made: Run = member.opened(run)
+    return made
+
+
 def save(run: Run, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(run, path)

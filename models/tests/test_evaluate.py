@@ -10,6 +10,7 @@ import pytest
 
 from dce_models import __main__ as commands
 from dce_models import dce as pipeline
+from dce_models.evaluate import beside, outcome, reading, worth
 
 HEADER = "task,customer_id,session_id,event_time,label,split\n"
 
@@ -42,6 +43,29 @@ def bank(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_floors_are_the_same_however_many_rows_are_described_together(
+    bank: Path,
+    binary: Path,
+    bank_small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def figures() -> Any:  # noqa: ANN401 # JSON
+        common = ("evaluate", "--data", bank, "--bundle", bank_small, "--json", "--dce", binary)
+        code, out, err = run(monkeypatch, capsys, *common)
+        assert code == 0, err
+        return {task: last(out)[task]["methods"] for task in ("owner", "label", "next_session", "next")}
+
+    whole = figures()
+    monkeypatch.setattr(beside, "CHUNK", 50)
+    monkeypatch.setattr(outcome, "CHUNK", 50)
+    monkeypatch.setattr(reading, "ASKED", 7)
+    for task, methods in figures().items():
+        for one, other in zip(methods, whole[task], strict=True):
+            same = {key: value for key, value in other.items() if isinstance(value, float)}
+            assert {key: one[key] for key in same} == pytest.approx(same, abs=1e-4), (task, one["name"])
+
+
 def test_every_task_of_a_bank_is_judged_beside_its_floors(
     bank: Path,
     binary: Path,
@@ -50,10 +74,11 @@ def test_every_task_of_a_bank_is_judged_beside_its_floors(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = run(
-        monkeypatch, capsys, "evaluate", "--data", bank, "--bundle", bank_small, "--json", "--dce", binary
+        monkeypatch, capsys, "evaluate", "--data", bank, "--bundle", bank_small, "--json", "--dce", binary, "--bound"
     )
     assert code == 0, err
     found = last(out)
+    assert worth.NAME in [m["name"] for m in found["owner"]["methods"] if not m["floor"]][1:]
     assert list(found["ignored"]) == ["takeover"]
     for task in ("owner", "label", "next_session", "next"):
         methods = found[task]["methods"]

@@ -1,5 +1,6 @@
 """Heads: their graphs against PyTorch, which moments they are asked at, intrusions, calibration."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from dce_models.clicks import Customer, Session  # noqa: E402
 from dce_models.folder import Label  # noqa: E402
 from dce_models.frozen import parts_of  # noqa: E402
 from dce_models.heads import fit, tasks  # noqa: E402
+from dce_models.heads import world as worlds  # noqa: E402
 from dce_models.heads.asked import of_labels, prefixes  # noqa: E402
 from dce_models.heads.intrusions import simulated  # noqa: E402
 from dce_models.heads.network import HeadNet, Shape, graph  # noqa: E402
-from dce_models.heads.world import World, inputs, world_of  # noqa: E402
+from dce_models.heads.world import World, folded_before, inputs, joined, world_of  # noqa: E402
 
 SHIPPED = Path(__file__).resolve().parent.parent / "bank-small"
 SIZES = {"prior": 64, "session": 48, "embedding": 64, "context": 10}
@@ -185,11 +187,71 @@ def test_inputs_are_of_the_state_before_and_the_session_so_far() -> None:
     torch.testing.assert_close(direction[62], torch.tensor(0.0))  # the session is open: nothing lies between
 
 
+def lasting(start: int, minutes: int, closed_after: int = 0) -> Session:
+    """Two events, minutes apart."""
+    end = start + 60_000 * minutes
+    own = [{"event_time": ms, "kind": "ACTION", "name": "a"} for ms in (start, end)]
+    return Session(start, end, end + 60_000 * closed_after, own, None)
+
+
+def beside() -> World:
+    """In fold order: one of a minute, logged out of, and one of three hours that began before it and closed later; both
+    while a third was open, that the first state knows nothing of."""
+    return world(Customer("b", [lasting(DAY + 600_000, 1), lasting(DAY, 180, 30), lasting(DAY + 300_000, 300, 30)]))
+
+
+def test_an_open_session_knows_only_what_had_closed() -> None:
+    w = beside()
+    times = [DAY + 1, DAY + 300_001, DAY + 600_001, DAY + 660_001, DAY + 10_800_001, DAY + 12_600_001, DAY + 20_100_001]
+    at, _ = of_labels(w, [label("label", t) for t in times], "label")
+    assert at.row.tolist() == [1, 2, 0, 0, 1, 1, 2]
+    assert at.events.tolist() == [1, 1, 1, 2, 2, 2, 2]
+    assert folded_before(w, at).tolist() == [0, 0, 0, 0, 1, 1, 2]
+    given = inputs(w, at, ("state", "prior"))
+    assert given["state"][:, 1].tolist() == [0, 0, 0, 0, 1, 1, 2]  # as many sessions as are in it
+    settled = tasks.whole_sessions(w)
+    assert folded_before(w, settled).tolist() == [0, 1, 2]  # in fold order, as the settled record has it
+
+
+def test_time_since_is_that_since_what_was_folded() -> None:
+    w = beside()
+    at, _ = of_labels(w, [label("label", t) for t in (DAY + 1, DAY + 20_100_001)], "label")
+    ahead = inputs(w, at, ("prior",))["prior"][:, 62] / inputs(w, at, ("prior",))["prior"][:, 63]
+    assert ahead.tolist() == [0.0, 0.0]  # nothing before; the third began before the others had ended
+    w = world(customer("b", DAY, 2 * DAY))
+    whole = tasks.whole_sessions(w)
+    prior = inputs(w, whole, ("prior",))["prior"]
+    torch.testing.assert_close(prior[1, 62] / prior[1, 63], torch.tensor(math.log1p(24 - 3 / 3600)).float())
+
+
+def test_who_is_walked_beside_whom_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [customer(f"c{i}", *(DAY * (1 + k) + i for k in range(1 + i % 5)), events=1 + i % 3) for i in range(23)]
+    w = world(*people)
+    names = ("state", "prior", "session", "embedding")
+    whole = tasks.whole_sessions(w)
+    asked = joined([whole, prefixes(w, whole, np.random.default_rng(1)), whole.at(np.array([5, 3, 3]))])
+    together = inputs(w, asked, names)
+    for cells in (1, 400):
+        monkeypatch.setattr(worlds, "CELLS", cells)
+        for name, alone in inputs(w, asked, names).items():
+            assert torch.equal(alone, together[name])
+    monkeypatch.setattr(worlds, "CHUNK", 2)
+    for name, alone in inputs(w, asked, names).items():
+        torch.testing.assert_close(alone, together[name])
+
+
+def test_what_is_never_folded_is_in_no_state() -> None:
+    w = world(customer("a", DAY), customer("b", DAY, 2 * DAY, 3 * DAY))
+    given = inputs(w, tasks.whole_sessions(w), ("state",), never=np.array([False, False, True, False]))
+    assert given["state"][:, 1].tolist() == [0, 0, 1, 1]
+
+
 def test_open_sessions_are_shorter_than_whole_ones() -> None:
     w = world(customer("a", DAY, 2 * DAY), customer("b", DAY, events=1))
     whole = tasks.whole_sessions(w)
-    part, of = prefixes(whole, np.random.default_rng(1))
-    assert of.tolist() == [0, 1] and (part.events < 4).all() and (part.events >= 1).all()
+    part = prefixes(w, whole, np.random.default_rng(1))
+    assert part.row.tolist() == [0, 1] and (part.events < 4).all() and (part.events >= 1).all()
+    assert part.moment.tolist() == [DAY + 1000 * (part.events[0] - 1), 2 * DAY + 1000 * (part.events[1] - 1)]
 
 
 def test_an_intruder_is_another_customer() -> None:

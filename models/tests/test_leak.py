@@ -14,6 +14,7 @@ import pytest
 from dce_models import dce as pipeline
 from dce_models import folder as folders
 from dce_models.evaluate import handmade, history, join, reading, records, situation
+from dce_models.evaluate.candidates import Matrix
 from dce_models.evaluate.records import NONE, Codes
 from dce_models.folder import COLUMNS, Folder, Label
 from dce_models.spec import SpecError
@@ -149,12 +150,19 @@ def walked(
     rows = rows[np.argsort(asked.time[rows], kind="stable")][-300:].astype(np.int64)
     joined = join.of_session(asked, s.records, s.session_ids)
     parts = {"train": rows[:0], "valid": rows[:0], "test": rows}
-    walk = reading.walk_through(s, asked, joined, reading.sessions_of(s, asked), parts, leave_out=False)
+    seen: dict[int, tuple[records.Ints, Matrix]] = {}
+
+    class Kept(reading.Told):
+        def ask(self, split: str, at: int, pool: records.Ints, features: Matrix, truth: int) -> None:
+            seen[at] = pool, features
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "Told", Kept)
+        reading.walk_through(s, asked, joined, reading.sessions_of(s, asked), parts, leave_out=False)
     texts = list(s.history.names.of)
-    q = walk.questions["test"]
-    assert len(q) == len(rows)
-    for row, names, features in zip(rows.tolist(), q.names, q.features, strict=True):
-        pool = frozenset((texts[n], f.tobytes()) for n, f in zip(names, features, strict=True) if n >= 0)
+    assert sorted(seen) == list(range(len(rows)))
+    for at, row in enumerate(rows.tolist()):
+        pool = frozenset((texts[n], f.tobytes()) for n, f in zip(*seen[at], strict=True))
         yield int(asked.time[row]), asked.text[row], pool
 
 

@@ -49,7 +49,7 @@ def test_intervals_resample_customers_whole() -> None:
     customers = np.repeat(np.arange(20), 10)
     y = np.tile(np.array([0, 1]), 100)
     score = y + np.random.default_rng(1).normal(size=200)
-    low, high = metrics.intervals(lambda r: {"auc": metrics.auc(y[r], score[r])}, customers, 1)["auc"]
+    low, high = metrics.middle(metrics.resampled(lambda r: {"auc": metrics.auc(y[r], score[r])}, customers, 1))["auc"]
     assert low < (metrics.auc(y, score) or 0) < high
 
 

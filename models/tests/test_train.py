@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dce_models import bundle, check, clicks, export, material, spec, train  # noqa: E402
+from dce_models import autoencoder, bundle, check, clicks, export, material, network, spec, train  # noqa: E402
 from dce_models.zoo import sessions  # noqa: E402
 
 CONFIG = Path(__file__).resolve().parent.parent / "bank-small.toml"
@@ -46,9 +46,9 @@ def bank(folder: Path) -> tuple[Path, Path]:
     return click_path, rows_path
 
 
-def run(folder: Path, seed: int) -> train.Run:
+def run(folder: Path, seed: int, **training: Any) -> train.Run:  # noqa: ANN401 # of a configuration
     config = spec.load(CONFIG)
-    config = replace(config, training=config.training | QUICK)
+    config = replace(config, training=config.training | QUICK | training)
     return train.train("dce", material.of_files(*bank(folder), config), seed, lambda line: None)
 
 
@@ -58,6 +58,26 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
         assert export.export(train.parts(train.load(tmp_path / f"{name}.pt")), tmp_path / name) == []
     a, b, c = (bundle.read(tmp_path / name) for name in "abc")
     assert a.files == b.files != c.files
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_both_stages_can_learn_together(tmp_path: Path, first: int) -> None:
+    staged = run(tmp_path, 1, session_epochs=first)
+    for moves in (False, True):
+        joint = run(tmp_path, 1, session_epochs=first, customer_epochs=0, joint_epochs=2, joint_moves=moves)
+        for part in ("encoder", "customer"):
+            assert any(not torch.equal(staged[part][n], joint[part][n]) for n in staged[part])
+        assert export.export(train.parts(joint), tmp_path / f"joint-{moves}") == []
+
+
+def test_the_vectors_can_be_turned_back(tmp_path: Path) -> None:
+    encoder = network.SessionEncoder(spec.load(CONFIG), [9, 9, 9])
+    vectors = torch.randn(500, 48) @ torch.randn(48, 48) + 3
+    before = encoder.out.weight.clone(), encoder.out.bias.clone()
+    back = autoencoder.spread(encoder, vectors)
+    assert back
+    torch.testing.assert_close(back[0].T @ encoder.out.weight, before[0], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(encoder.out.bias @ back[0] + back[1], before[1], atol=1e-3, rtol=1e-3)
 
 
 def test_a_run_that_check_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -85,7 +105,7 @@ def test_a_manifest_reads_back_as_the_run(tmp_path: Path) -> None:
 
 
 def test_what_comes_later_cannot_change_what_was_foretold(tmp_path: Path) -> None:
-    from dce_models import dataset, features, network, pretext
+    from dce_models import dataset, features, pretext
 
     made = run(tmp_path, 1)
     fitted, _ = sessions.encoder_of(made)

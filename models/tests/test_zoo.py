@@ -93,6 +93,7 @@ def test_the_decay_that_made_the_data_is_found() -> None:
         encoder=None,  # type: ignore[arg-type]
         learn=Dataset([], [], sequences),
         vectors=torch.tensor(np.array(vectors), dtype=torch.float32),
+        made=None,
         judge=Dataset([], [], []),
         judge_vectors=torch.zeros(0),
     )

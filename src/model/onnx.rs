@@ -343,8 +343,9 @@ struct Port {
 
 /// ONNX Runtime's word for a dimension that is open until the graph runs.
 const FREE: i64 = -1;
-/// The contract does not say how many, but the graph must.
-const ANY: i64 = 0;
+/// The contract does not say how many, but the graph must. No size that a manifest can ask for: `context` has 0 columns
+/// where a bundle reads none.
+const ANY: i64 = -2;
 
 fn floats(name: &'static str, columns: usize) -> Port {
     Port { name, kind: TensorElementType::Float32, dims: vec![FREE, fixed(columns)] }

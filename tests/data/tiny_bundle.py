@@ -1,4 +1,5 @@
-"""Makes tests/data/tiny-bundle, a bundle with random weights that fits in a page, and broken graphs beside it.
+"""Makes tests/data/tiny-bundle, a bundle with random weights that fits in a page, the same without context
+(tests/data/no-context-bundle), and broken graphs beside them.
 
     pip install onnx numpy && python tests/data/tiny_bundle.py
 
@@ -17,7 +18,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = Path(__file__).parent
-OUT = HERE / "tiny-bundle"
 OPSET, ZONE = 20, "Europe/Berlin"
 S, HS, H, E, K = 3, 4, 5, 3, 2
 FIELDS = [("name", 2), ("attributes.page", 1)]
@@ -295,7 +295,7 @@ def golden():
     return {"graphs": graphs, "customers": [{"sessions": sessions, "embeddings": list(embeddings(sessions))}]}
 
 
-def main():
+def write(out):
     files = {
         "vocabulary.json": json.dumps(VOCABULARY, ensure_ascii=False).encode() + b"\n",
         "session_encoder.onnx": session_encoder(),
@@ -324,12 +324,27 @@ def main():
     lines += ["", "[golden]", *named("golden.json"), "tolerance = 1e-5"]
     files["manifest.toml"] = ("\n".join(lines) + "\n").encode()
     for name, data in files.items():
-        (OUT / name).parent.mkdir(parents=True, exist_ok=True)
-        (OUT / name).write_bytes(data)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data)
+
+
+def forget_context():
+    """No context features: the columns of every weight that stood for them go."""
+    global CONTEXT, C, STEP_IN, STEP_W, GATE_W, READ_W, HEAD_W
+    kept = S + 1 + P
+    STEP_W, GATE_W = STEP_W[:, :kept], np.concatenate([GATE_W[:, :kept], GATE_W[:, STEP_IN:]], axis=1)
+    READ_W, HEAD_W = READ_W[:, : H + 1 + P], HEAD_W[:, : E + S]
+    CONTEXT, C, STEP_IN = [], 0, kept
+
+
+def main():
+    write(HERE / "tiny-bundle")
     broken = HERE / "broken"
     broken.mkdir(exist_ok=True)
     (broken / "mixes_rows.onnx").write_bytes(customer_read(mixes_rows=True))
     (broken / "other_weights.onnx").write_bytes(session_step(OUT_W * np.float32(1.01)))
+    forget_context()
+    write(HERE / "no-context-bundle")
 
 
 if __name__ == "__main__":

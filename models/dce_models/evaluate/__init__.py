@@ -9,6 +9,7 @@ result     what it gives
 owner      the task owner, with how early; floors: bayes, and beside (a session's features beside the earlier ones)
 outcome    the tasks label and next_session: head, probe, floors on handmade features
 reading    the task next: a reader of embeddings that keeps what is about the names
+worth      the task owner with every stranger's session kept out: what a gate could be worth, in Python      [torch]
 cost       what the graphs cost
 judge      all tasks of one folder and bundle
 report     tables

@@ -14,6 +14,7 @@ from .history import FIELDS, History
 from .records import NONE, Ints
 
 Matrix = NDArray[np.float32]
+Sparse = tuple[Ints, NDArray[np.float64]]  # the events that have a value, and the values
 
 NAMES_MAX = 200  # columns of the counts: the most frequent names, and one for the rest
 DECAYS = (0.5, 0.8, 0.95)
@@ -109,8 +110,9 @@ def circumstances(h: History, customer: Ints, time: Ints, end: Ints) -> Matrix:
         session = np.where(known, h.session[last], NONE)
         length = np.where(session != NONE, end - session_first(h)[session], np.nan)
         made.append(np.log1p(length)[:, None])
-        for values in (*context(h), *numbers(h), *categories(h)):
-            filled = latest(h, values)
+        for rows, given in (*context(h), *numbers(h), *categories(h)):
+            values = dense(h, rows, given)  # one column of all events at a time
+            filled = latest(values)
             made.append(np.where(known & (filled[last] >= first), values[filled[last]], np.nan)[:, None])
     return np.concatenate(made, axis=1).astype(np.float32)
 
@@ -127,7 +129,7 @@ def session_first(h: History) -> Ints:
     return np.array([events[0] for events in h.session_events] or [0], np.int64)
 
 
-def latest(h: History, values: NDArray[np.float64]) -> Ints:
+def latest(values: NDArray[np.float64]) -> Ints:
     """For each event the row of the last one, itself included, that has a value; another customer's where none has."""
     return np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
 
@@ -138,21 +140,21 @@ def dense(h: History, rows: Ints, values: NDArray[np.float64] | Ints) -> NDArray
     return made
 
 
-def context(h: History) -> list[NDArray[np.float64]]:
-    return [dense(h, *pair) for pair in list(h.context.values())[:COLUMNS_MAX]]
+def context(h: History) -> list[Sparse]:
+    return list(h.context.values())[:COLUMNS_MAX]
 
 
-def numbers(h: History) -> list[NDArray[np.float64]]:
+def numbers(h: History) -> list[Sparse]:
     """Attributes that are mostly numbers with many values."""
     kept = [a for a in h.attributes.values() if a.known > VALUES_MAX and a.numeric > 0.5]
-    return [dense(h, a.rows, a.numbers) for a in kept[:COLUMNS_MAX]]
+    return [(a.rows, a.numbers) for a in kept[:COLUMNS_MAX]]
 
 
-def categories(h: History, fields: tuple[str, ...] = FIELDS) -> list[NDArray[np.float64]]:
+def categories(h: History, fields: tuple[str, ...] = FIELDS) -> list[Sparse]:
     """Numbers of the values of the attributes and fields that have few; NaN for none, and for what is new."""
     found = [*h.attributes.values(), *(h.fields[name] for name in fields)]
     kept = [a for a in found if 1 < a.known <= VALUES_MAX][:COLUMNS_MAX]
-    return [dense(h, a.rows, np.where(a.categories == NONE, np.nan, a.categories)) for a in kept]
+    return [(a.rows, np.where(a.categories == NONE, np.nan, a.categories)) for a in kept]
 
 
 def clock(time: Ints) -> NDArray[np.float64]:

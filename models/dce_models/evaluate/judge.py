@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from .. import dce as pipeline
 from ..folder import TASKS, Folder
 from ..spec import SpecError
-from . import cost, history, join, outcome, owner, reading, records, situation
+from . import cost, history, join, outcome, owner, reading, records, situation, worth
 from .records import Codes
 from .result import Result
 from .situation import Situation
@@ -47,6 +47,15 @@ def judge(
         if not results:
             raise SpecError(f"{folder.path}/labels.csv has no labels of {', '.join(TASKS)}: there is nothing to judge")
         return results
+
+
+def add_bound(
+    results: dict[str, Result], dce: Path, folder: Folder, bundle: Path, settings: Sequence[str], seed: int
+) -> None:
+    """One line more for `owner`, behind the model's own."""
+    if "owner" in results and (found := worth.bound(dce, folder, bundle, settings, seed)):
+        own = sum(not m.floor for m in results["owner"].methods)
+        results["owner"].methods.insert(own, found)
 
 
 def as_json(folder: Folder, bundle: Path, results: dict[str, Result], costs: dict[str, float]) -> dict[str, Any]:

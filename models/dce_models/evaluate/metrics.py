@@ -94,17 +94,24 @@ def classes(truth: Ints, p: Floats) -> Figures:
     }
 
 
-def intervals(
+def resampled(
     figures: Callable[[Ints], Mapping[str, float | None]], customers: Ints, seed: int, resamples: int = RESAMPLES
-) -> dict[str, tuple[float, float]]:
-    """95 % of bootstrap samples of whole customers, drawn with replacement; `figures` takes the rows drawn."""
+) -> dict[str, Floats]:
+    """Each figure on bootstrap samples of whole customers, drawn with replacement, NaN where it has no meaning;
+    `figures` takes the rows drawn. With one seed and the same customers the samples are the same ones."""
     order = np.argsort(customers, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(customers[order])) + 1)
     random = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {}
-    for _ in range(resamples):
+    drawn: dict[str, Floats] = {}
+    for at in range(resamples):
         picked = random.integers(0, len(rows), len(rows))
         for name, value in figures(np.concatenate([rows[i] for i in picked])).items():
             if value is not None:
-                drawn.setdefault(name, []).append(value)
-    return {n: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975))) for n, v in drawn.items() if len(v) > 1}
+                drawn.setdefault(name, np.full(resamples, np.nan))[at] = value
+    return drawn
+
+
+def middle(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
+    """95 % of the samples."""
+    known = {name: values[~np.isnan(values)] for name, values in drawn.items()}
+    return {n: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975))) for n, v in known.items() if len(v) > 1}

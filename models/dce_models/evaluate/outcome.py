@@ -2,11 +2,13 @@
 floors that need no model, all on the same labels."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import handmade, join, metrics, probe, situation
+from .handmade import Blocks
 from .join import Asked, Joined
 from .metrics import Figures
 from .records import Ints
@@ -16,6 +18,7 @@ from .situation import Head, Situation
 Matrix = NDArray[np.float32]
 Probabilities = NDArray[np.float64]
 
+CHUNK = 32_768  # labels whose features are computed together
 PROBES = ("logistic", "network", "trees")
 
 
@@ -139,22 +142,40 @@ def floor_probabilities(
     if len(np.unique(y[parts[0]])) < 2:
         return made
     columns = handmade.columns_of(s.history, s.folder.cut_ms)
-    blocks = handmade.as_of(s.history, asked.customer, asked.time, columns)
-    inputs = {
-        "last session": ("logistic", [np.log1p(blocks.last)]),
-        "counts": ("logistic", [np.log1p(blocks.counts)]),
-        "decayed counts": ("logistic", [np.log1p(blocks.decayed[g]) for g in handmade.DECAYS]),
-        "trees on hand-made features": (
-            "trees",
-            [np.concatenate([blocks.more, blocks.last, blocks.counts, blocks.decayed[0.8]], axis=1)],
-        ),
-    }
-    for name, (kind, choices) in inputs.items():
-        fits = [(fit, x) for x in choices if (fit := probe.fit(kind, x, y, parts, classes, s.seed))]
+    parts = probe.drawn(parts)
+    labels = np.concatenate(parts)
+    halves = np.arange(len(parts[0])), np.arange(len(parts[0]), len(labels))
+    blocks = handmade.as_of(s.history, asked.customer[labels], asked.time[labels], columns)
+    models: dict[str, tuple[probe.Predict, Callable[[Blocks], Matrix]]] = {}
+    for name, (kind, choices) in INPUTS.items():
+        fits = [(f, c) for c in choices if (f := probe.fit(kind, c(blocks), y[labels], halves, classes, s.seed))]
         if fits:
-            (predict, _), x = min(fits, key=lambda pair: pair[0][1])
-            made[name] = predict(x[test])
+            (predict, _), choice = min(fits, key=lambda pair: pair[0][1])
+            models[name] = predict, choice
+            made[name] = np.zeros((len(test), classes))
+    del blocks
+    order = np.argsort(asked.customer[test], kind="stable")
+    for rows in np.array_split(order, 1 + len(order) // CHUNK):
+        blocks = handmade.as_of(s.history, asked.customer[test[rows]], asked.time[test[rows]], columns)
+        for name, (predict, choice) in models.items():
+            if len(rows):
+                made[name][rows] = predict(choice(blocks))
     return made
+
+
+def decayed(g: float) -> Callable[[Blocks], Matrix]:
+    return lambda b: np.log1p(b.decayed[g])
+
+
+INPUTS: dict[str, tuple[str, list[Callable[[Blocks], Matrix]]]] = {
+    "last session": ("logistic", [lambda b: np.log1p(b.last)]),
+    "counts": ("logistic", [lambda b: np.log1p(b.counts)]),
+    "decayed counts": ("logistic", [decayed(g) for g in handmade.DECAYS]),
+    "trees on hand-made features": (
+        "trees",
+        [lambda b: np.concatenate([b.more, b.last, b.counts, b.decayed[0.8]], axis=1)],
+    ),
+}
 
 
 def method(task: str, name: str, floor: bool, y: Ints, p: Probabilities, customers: Ints, seed: int) -> Method:
@@ -163,4 +184,4 @@ def method(task: str, name: str, floor: bool, y: Ints, p: Probabilities, custome
             return metrics.binary(y[rows], p[rows, 1], probability=True)
         return metrics.classes(y[rows], p[rows])
 
-    return Method(name, floor, figures(np.arange(len(y))), metrics.intervals(figures, customers, seed))
+    return Method(name, floor, figures(np.arange(len(y))), metrics.resampled(figures, customers, seed))

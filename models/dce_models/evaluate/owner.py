@@ -1,5 +1,6 @@
 """The task `owner`: is a session its customer's own? The score of its last settled record, and how early it is seen."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 from ..folder import SPLITS
 from . import bayes, beside, handmade, join, metrics, probe, situation
+from .handmade import Blocks
+from .history import History
 from .join import MISS, Asked, Joined
 from .metrics import Figures
 from .records import Ints
@@ -14,6 +17,7 @@ from .result import Method, Result
 from .situation import Situation
 
 Scores = NDArray[np.float64]
+Vectors = NDArray[np.float32]
 
 GATE = "1 - gate"
 EARLY = (1, 2, 5, 10, 20, 50)  # events of a session
@@ -48,7 +52,7 @@ def method(name: str, floor: bool, y: Ints, score: Scores, probability: bool, cu
     def figures(rows: Ints) -> Figures:
         return metrics.binary(y[rows], score[rows], probability)
 
-    return Method(name, floor, figures(np.arange(len(y))), metrics.intervals(figures, customers, seed))
+    return Method(name, floor, figures(np.arange(len(y))), metrics.resampled(figures, customers, seed))
 
 
 @dataclass(frozen=True)
@@ -151,21 +155,59 @@ def floors(
     if min(np.bincount(y[parts[0]], minlength=2)) < LABELS_MIN:
         made.notes.append(f"fewer than {LABELS_MIN} training labels of a class: only naive Bayes is a floor")
         return found
-    blocks = beside.sessions(h, handmade.columns_of(h, cut), used)
-    inputs = {
-        "last session": ("logistic", [np.log1p(blocks.last)]),
-        "counts": ("logistic", [np.log1p(blocks.counts)]),
-        "decayed counts": ("logistic", [np.log1p(blocks.decayed[g]) for g in handmade.DECAYS]),
-        "trees on hand-made features": ("trees", [np.concatenate([blocks.more, blocks.last], axis=1)]),
-    }
-    labels = np.arange(len(asked))
-    of_label = np.where(session == MISS, 0, place[np.maximum(session, 0)])[labels]
-    for name, (kind, choices) in inputs.items():
-        fits = [(fit, x) for c in choices if (fit := probe.fit(kind, x := c[of_label], y, parts, 2, s.seed))]
-        if fits:
-            (predict, _), x = min(fits, key=lambda pair: pair[0][1])
-            found[name] = np.where(row == MISS, 0.0, predict(x[test])[:, 1]), True
+    of_label = np.where(session == MISS, MISS, place[np.maximum(session, 0)])
+    found |= fitted(h, handmade.columns_of(h, cut), used, of_label, y, parts, test, s.seed)
     return found
+
+
+def fitted(
+    h: History, columns: Ints, used: Ints, row: Ints, y: Ints, parts: tuple[Ints, Ints], test: Ints, seed: int
+) -> dict[str, tuple[Scores, bool]]:
+    """Simple models on a session and what was before it: fitted on some rows, then asked as the rows come by.
+    `row`: of each label its session's place in `used`, or MISS."""
+    parts = probe.drawn(parts)
+    labels = np.concatenate(parts)
+    rows = row[labels]
+    learnt = [b for _, b in beside.sessions(h, columns, used, mask(len(used), rows))]
+    known = np.unique(rows)
+    at_row = np.searchsorted(known, rows)
+    halves = np.arange(len(parts[0])), np.arange(len(parts[0]), len(labels))
+    models: dict[str, tuple[probe.Predict, Callable[[Blocks], Vectors]]] = {}
+    for name, (kind, choices) in INPUTS.items():
+        fits = []
+        for choice in choices:
+            x = np.concatenate([choice(b) for b in learnt])[at_row]
+            if fit := probe.fit(kind, x, y[labels], halves, 2, seed):
+                fits.append((fit, choice))
+        if fits:
+            (predict, _), choice = min(fits, key=lambda pair: pair[0][1])
+            models[name] = predict, choice
+    del learnt
+    scores = {name: np.zeros(len(used)) for name in models}
+    if models:
+        for described, blocks in beside.sessions(h, columns, used, mask(len(used), row[test])):
+            for name, (predict, choice) in models.items():
+                scores[name][described] = predict(choice(blocks))[:, 1]
+    asked = row[test]
+    return {name: (np.where(asked == MISS, 0.0, score[asked]), True) for name, score in scores.items()}
+
+
+def decayed(g: float) -> Callable[[Blocks], Vectors]:
+    return lambda b: np.log1p(b.decayed[g])
+
+
+INPUTS: dict[str, tuple[str, list[Callable[[Blocks], Vectors]]]] = {
+    "last session": ("logistic", [lambda b: np.log1p(b.last)]),
+    "counts": ("logistic", [lambda b: np.log1p(b.counts)]),
+    "decayed counts": ("logistic", [decayed(g) for g in handmade.DECAYS]),
+    "trees on hand-made features": ("trees", [lambda b: np.concatenate([b.more, b.last], axis=1)]),
+}
+
+
+def mask(n: int, rows: Ints) -> NDArray[np.bool_]:
+    made = np.zeros(n, bool)
+    made[rows[rows != MISS]] = True
+    return made
 
 
 def at(score: Scores, row: Ints) -> Scores:

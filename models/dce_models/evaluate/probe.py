@@ -14,7 +14,7 @@ Matrix = NDArray[np.float32]
 Predict = Callable[[Matrix], NDArray[np.float64]]
 
 STRENGTHS = (0.01, 0.1, 1.0)  # C of the logistic regression
-FIT_MAX = 60_000  # rows to fit on, the last ones
+FIT_MAX = 60_000  # rows to fit on, the last ones; and to choose on, the first ones
 VALID_SHARE = 0.2  # of the training rows, the last ones, where there is no `valid`
 TREES_FIT_MAX = 30_000  # rows, of more than two classes
 ROUNDS_MAX = 300
@@ -27,8 +27,7 @@ def fit(
 ) -> tuple[Predict, float] | None:
     """`kind`: logistic, network or trees. y: class numbers; parts: rows to fit on (in order of time), rows to choose
     on. Gives what predicts [n, classes] and its log loss on the rows to choose on; None where there is too little."""
-    train, valid = parts
-    train = train[-FIT_MAX:]
+    train, valid = drawn(parts)
     if len(np.unique(y[train])) < 2 or not len(valid):
         return None
     made = {"logistic": logistic, "network": network, "trees": trees}[kind]
@@ -46,6 +45,11 @@ def parts_of(train: Ints, valid: Ints) -> tuple[Ints, Ints]:
         return train, valid
     cut = int(len(train) * (1 - VALID_SHARE))
     return train[:cut], train[cut:]
+
+
+def drawn(parts: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """As many rows as are looked at, so that the memory that they take does not grow with the data."""
+    return parts[0][-FIT_MAX:], parts[1][:FIT_MAX]
 
 
 def widen(predict: Predict, known: Ints, classes: int) -> Predict:

@@ -1,6 +1,7 @@
 """Ranks candidates: a small network with a softmax over a question's candidates, and LambdaMART, both fitted on `train`
 and stopped on `valid`; their scores, standardised within a question, are averaged."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ class Questions:
         return len(self.names)
 
 
+Ranker = Callable[[Questions], Matrix]  # scores [Q, C]; -inf where there is no candidate
+
+
 class Scale:
     def __init__(self, features: Matrix, present: NDArray[np.bool_]) -> None:
         rows = features[present]
@@ -45,19 +49,17 @@ class Scale:
         return np.asarray(np.clip((features - self.mean) / self.deviation, -CLIP, CLIP), np.float32)
 
 
-def networks(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
-    """Scores [Q, C] of each of `asked`: the mean over NETWORKS seeds; -inf where there is no candidate."""
-    scale = Scale(train.features[:5000], train.names[:5000] >= 0)
-    for q in {id(q): q for q in (train, valid, *asked)}.values():
-        q.features[...] = scale(q.features)  # in place: they are large
-    sums: list[Matrix] = []
-    for i in range(NETWORKS):
-        scores = network(train, valid, asked, seed * 1000 + i)
-        sums = scores if not sums else [a + b for a, b in zip(sums, scores, strict=True)]
-    return [(total / NETWORKS).astype(np.float32) for total in sums]
+def networks(train: Questions, valid: Questions, seed: int) -> Ranker:
+    """The mean over NETWORKS seeds."""
+    found = [network(train, valid, seed * 1000 + i) for i in range(NETWORKS)]
+
+    def rank(q: Questions) -> Matrix:
+        return np.asarray(sum(score(model, q) for model in found) / len(found), np.float32)
+
+    return rank
 
 
-def network(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
+def network(train: Questions, valid: Questions, seed: int) -> Any:  # noqa: ANN401 # torch is not imported at the top
     import torch
 
     torch.set_num_threads(1)
@@ -76,7 +78,7 @@ def network(train: Questions, valid: Questions, asked: list[Questions], seed: in
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
     usable = np.flatnonzero(train.truth >= 0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS_MAX * (len(usable) // BATCH + 1))
-    best, kept, waited = -1.0, [score(model, q) for q in asked], 0
+    best, kept, waited = -1.0, copy.deepcopy(model), 0
     for _ in range(EPOCHS_MAX):
         model.train()
         for rows in np.array_split(random.permutation(usable), max(1, len(usable) // BATCH)):
@@ -89,7 +91,7 @@ def network(train: Questions, valid: Questions, asked: list[Questions], seed: in
             schedule.step()
         found = quality(score(model, valid), valid)
         if found > best:
-            best, kept, waited = found, [score(model, q) for q in asked], 0
+            best, kept, waited = found, copy.deepcopy(model), 0
         else:
             waited += 1
             if waited >= PATIENCE:
@@ -110,7 +112,7 @@ def score(model: "torch.nn.Module", q: Questions) -> Matrix:  # type: ignore[nam
     return scores
 
 
-def lambdamart(train: Questions, valid: Questions, asked: list[Questions], seed: int) -> list[Matrix]:
+def lambdamart(train: Questions, valid: Questions, seed: int) -> Ranker:
     import lightgbm
 
     def data(q: Questions, reference: "lightgbm.Dataset | None" = None) -> "lightgbm.Dataset":
@@ -141,13 +143,14 @@ def lambdamart(train: Questions, valid: Questions, asked: list[Questions], seed:
     }
     stop: list[Callable[..., Any]] = [lightgbm.early_stopping(30, verbose=False)]
     model = lightgbm.train(settings, learnt, ROUNDS_MAX, valid_sets=[data(valid, learnt)], callbacks=stop)
-    made = []
-    for q in asked:
+
+    def rank(q: Questions) -> Matrix:
         scores = np.full(q.names.shape, -np.inf, np.float32)
         present = q.names >= 0
         scores[present] = model.predict(q.features[present], num_threads=1)
-        made.append(scores)
-    return made
+        return scores
+
+    return rank
 
 
 def standardised(scores: Matrix) -> Matrix:

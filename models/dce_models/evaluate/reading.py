@@ -12,16 +12,19 @@ import numpy as np
 
 from ..folder import SPLITS
 from . import handmade, join, metrics, ranker, situation
-from .candidates import Matrix, Moment, Reader
+from .candidates import CANDIDATES, Matrix, Moment, Reader
 from .items import HOUR_MS, WINDOWS, Floats, Items, Vector
 from .join import MISS, Asked, Joined
 from .metrics import Figures
-from .ranker import Questions
+from .ranker import Questions, Ranker
 from .records import NONE, Ints
 from .result import Method, Result
 from .situation import Situation
 
 TRAIN_MAX = 40_000  # training labels that are asked about, the last ones
+VALID_MAX = 20_000  # labels to choose by, the first ones
+ASKED = 256  # test labels that are ranked together
+SCALED_BY = 5000  # training labels, by which features are brought to one scale
 TRAIN_CANDIDATES = 100  # of each, to fit with
 REPEATS_MAX = (
     0.05  # share of the training labels that name what their session has seen: below it nothing is named twice
@@ -30,6 +33,7 @@ BEFORE_MAX = 8  # names of a customer's earlier sessions that are kept
 POSITIONS = 5  # places in a session that are told apart: the last one stands for all that follow
 LABELS_MIN = 50  # to fit a reader with
 
+Question = tuple[Ints, Matrix, int]  # candidates, their features, the truth's place among them
 Session = tuple[int, int]  # customer and session_id, or NONE and the pipeline's session
 
 
@@ -37,9 +41,10 @@ Session = tuple[int, int]  # customer and session_id, or NONE and the pipeline's
 class Walk:
     """What a walk through the clicks gives."""
 
-    questions: dict[str, Questions]
-    floors: dict[str, tuple[Ints, Ints]]  # of the test labels: place, ties
-    test: Ints  # labels in the order of the questions
+    truth: Ints  # of the test labels: the truth's place among the candidates, or -1
+    readers: list[str]  # the best on `valid` first; none where there was too little to fit with
+    places: dict[str, tuple[Ints, Ints]]  # of the test labels, by reader and by floor: place, ties
+    usable: tuple[int, int]  # of `train` and `valid`: labels whose truth is a candidate
 
 
 def judge(s: Situation, asked: Asked) -> Result:
@@ -59,31 +64,32 @@ def judge(s: Situation, asked: Asked) -> Result:
     )
     walk = walk_through(s, asked, joined, sessions, rows, leave_out)
     customers = asked.customer[rows["test"]]
-    train, valid, test = (walk.questions[split] for split in SPLITS)
-    made.extra["candidates_hold"] = round(float((test.truth >= 0).mean()), 4)
-    if min((train.truth >= 0).sum(), (valid.truth >= 0).sum()) < LABELS_MIN:
+    made.extra["candidates_hold"] = round(float((walk.truth >= 0).mean()), 4)
+    if not walk.readers:
         made.notes.append(f"fewer than {LABELS_MIN} usable labels in train or valid: no reader is fitted")
-    else:
-        made.methods += fitted(train, valid, test, customers, s.seed)
-    if s.floors:
-        for name, (place, ties) in walk.floors.items():
-            made.methods.append(method(name, True, place, ties, customers, s.seed))
+    for name in (*walk.readers, *(FLOORS if s.floors else ())):
+        made.methods.append(method(name, name in FLOORS, *walk.places[name], customers, s.seed))
     return made
 
 
-def fitted(train: Questions, valid: Questions, test: Questions, customers: Ints, seed: int) -> list[Method]:
+def fitted(train: Questions, valid: Questions, seed: int) -> dict[str, Ranker]:
     """The network, LambdaMART and both; first the one that does best on valid."""
-    of_network = ranker.networks(train, valid, [valid, test], seed)
-    of_trees = ranker.lambdamart(train, valid, [valid, test], seed)
-    pairs = zip(of_network, of_trees, strict=True)
-    both = [ranker.mean(ranker.standardised(a), ranker.standardised(b)) for a, b in pairs]
-    scored: dict[str, list[Matrix]] = {
-        "reader, network": of_network,
-        "reader, LambdaMART": of_trees,
-        "reader, both": both,
+    scale = ranker.Scale(train.features[:SCALED_BY], train.names[:SCALED_BY] >= 0)
+    for q in (train, valid):
+        q.features[...] = scale(q.features)  # in place: they are large
+    network = ranker.networks(train, valid, seed)
+    trees = ranker.lambdamart(train, valid, seed)
+    found: dict[str, Ranker] = {
+        "reader, network": network,
+        "reader, LambdaMART": trees,
+        "reader, both": lambda q: ranker.mean(ranker.standardised(network(q)), ranker.standardised(trees(q))),
     }
-    order = sorted(scored, key=lambda name: -ranker.quality(scored[name][0], valid))
-    return [method(n, False, *ranker.places(scored[n][1], test), customers, seed) for n in order]
+    order = sorted(found, key=lambda name: -ranker.quality(found[name](valid), valid))
+
+    def scaled(rank: Ranker) -> Ranker:
+        return lambda q: rank(Questions(q.names, scale(q.features), q.truth))
+
+    return {name: scaled(found[name]) for name in order}
 
 
 def method(name: str, floor: bool, place: Ints, ties: Ints, customers: Ints, seed: int) -> Method:
@@ -91,7 +97,7 @@ def method(name: str, floor: bool, place: Ints, ties: Ints, customers: Ints, see
         return {"recall_at_10": ranker.recall(place[rows]), "mrr_at_20": ranker.mrr(place[rows])}
 
     whole: Figures = figures(np.arange(len(place)))
-    made = Method(name, floor, whole, metrics.intervals(figures, customers, seed))
+    made = Method(name, floor, whole, metrics.resampled(figures, customers, seed))
     made.figures["ties"] = float((ties > 0).sum())
     return made
 
@@ -160,11 +166,11 @@ def walk_through(
     contexts = contexts[: max(0, len(items.offsets) - 1)]
     positioned = bool(items.offsets)
     reader = Reader(items)
-    split_of = {int(label): split for split in SPLITS for label in rows[split][-TRAIN_MAX if split == "train" else 0 :]}
+    chosen = {"train": rows["train"][-TRAIN_MAX:], "valid": rows["valid"][:VALID_MAX], "test": rows["test"]}
+    split_of = {int(label): split for split, labels in chosen.items() for label in labels}
     every = np.concatenate([rows[split] for split in SPLITS]).astype(np.int64)
-    place_of = {int(label): i for split in SPLITS for i, label in enumerate(rows[split])}
-    found: dict[str, list[tuple[int, Ints, Matrix, int]]] = {split: [] for split in SPLITS}
-    floors = {name: ([0] * len(rows["test"]), [0] * len(rows["test"])) for name in FLOORS}
+    place_of = {int(label): i for labels in chosen.values() for i, label in enumerate(labels)}
+    told = Told(s, {split: len(labels) for split, labels in chosen.items()})
     clicked: defaultdict[Session, list[int]] = defaultdict(list)
     last_event: dict[Session, int] = {}
     of_customer: defaultdict[int, list[tuple[Session, int]]] = defaultdict(list)
@@ -199,19 +205,92 @@ def walk_through(
             before=[n for other, n in of_customer[int(asked.customer[label])] if other != session][-BEFORE_MAX:],
             vector=vector,
         )
-        pool, features = reader.ask(moment, leave_out)
-        found[split].append((place_of[label], *trimmed(pool, features, truth, split == "train")))
+        told.ask(split, place_of[label], *trimmed(*reader.ask(moment, leave_out), truth, split == "train"))
         if split == "test" and s.floors:
             for floor, (window, follow) in FLOORS.items():
                 score = items.window_score(window, clicked[session][-1] if follow and clicked[session] else None)
-                at = place_of[label]
-                floors[floor][0][at], floors[floor][1][at] = floor_place(
-                    score, truth, clicked[session], leave_out, items
-                )
-    return Walk(
-        {split: questions(found[split]) for split in SPLITS},
-        {name: (np.array(place), np.array(ties)) for name, (place, ties) in floors.items()},
-        rows["test"],
+                place, ties = floor_place(score, truth, clicked[session], leave_out, items)
+                told.places[floor][0][place_of[label]], told.places[floor][1][place_of[label]] = place, ties
+    return told.done()
+
+
+class Told:
+    """Takes the questions as the walk comes by them. Those to learn from come before all that are judged: so the
+    readers are fitted once the first of these comes, and no more than ASKED of them lie in memory."""
+
+    def __init__(self, s: Situation, counts: dict[str, int]) -> None:
+        self.seed = s.seed
+        self.learn = {"train": Taken(counts["train"], TRAIN_CANDIDATES), "valid": Taken(counts["valid"], CANDIDATES)}
+        self.rankers: dict[str, Ranker] | None = None
+        self.usable = (0, 0)
+        self.truth = np.full(counts["test"], NONE, np.int64)
+        self.places: dict[str, tuple[Ints, Ints]] = {}
+        for name in FLOORS if s.floors else ():
+            self.places[name] = self.unplaced()
+        self.asked: list[tuple[int, Question]] = []
+
+    def unplaced(self) -> tuple[Ints, Ints]:
+        return np.zeros(len(self.truth), np.int64), np.zeros(len(self.truth), np.int64)
+
+    def ask(self, split: str, at: int, pool: Ints, features: Matrix, truth: int) -> None:
+        if split != "test":
+            self.learn[split].add(at, pool, features, truth)
+            return
+        self.truth[at] = truth
+        self.asked.append((at, (pool, features, truth)))
+        if len(self.asked) >= ASKED:
+            self.rank()
+
+    def rank(self) -> None:
+        if self.rankers is None:
+            self.rankers = self.fit()
+        if not (self.rankers and self.asked):
+            self.asked = []
+            return
+        rows = np.array([at for at, _ in self.asked])
+        taken = Taken(len(rows), CANDIDATES)
+        for i, (_, question) in enumerate(self.asked):
+            taken.add(i, *question)
+        questions = taken.questions()
+        for name, rank in self.rankers.items():
+            place, ties = ranker.places(rank(questions), questions)
+            self.places.setdefault(name, self.unplaced())
+            self.places[name][0][rows], self.places[name][1][rows] = place, ties
+        self.asked = []
+
+    def fit(self) -> dict[str, Ranker]:
+        train, valid = self.learn["train"].questions(), self.learn["valid"].questions()
+        self.learn = {}
+        self.usable = int((train.truth >= 0).sum()), int((valid.truth >= 0).sum())
+        return fitted(train, valid, self.seed) if min(self.usable) >= LABELS_MIN else {}
+
+    def done(self) -> Walk:
+        self.rank()
+        return Walk(self.truth, list(self.rankers or ()), self.places, self.usable)
+
+
+class Taken:
+    """Questions, side by side in the order of their places."""
+
+    def __init__(self, count: int, width: int) -> None:
+        self.count, self.width = count, width
+        self.made: Questions | None = None
+
+    def add(self, at: int, pool: Ints, features: Matrix, truth: int) -> None:
+        if self.made is None:
+            self.made = empty(self.count, self.width, features.shape[1])
+        n = len(pool)
+        self.made.names[at, :n], self.made.features[at, :n], self.made.truth[at] = pool, features, truth
+
+    def questions(self) -> Questions:
+        return self.made if self.made else empty(0, self.width, 1)
+
+
+def empty(count: int, width: int, depth: int) -> Questions:
+    return Questions(
+        np.full((count, width), -1, np.int64),
+        np.zeros((count, width, depth), np.float32),
+        np.full(count, NONE, np.int64),
     )
 
 
@@ -243,8 +322,9 @@ def context_of(event: int, earlier: int, contexts: list[tuple[Ints, int]], posit
 def context_columns(s: Situation) -> list[tuple[Ints, int]]:
     """Each event's value of the attributes that are categories, and how many values there are; -1: none."""
     made = []
-    for column in handmade.categories(s.history, ("channel", "device_id")):
-        values = np.nan_to_num(column, nan=-1).astype(np.int64)
+    for rows, given in handmade.categories(s.history, ("channel", "device_id")):
+        values = np.full(len(s.history.time), NONE, np.int64)
+        values[rows] = np.nan_to_num(given, nan=NONE)
         made.append((values, int(values.max()) + 1))
     return made
 
@@ -268,19 +348,3 @@ def trimmed(pool: Ints, features: Matrix, truth: int, fitting: bool) -> tuple[In
         pool, features = pool[:TRAIN_CANDIDATES], features[:TRAIN_CANDIDATES]
     at = np.flatnonzero(pool == truth)
     return pool, features, int(at[0]) if len(at) else NONE
-
-
-def questions(found: list[tuple[int, Ints, Matrix, int]]) -> Questions:
-    """In the labels' order of time."""
-    found = sorted(found, key=lambda row: row[0])
-    width = max((len(pool) for _, pool, _, _ in found), default=1)
-    depth = found[0][2].shape[1] if found else 1
-    made = Questions(
-        np.full((len(found), width), -1, np.int64),
-        np.zeros((len(found), width, depth), np.float32),
-        np.array([truth for *_, truth in found], np.int64),
-    )
-    for i, (_, pool, features, _) in enumerate(found):
-        made.names[i, : len(pool)] = pool
-        made.features[i, : len(pool)] = features
-    return made

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .metrics import Figures
+import numpy as np
+
+from .metrics import Figures, Floats, middle
 
 Interval = tuple[float, float]
 
@@ -13,7 +15,24 @@ class Method:
     name: str
     floor: bool
     figures: Figures
-    intervals: dict[str, Interval] = field(default_factory=dict)
+    drawn: dict[str, Floats] = field(default_factory=dict, repr=False)  # on the bootstrap's samples
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        return middle(self.drawn)
+
+
+def mean(methods: list[Method], name: str) -> Method:
+    """Of several models' figures, sample by sample of the bootstrap: their labels are the same."""
+    figures: Figures = {}
+    drawn: dict[str, Floats] = {}
+    for key in methods[0].figures:
+        values = [v for m in methods if (v := m.figures.get(key)) is not None]
+        figures[key] = sum(values) / len(values) if len(values) == len(methods) else None
+        samples = [m.drawn[key] for m in methods if key in m.drawn]
+        if len(samples) == len(methods):
+            drawn[key] = np.mean(samples, axis=0)
+    return Method(name, methods[0].floor, figures, drawn)
 
 
 @dataclass

@@ -24,6 +24,7 @@ from .trainer import train as train_guard
 from .words import Words
 
 Run = dict[str, Any]
+NEVER = 1e9  # sessions: more than any state will know
 BIAS = 0.05  # length of the constant that an empty state's embedding shows alone
 
 
@@ -114,6 +115,11 @@ def restored(run: Run) -> tuple[Spec, Layout, Words, Guard, Floats]:
         return parse(run["spec"]), layout, words, guard, run["bias"].numpy()
     except (KeyError, TypeError) as wrong:
         raise SpecError(f"the run is not one of this version's guard: {wrong}") from None
+
+
+def opened(run: Run) -> Run:
+    """The same model with its gate open for good: every session is folded. To see what the gate is worth."""
+    return {**run, "gate": {**run["gate"], "sessions_min": NEVER}}
 
 
 def export(run: Run) -> Parts:

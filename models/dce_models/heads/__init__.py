@@ -38,9 +38,8 @@ def train(parts: Parts, material: Material, seed: int, say: Say) -> list[Saved]:
     worlds = tasks.Worlds(learn, later, material.labels, material.valid)
     made = []
     for task in wanted:
-        rows = tasks.takeover(worlds, INPUTS[task], seed) if task == "owner" else tasks.outcome(
-            worlds, task, INPUTS[task], seed
-        )  # fmt: skip
+        inputs = tuple(n for n in INPUTS[task] if n != "context" or spec.context)
+        rows = tasks.takeover(worlds, inputs, seed) if task == "owner" else tasks.outcome(worlds, task, inputs, seed)
         name = name_of(task, material)
         if isinstance(rows, str):
             say(f"no head {name}: {rows}")

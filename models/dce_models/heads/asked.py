@@ -8,7 +8,7 @@ import numpy as np
 
 from ..clicks import Session
 from ..folder import Label
-from .world import Asked, Ints, World
+from .world import Asked, World, last_event
 
 Row = tuple[int, int, int]  # row, events, moment
 
@@ -21,6 +21,7 @@ class Timeline:
     sessions: list[Session]
     starts: list[int]
     reach: list[int]  # the latest end of the sessions up to each
+    closing: list[int]  # the latest moment at which one of them closed
 
 
 def timeline(w: World, customer: int) -> Timeline:
@@ -31,26 +32,37 @@ def timeline(w: World, customer: int) -> Timeline:
         sessions=[sessions[k] for k in order],
         starts=[sessions[k].start for k in order],
         reach=list(accumulate((sessions[k].end for k in order), max)),
+        closing=list(accumulate((max(sessions[k].end, sessions[k].closed_at) for k in order), max)),
     )
 
 
 def of_labels(w: World, labels: list[Label], task: str) -> tuple[Asked, list[str]]:
     """The moments, and the answers; labels of which no session tells are left out."""
+    rows, kept = found(w, labels, task)
+    return asked(rows), [labels[i].label for i in kept]
+
+
+def told(w: World, labels: list[Label], task: str) -> list[int]:
+    """The places of the labels that of_labels does not leave out."""
+    return found(w, labels, task)[1]
+
+
+def found(w: World, labels: list[Label], task: str) -> tuple[list[Row], list[int]]:
     number = {c.customer_id: i for i, c in enumerate(w.customers)}
     timelines: dict[int, Timeline] = {}
     find = containing if task == "owner" else before
     rows: list[Row] = []
-    answers: list[str] = []
-    for label in labels:
+    kept: list[int] = []
+    for i, label in enumerate(labels):
         customer = number.get(label.customer_id)
         if customer is None:
             continue
         if customer not in timelines:
             timelines[customer] = timeline(w, customer)
-        if found := find(timelines[customer], label):
-            rows.append(found)
-            answers.append(label.label)
-    return asked(rows), answers
+        if row := find(timelines[customer], label):
+            rows.append(row)
+            kept.append(i)
+    return rows, kept
 
 
 def asked(rows: list[Row]) -> Asked:
@@ -71,26 +83,27 @@ def containing(line: Timeline, label: Label) -> Row | None:
 
 
 def before(line: Timeline, label: Label) -> Row | None:
-    """What was known before the moment: the session with the last event before it, as far as it had come."""
-    found: Row | None = None
+    """What the customer's last record before the moment was about: a session that had closed, at its closing, or one as
+    far as it had come, at its last event."""
+    last: Row | None = None
     latest = -1
     at = bisect_left(line.starts, label.event_time) - 1
-    while at >= 0 and line.reach[at] > latest:
+    while at >= 0 and line.closing[at] > latest:
         session = line.sessions[at]
         known = bisect_left(session.events, label.event_time, key=lambda e: e["event_time"])
-        last = session.events[known - 1]["event_time"]
-        if last > latest:
-            latest = last
-            closed = known == len(session.events) and session.closed_at < label.event_time
-            found = line.rows[at], known, session.closed_at if closed else last
+        closed = known == len(session.events) and session.closed_at < label.event_time
+        moment = session.closed_at if closed else session.events[known - 1]["event_time"]
+        if moment > latest:
+            latest = moment
+            last = line.rows[at], known, moment
         at -= 1
-    return found
+    return last
 
 
-def prefixes(of: Asked, random: np.random.Generator) -> tuple[Asked, Ints]:
-    """The same sessions while they were still open, each at a random length, short ones more often; and the place of
-    the whole session that each is of."""
+def prefixes(w: World, of: Asked, random: np.random.Generator) -> Asked:
+    """The same sessions while they were still open, each at a random length, short ones more often."""
     chosen = np.flatnonzero(of.events > 1)
     longest = of.events[chosen] - 1
     events = np.exp(random.random(len(chosen)) * np.log(longest + 1)).astype(np.int64).clip(1, longest)
-    return Asked(of.row[chosen], of.source[chosen], events, of.moment[chosen]), chosen
+    part = Asked(of.row[chosen], of.source[chosen], events, of.moment[chosen])
+    return Asked(part.row, part.source, part.events, last_event(w, part))

@@ -20,6 +20,7 @@ BATCH = 512
 RATE = 2e-3
 DECAY = 1e-2  # of the weights, AdamW
 STEPS_MIN = 400  # small sets get more epochs
+JUDGED = 16_384  # rows at a time
 POSITIVES_MIN = 10  # of each class, to calibrate by
 
 
@@ -38,23 +39,16 @@ class Rows:
         return Rows({n: x[chosen] for n, x in self.inputs.items()}, self.y[chosen], self.weight[chosen])
 
 
-def joined(*parts: Rows) -> Rows:
-    names = parts[0].inputs
-    return Rows(
-        {n: torch.cat([p.inputs[n] for p in parts]) for n in names},
-        torch.cat([p.y for p in parts]),
-        torch.cat([p.weight for p in parts]),
-    )
-
-
 def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, float]:
     """The weights of the epoch that does best on `choose`, and its loss there. Not yet calibrated."""
     torch.manual_seed(seed)
     net = HeadNet(shape)
     mean = {n: x.mean(0) for n, x in learn.inputs.items()}
     scale = {n: spread(x) for n, x in learn.inputs.items()}
-    scaled = Rows({n: (x - mean[n]) / scale[n] for n, x in learn.inputs.items()}, learn.y, learn.weight)
-    judged = Rows({n: (x - mean[n]) / scale[n] for n, x in choose.inputs.items()}, choose.y, choose.weight)
+
+    def scaled(rows: Rows) -> Rows:
+        return Rows({n: (x - mean[n]) / scale[n] for n, x in rows.inputs.items()}, rows.y, rows.weight)
+
     mass = learn.weight.mean()  # of the whole: a batch with more heavy rows is a larger step
     batch = min(BATCH, max(32, len(learn) // 20))
     per_epoch = -(-len(learn) // batch)
@@ -66,20 +60,30 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
         net.train()
         order = torch.randperm(len(learn))
         for at in range(0, len(order), batch):
-            part = scaled.at(order[at : at + batch])
+            part = scaled(learn.at(order[at : at + batch]))
             loss = (losses_of(net(part.inputs), part) * part.weight).mean() / mass
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-        with torch.no_grad():
-            found = float(loss_of(net(judged.inputs), judged))
+        found = judged(net.eval(), choose, scaled)
         if found < best:
             best, kept = found, copy.deepcopy(net)
     if not math.isfinite(best):
         raise SpecError(f"the head gives no finite loss on the {len(choose)} rows that its weights are chosen by")
     kept.standardise(mean, scale)
     return kept.eval(), best
+
+
+@torch.no_grad()
+def judged(net: HeadNet, choose: Rows, scaled: Callable[[Rows], Rows]) -> float:
+    """The mean loss, a part of the rows at a time: wide inputs are not to lie in memory twice."""
+    total = mass = 0.0
+    for rows in torch.arange(len(choose)).split(JUDGED):  # type: ignore[no-untyped-call]
+        part = scaled(choose.at(rows))
+        total += float((losses_of(net(part.inputs), part) * part.weight).double().sum())
+        mass += float(part.weight.double().sum())
+    return total / mass if mass else math.nan
 
 
 def spread(x: Tensor) -> Tensor:
@@ -96,6 +100,7 @@ def losses_of(logits: Tensor, rows: Rows) -> Tensor:
 
 
 def loss_of(logits: Tensor, rows: Rows) -> Tensor:
+    """The mean by weight."""
     return (losses_of(logits, rows) * rows.weight).sum() / rows.weight.sum()
 
 

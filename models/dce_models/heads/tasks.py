@@ -5,19 +5,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..dataset import held_out
 from ..folder import Label
-from . import asked as asking
-from .asked import of_labels
-from .fit import Rows, joined
+from .asked import of_labels, prefixes
+from .fit import Rows
 from .intrusions import simulated
-from .world import Asked, Ints, World, inputs
+from .world import Asked, Ints, World, inputs, joined, whole
+
+Weights = NDArray[np.float64]
 
 CLASSES_MAX = 64
 OTHER = "other"
 ROWS_MAX = 150_000  # that a head is fitted to
 ZEROS_MAX = 100_000  # of a binary task, to be learnt from; each weighs for those left out
+CELLS_MAX = 2**27  # numbers of the inputs of one head's rows: wide vectors get fewer rows
 ROWS_MIN = 50
 INTRUDED_MIN = 30  # labelled takeovers with which simulated ones are not needed to learn
 CHOOSE_SHARE = 0.2  # of the customers, where no labels may choose
@@ -56,8 +59,9 @@ def outcome(worlds: Worlds, task: str, names: tuple[str, ...], seed: int) -> Tas
     """`label` or `next_session`; or why not."""
     labels, valid = worlds.of(task)
     random = np.random.default_rng([seed, 11])
-    learn_at, learn_text = of_labels(worlds.learn, some(labels, random), task)
-    choose_at, choose_text = of_labels(worlds.choose, some(valid, random), task)
+    most = fewer(ROWS_MAX, worlds.learn, names)
+    learn_at, learn_text = of_labels(worlds.learn, some(labels, most, random), task)
+    choose_at, choose_text = of_labels(worlds.choose, some(valid, most, random), task)
     if len(learn_at) < ROWS_MIN or len(choose_at) < ROWS_MIN // 5:
         return f"{len(learn_at)} labels to learn from and {len(choose_at)} to choose by are too few"
     if len(set(learn_text)) < 2:
@@ -73,19 +77,28 @@ def outcome(worlds: Worlds, task: str, names: tuple[str, ...], seed: int) -> Tas
         known = np.array([t in number or OTHER in number for t in text], bool)
         y = np.array([number.get(t, rest) for t, keep in zip(text, known, strict=True) if keep], np.int64)
         at = at.at(known)
+        if w is worlds.choose and made and len(at) < ROWS_MIN // 5:
+            return f"{len(at)} labels to choose by are of a class that was learnt, which is too few"
         if task == "label" and w is worlds.learn and not made:
             ones, zeros = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
-            few = thinned(len(zeros), random)
-            parts = ((ones, 1, 1.0), (zeros[few], 0, len(zeros) / max(1, len(few))))
-            made.append(joined(*(rows_of(w, at.at(i), [v] * len(i), names, weight) for i, v, weight in parts)))
+            few = thinned(len(zeros), fewer(ZEROS_MAX, w, names), random)
+            kept = np.concatenate([ones, zeros[few]])
+            weight = np.where(y[kept] == 1, 1.0, len(zeros) / max(1, len(few)))
+            made.append(rows_of(w, at.at(kept), y[kept], names, weight))
         else:
-            made.append(rows_of(w, at, y, names))
+            made.append(rows_of(w, at, y, names, np.ones(len(at))))
     return TaskRows(made[0], made[1], classes)
 
 
-def thinned(count: int, random: np.random.Generator) -> Ints:
+def fewer(most: int, w: World, names: tuple[str, ...]) -> int:
+    """So many rows, or as many of a wide model's as fit."""
+    widths = {"session": w.sizes.session, "state": w.sizes.state, "context": w.context.shape[1], "calendar": 4}
+    return min(most, CELLS_MAX // sum(widths.get(name, w.sizes.embedding) for name in names))
+
+
+def thinned(count: int, most: int, random: np.random.Generator) -> Ints:
     """Which of so many zeros are learnt from."""
-    return np.sort(random.permutation(count)[:ZEROS_MAX])
+    return np.sort(random.permutation(count)[:most])
 
 
 def classes_of(texts: list[str]) -> tuple[str, ...]:
@@ -107,7 +120,7 @@ def takeover(worlds: Worlds, names: tuple[str, ...], seed: int) -> TaskRows | st
     own_choose = own_choose if len(own_choose) >= ROWS_MIN // 5 else unlabelled(worlds.choose, ones_choose)
     if len(ones) >= INTRUDED_MIN and len(own) and len(ones_choose) and len(own_choose):
         learn = mixed(worlds.learn, own, ones, names, random)
-        choose = mixed(worlds.choose, own_choose, ones_choose, names, random, whole=True)
+        choose = mixed(worlds.choose, own_choose, ones_choose, names, random, closed=True)
         return TaskRows(learn, choose)
     if len(worlds.learn.customers) < CUSTOMERS_MIN:
         return f"{len(worlds.learn.customers)} customers are too few to simulate intrusions among"
@@ -138,32 +151,34 @@ def split_owner(w: World, labels: list[Label]) -> tuple[Asked, Asked]:
 
 
 def mixed(
-    w: World, own: Asked, strange: Asked, names: tuple[str, ...], random: np.random.Generator, whole: bool = False
+    w: World, own: Asked, strange: Asked, names: tuple[str, ...], random: np.random.Generator, closed: bool = False
 ) -> Rows:
-    """Own sessions 0, strange ones 1; unless only whole ones are wanted, open ones too, at half their weight."""
-    few = np.arange(len(own)) if whole else thinned(len(own), random)
+    """Own sessions 0, strange ones 1; unless only closed ones are wanted, open ones too, at half their weight."""
+    few = thinned(len(own), fewer(ZEROS_MAX, w, names) // (1 if closed else 2), random)
     times = len(own) / max(1, len(few))
-    made = []
-    for at, answer, weight, drawn in ((own.at(few), 0, times, 1), (strange, 1, 1.0, 4)):
-        made.append(rows_of(w, at, [answer] * len(at), names, weight))
-        for _ in range(0 if whole else drawn):
-            part, _of = asking.prefixes(at, random)
-            made.append(rows_of(w, part, [answer] * len(part), names, weight / 2 / drawn))
-    return joined(*made)
+    at: list[Asked] = []
+    y: list[Ints] = []
+    weights: list[Weights] = []
+    for sessions, answer, weight, drawn in ((own.at(few), 0, times, 1), (strange, 1, 1.0, 4)):
+        parts = [(sessions, weight)]
+        parts += [(prefixes(w, sessions, random), weight / 2 / drawn) for _ in range(0 if closed else drawn)]
+        for part, each in parts:
+            at.append(part)
+            y.append(np.full(len(part), answer))
+            weights.append(np.full(len(part), each))
+    return rows_of(w, joined(at), np.concatenate(y), names, np.concatenate(weights))
 
 
 def whole_sessions(w: World) -> Asked:
     rows = np.arange(len(w))
-    events = np.array([len(f) for f in w.data.fields], np.int64)
-    closed = np.array([s.closed_at for c in w.customers for s in c.sessions], np.int64)
-    return Asked(rows, rows.copy(), events, closed)
+    return Asked(rows, rows.copy(), whole(w, rows), w.closed_at)
 
 
-def some(labels: list[Label], random: np.random.Generator) -> list[Label]:
-    if len(labels) <= ROWS_MAX:
+def some(labels: list[Label], most: int, random: np.random.Generator) -> list[Label]:
+    if len(labels) <= most:
         return labels
-    return [labels[i] for i in np.sort(random.permutation(len(labels))[:ROWS_MAX])]
+    return [labels[i] for i in np.sort(random.permutation(len(labels))[:most])]
 
 
-def rows_of(w: World, at: Asked, y: list[int] | Ints, names: tuple[str, ...], weight: float = 1.0) -> Rows:
-    return Rows(inputs(w, at, names), torch.tensor(np.array(y, np.int64)), torch.full((len(at),), weight))
+def rows_of(w: World, at: Asked, y: Ints, names: tuple[str, ...], weight: Weights) -> Rows:
+    return Rows(inputs(w, at, names), torch.from_numpy(y.astype(np.int64)), torch.from_numpy(weight).float())

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import graphs
+from .. import autoencoder, graphs
 from ..material import Material, Say
 from ..network import CustomerModel, SessionEncoder
 from ..parts import Parts
+from ..spec import SpecError
+from . import joint
 from .sessions import encoded, encoder_of, session_graphs, trained, weights
 
 Run = dict[str, Any]
@@ -23,9 +25,16 @@ class DceForward:
 
 
 def train(material: Material, seed: int, say: Say) -> Run:
-    """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors."""
+    """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors. With joint_epochs both
+    learn together in between."""
     e = encoded(material, seed, say)
-    return trained(e, CustomerModel(e.spec), e.spec, e.spec.training, seed, say)
+    t, customer = e.spec.training, CustomerModel(e.spec)
+    if t.get("joint_epochs"):
+        if not e.made:
+            raise SpecError("training.joint_epochs: a session encoder that was taken from another run stands still")
+        joint.train(e.encoder, e.made.decoder, e.made.back, customer, t, e.learn, seed, say)
+        e.vectors, e.judge_vectors = (autoencoder.encode(e.encoder, d) for d in (e.learn, e.judge))
+    return trained(e, customer, e.spec, t, seed, say)
 
 
 def export(run: Run) -> Parts:

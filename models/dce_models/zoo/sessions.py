@@ -26,6 +26,7 @@ class Encoded:
     vectors: Tensor
     judge: Dataset
     judge_vectors: Tensor
+    made: autoencoder.Trained | None  # here, and not taken from another run
 
 
 def encoded(material: Material, seed: int, say: Say) -> Encoded:
@@ -44,9 +45,10 @@ def encoded(material: Material, seed: int, say: Say) -> Encoded:
         f"{len(learn.customers)} customers with {len(learn.fields)} sessions to learn from, "
         f"{len(judge.customers)} with {len(judge.fields)} to judge by"
     )
-    encoder = encoder_of(taken)[1] if taken else autoencoder.train(spec, features, learn, judge, seed, say)
+    made = None if taken else autoencoder.train(spec, features, learn, judge, seed, say)
+    encoder = made.encoder if made else encoder_of(taken or {})[1]
     vectors, judge_vectors = autoencoder.encode(encoder, learn), autoencoder.encode(encoder, judge)
-    return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors)
+    return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors, made)
 
 
 def trained(

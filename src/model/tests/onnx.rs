@@ -25,13 +25,18 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of the tiny bundle.
+/// A copy of a bundle, the tiny one mostly.
 struct Copy(PathBuf);
 
 impl Copy {
     fn new(name: &str) -> Self {
+        Self::of("tiny-bundle", name)
+    }
+
+    /// Of another one beside it.
+    fn of(bundle: &str, name: &str) -> Self {
         let folder = scratch(name);
-        copy(&tiny_bundle(), &folder);
+        copy(&tiny_bundle().with_file_name(bundle), &folder);
         Self(folder)
     }
 
@@ -85,6 +90,25 @@ fn the_tiny_bundle_passes_every_check() {
     let nothing =
         model.customer_read(Array2::zeros((0, 5)), Array2::zeros((0, 1)), Array2::zeros((0, 4)), Array2::zeros((0, 4)));
     assert_eq!(nothing.unwrap().dim(), (0, 3));
+}
+
+#[test]
+fn a_bundle_that_reads_no_context_passes_every_check() {
+    let folder = tiny_bundle().with_file_name("no-context-bundle");
+    let mut model = OnnxModel::load(&runtime(), &folder, 1, Device::Cpu).unwrap();
+    assert_eq!(model.shape().context, 0);
+    let (state, hours, calendar, context) =
+        (Array2::zeros((2, 5)), Array2::zeros((2, 1)), Array2::zeros((2, 4)), Array2::zeros((2, 0)));
+    assert_eq!(model.customer_read(state, hours, calendar, context).unwrap().dim(), (2, 3));
+}
+
+#[test]
+fn a_graph_with_context_in_a_bundle_without_is_refused() {
+    let graph = std::fs::read(tiny_bundle().join("customer_read.onnx")).unwrap();
+    let copy = Copy::of("no-context-bundle", "context-after-all").file("customer_read.onnx", &graph);
+    copy.refused(expect![
+        "model bundle DIR: graph customer_read: input context is f32[any,4], must be f32[any,0]"
+    ]);
 }
 
 #[test]
