@@ -15,13 +15,13 @@ mkdir -p "$work"
 # What a variant changes in bank-small.toml, as an expression of sed.
 change() {
   case "$1" in
-    staged) echo '' ;;
-    joint) echo 's/^session_epochs.*/session_epochs = 0/; s/^customer_epochs.*/customer_epochs = 0\njoint_epochs = 20/' ;;
+    staged) printf '%s\n' '' ;;
+    joint) printf '%s\n' 's/^session_epochs.*/session_epochs = 0/; s/^customer_epochs.*/customer_epochs = 0\njoint_epochs = 20/' ;;
     joint-moving) echo "$(change joint); \$a joint_moves = true" ;;
-    staged-then-joint) echo 's/^customer_epochs = 20/customer_epochs = 12\njoint_epochs = 8/' ;;
-    joint-then-customers) echo 's/^session_epochs.*/session_epochs = 0/; s/^customer_epochs = 20/customer_epochs = 12\njoint_epochs = 20/' ;;
-    session-24) echo 's/^session = .*/session = 24/' ;;
-    session-96) echo 's/^session = .*/session = 96/' ;;
+    staged-then-joint) printf '%s\n' 's/^customer_epochs = 20/customer_epochs = 12\njoint_epochs = 8/' ;;
+    joint-then-customers) printf '%s\n' 's/^session_epochs.*/session_epochs = 0/; s/^customer_epochs = 20/customer_epochs = 12\njoint_epochs = 20/' ;;
+    session-24) printf '%s\n' 's/^session = .*/session = 24/' ;;
+    session-96) printf '%s\n' 's/^session = .*/session = 96/' ;;
     hidden-32) echo 's/^hidden = .*/hidden = 32/' ;;
     hidden-128) echo 's/^hidden = .*/hidden = 128/' ;;
     state-32) echo 's/^state = .*/state = 32/' ;;

@@ -101,9 +101,7 @@ fn a_wall_a_dark_desk_and_a_phone_show_the_same() {
 fn names_and_words_from_clicks_are_text() {
     let monitor = Monitor::start("drift");
     let mut tab = open(&monitor, 1280, 900, "light");
-    let row = format!(
-        "[...document.querySelectorAll('#segment-rows tr')].find((row) => row.textContent.includes('onerror'))"
-    );
+    let row = "[...document.querySelectorAll('#segment-rows tr')].find((row) => row.textContent.includes('onerror'))";
     assert_eq!(tab.text(&format!("{row}.querySelector('bdi').textContent")), HOSTILE);
     tab.look(&format!("{row}.querySelector('button').click()"));
     tab.until("document.querySelector('#detail-title').textContent.includes('onerror')");

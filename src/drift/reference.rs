@@ -1,7 +1,7 @@
 //! What a window is compared with: counts of the same hour of the week in past weeks, of the past 24 hours while there are no
 //! weeks, or what somebody pinned. `[pure]`
 //!
-//! A segment's past is kept in slots of half an hour, the newest [`WEEKS_KEPT`] weeks of each half hour of the week, packed:
+//! A segment's past is kept in slots of half an hour, the newest five weeks of each half hour of the week, packed:
 //! about half a kilobyte a slot, so that a segment takes at most a megabyte however many customers there are. Weeks are UTC's.
 
 use std::collections::{BTreeMap, VecDeque};

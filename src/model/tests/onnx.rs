@@ -106,9 +106,7 @@ fn a_bundle_that_reads_no_context_passes_every_check() {
 fn a_graph_with_context_in_a_bundle_without_is_refused() {
     let graph = std::fs::read(tiny_bundle().join("customer_read.onnx")).unwrap();
     let copy = Copy::of("no-context-bundle", "context-after-all").file("customer_read.onnx", &graph);
-    copy.refused(expect![
-        "model bundle DIR: graph customer_read: input context is f32[any,4], must be f32[any,0]"
-    ]);
+    copy.refused(expect!["model bundle DIR: graph customer_read: input context is f32[any,4], must be f32[any,0]"]);
 }
 
 #[test]
