@@ -1,5 +1,4 @@
-//! The monitor's windows against a naive count, whatever the order in which partitions are read and however often it starts anew;
-//! and what a restart in the middle changes of verdicts and alerts: nothing.
+//! The monitor's windows against a naive count, whatever the order in which partitions are read and however often it starts anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
