@@ -19,10 +19,9 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Into a buffer that was used before.
-    pub fn over(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        Self { bytes: buffer }
+    /// With room for so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
     }
 
     pub fn into_bytes(self) -> Vec<u8> {
