@@ -189,8 +189,7 @@ impl<'a> Scanner<'a> {
         Some(kind)
     }
 
-    // In its two places in `members`, where most strings are, it costs half as much as behind a call.
-    #[inline(always)]
+    #[inline]
     fn string(&mut self, expected: &'static str) -> Option<Kind> {
         self.take(b'"', expected)?;
         let mut kind = Kind::Text;
@@ -208,7 +207,6 @@ impl<'a> Scanner<'a> {
         Some(kind)
     }
 
-    #[cold]
     fn escape(&mut self) -> Option<()> {
         let known = match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
