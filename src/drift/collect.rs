@@ -33,7 +33,7 @@ pub struct Cut {
 /// Values of one dimension that are told apart within one window, in multiples of the segments that are kept.
 const VALUES_A_SEGMENT: usize = 8;
 /// What all values beyond are called.
-pub const OTHER: &str = "(other)";
+const OTHER: &str = "(other)";
 /// A segment without a customer for so long is forgotten.
 const FORGOTTEN_MS: i64 = 7 * 24 * 3_600_000;
 /// Windows lie no further ahead of the first open one.
@@ -145,11 +145,6 @@ impl Collector {
         }
     }
 
-    /// Start of the first window that is not closed.
-    pub fn from_ms(&self) -> i64 {
-        self.from_ms
-    }
-
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -177,7 +172,7 @@ impl Collector {
         // Of late ones too: the next distance begins there.
         let distance = self.vectors.distance(&glance, value, schemas);
         let start = self.start_of(closed_at);
-        if published_ms >= start + self.cut.width_ms + self.cut.lateness_ms {
+        if published_ms >= start.saturating_add(self.cut.width_ms + self.cut.lateness_ms) {
             return self.late(&glance, published_ms);
         }
         if !self.is_open(start) {

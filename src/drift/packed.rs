@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::histogram::Histogram;
 use super::reference::Reference;
+use super::statistics::Customary;
 use super::verdict::{Score, Statistic, Verdict};
 use super::window::{Segment, Window};
 use crate::wire::drift::{DriftReference, DriftWindow};
@@ -19,7 +20,7 @@ pub enum UnpackError {
 }
 
 /// `monitor.window` is an hour at the most.
-const LONGEST_MS: i64 = 3_600_000;
+pub const LONGEST_MS: i64 = 3_600_000;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
 /// In [`DriftWindow::counts`] where it is partial.
 const PARTIAL: &str = "partial";
@@ -41,6 +42,13 @@ pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, a
         readings.extend(window.shifts.quantile(share).map(|value| (name.into(), value)));
         let before = reference.and_then(|reference| reference.shifts.quantile(share));
         readings.extend(before.map(|value| (format!("{name}_before").into(), value)));
+    }
+    // Nothing alerts by them: for comparison alone.
+    if let Some(customary) = reference.and_then(|reference| Customary::of(&window.shifts, &reference.shifts)) {
+        let Customary { ks, psi, ad, w1 } = customary;
+        let named =
+            [("ks", ks), ("psi", psi), ("ad", ad), ("w1", w1)].into_iter().filter(|(_, value)| value.is_finite());
+        readings.extend(named.map(|(name, value)| (Arc::from(name), value)));
     }
     DriftWindow {
         segment: Arc::clone(&window.segment.0),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::board;
 use super::engine::Engine;
-use super::packed::unpack;
+use super::packed::LONGEST_MS;
 use super::run::{MonitorError, MonitorSettings, Watch};
 use crate::kafka::follow::{self, Extent, Lookup, Visit};
 use crate::kafka::raw::Message;
@@ -15,7 +16,8 @@ use crate::wire::drift::{self, DriftAlert, DriftReference, DriftWindow};
 /// For the answer to one question.
 pub const WAIT: Duration = Duration::from_secs(15);
 /// How far the past is looked at for what references and thresholds are made of.
-const PAST_MS: i64 = 70 * 24 * 3_600_000;
+const PAST_MS: i64 = 70 * DAY_MS;
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Where the engine goes on.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,18 +67,23 @@ pub fn restore(
         let Some(value) = message.value() else { return goes_on };
         let record = drift::decode::<DriftWindow>(value).ok();
         // One that has not been yet is nobody's.
-        let record = record.filter(|record| record.window_end <= now_ms + width_ms && unpack(record).is_ok());
-        let Some(record) = record else {
+        let record = record.filter(|record| record.window_end <= now_ms + width_ms);
+        let is_taken = record.as_ref().is_some_and(|record| match record.window_end.checked_sub(record.window_start) {
+            Some(width) if width == width_ms => engine.remember(record).is_ok(),
+            Some(1..=LONGEST_MS) => {
+                of_other_width += 1;
+                true
+            }
+            Some(_) | None => false,
+        });
+        let Some(record) = record.filter(|_| is_taken) else {
             resume.unreadable += 1;
             return goes_on;
         };
         // What was counted once is not counted again, whatever the width.
         resume.from_ms = resume.from_ms.max(Some(record.window_end));
-        if record.window_end - record.window_start != width_ms {
-            of_other_width += 1;
-        } else if engine.remember(&record).is_err() {
-            resume.unreadable += 1;
-        } else {
+        // As far back as the page shows.
+        if record.window_end > now_ms - board::DAYS * DAY_MS && record.window_end - record.window_start == width_ms {
             watch.metrics.drift_past(&record);
             watch.board.windows([record]);
         }

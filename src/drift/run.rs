@@ -30,7 +30,7 @@ use crate::wire::drift::{DriftAlert, encode};
 
 /// For so long back windows are counted at a first start: what the table keeps uncompacted.
 const FIRST_MS: i64 = 24 * 3_600_000;
-/// Records stamped so much before a window may belong to it: clocks of clicks may be ahead.
+/// Records stamped earlier than `session.future_max` before a window by no more than this may belong to it.
 const EARLY_MS: i64 = 10 * 60_000;
 /// Clocks of those who publish may be behind ours by so much.
 const GUARD_MS: i64 = 2_000;
@@ -81,8 +81,8 @@ pub enum MonitorError {
     Thread(std::io::Error),
     #[error("topic {topic} has {partitions} partitions and must have one: what is in it is in the order of time")]
     Partitions { topic: String, partitions: usize },
-    #[error("topic {topic} does not exist; start with --create-topics, or make it by `dce topics create`")]
-    Missing { topic: String },
+    #[error("topic {topic} does not exist; {fix}")]
+    Missing { topic: String, fix: &'static str },
 }
 
 impl MonitorError {
@@ -146,6 +146,12 @@ fn wait_as_member(wait: Duration, lease: &mut Lease, watch: Watch<'_>, stop: &St
     Ok(())
 }
 
+const PIPELINES: &str = "it is the pipeline's: dce topics create";
+
+fn missing(topic: &str, fix: &'static str) -> MonitorError {
+    MonitorError::Missing { topic: topic.to_owned(), fix }
+}
+
 fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
     let inspector = Inspector::new(&settings.client)?;
     let topics = &settings.topics;
@@ -153,11 +159,11 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
         match inspector.describe(topic, WAIT)? {
             Some(1) => {}
             Some(partitions) => return Err(MonitorError::Partitions { topic: topic.clone(), partitions }),
-            None => return Err(MonitorError::Missing { topic: topic.clone() }),
+            None => return Err(missing(topic, "start with --create-topics")),
         }
     }
     if inspector.describe(&settings.embeddings, WAIT)?.is_none() {
-        return Err(MonitorError::Missing { topic: settings.embeddings.clone() });
+        return Err(missing(&settings.embeddings, PIPELINES));
     }
     Ok(())
 }
@@ -260,11 +266,11 @@ impl<'a> Session<'a> {
         lookup: &Lookup,
         (from_ms, alerts): (i64, BTreeMap<Arc<str>, DriftAlert>),
     ) -> Result<Self, MonitorError> {
-        let since_ms = from_ms - EARLY_MS.max(settings.cut.future_ms + EARLY_MS);
+        let since_ms = from_ms.saturating_sub(settings.cut.future_ms.saturating_add(EARLY_MS));
         let inspector = Inspector::new(&settings.client)?;
         let partitions = |topic: &str| -> Result<Vec<i32>, MonitorError> {
             let count = inspector.describe(topic, WAIT)?;
-            let count = count.ok_or_else(|| MonitorError::Missing { topic: topic.to_owned() })?;
+            let count = count.ok_or_else(|| missing(topic, PIPELINES))?;
             Ok((0..i32::try_from(count).unwrap_or(i32::MAX)).collect())
         };
         let stream = |topic: &str| -> Result<Stream, MonitorError> {

@@ -64,7 +64,8 @@ pub struct DriftWindow {
     /// The statistics that were beyond both threshold and effect size in this window.
     #[serde(default)]
     pub breaches: Vec<Arc<str>>,
-    /// Of the distances: p50, p90, p99, and theirs in the reference.
+    /// Of the distances: p50, p90, p99, and theirs in the reference (p50_before, …); and what others alert on, for comparison
+    /// alone: ks, psi, ad, w1.
     pub readings: BTreeMap<Arc<str>, f64>,
     /// The alert that is open on this segment after this window.
     pub alert: Option<Arc<str>>,

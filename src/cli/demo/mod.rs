@@ -135,12 +135,13 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut model = load_model(frame, &config)?;
     let clock = Clock::start();
     let (generating, working) = (stop_on_signals()?, Stop::new());
+    let metrics = Arc::new(Metrics::new());
     let all_health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
     let health = &all_health[0];
     let seen = Shared::default();
     let drift = Drift::new(topics.embeddings_live.as_deref().unwrap_or_default(), clock.wall_ms());
     let wants_view = !frame.json;
-    let shown = Shown { clock, health: Arc::clone(&all_health), metrics: Arc::new(Metrics::new()) };
+    let shown = Shown { clock, health: Arc::clone(&all_health), metrics: Arc::clone(&metrics) };
     let server = if wants_view { serve_page(&config, shown, &drift)? } else { None };
     if wants_view {
         frame.output.line(INTRODUCTION)?;
@@ -153,7 +154,8 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         let generator =
             named("generator", scope, || generate(arguments, &config, clock, &seen, (health, &generating)))?;
         let reader = named("reader", scope, || read(&config, clock, &seen, (drift, times), &working))?;
-        let pipeline = named("worker", scope, || work(&config, &mut model, clock, &seen, (health, &working)))?;
+        let pipeline =
+            named("worker", scope, || work(&config, &mut model, clock, &seen, (health, &metrics, &working)))?;
         let shown =
             show(arguments, frame, clock, &seen, &generating, || generator.is_finished() || pipeline.is_finished());
         generating.stop();
@@ -324,11 +326,10 @@ fn work(
     model: &mut crate::model::onnx::OnnxModel,
     clock: Clock,
     seen: &Shared,
-    (health, stop): (&Health, &Stop),
+    (health, metrics, stop): (&Health, &Metrics, &Stop),
 ) -> anyhow::Result<()> {
-    let metrics = Metrics::new();
     let mut committed = |stats: &EpochStats| count(&mut lock(seen), stats, clock.wall_ms());
-    let mut watch = Watch { clock, health, metrics: &metrics, committed: &mut committed };
+    let mut watch = Watch { clock, health, metrics, committed: &mut committed };
     let mut settings = worker_settings(config);
     // The mock cluster does not answer a waiting fetch when a record comes, only when its time is over.
     settings.source.client.consumer.insert("fetch.wait.max.ms".to_owned(), "2".to_owned());
