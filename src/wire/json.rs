@@ -98,21 +98,22 @@ impl<'a> Members<'a> {
         scan::object(text, |key, value| {
             // A name that is no text is none of ours.
             let Some(key) = key.text() else { return };
-            let member = match key.as_ref() {
-                "event_id" => &mut members.event_id,
-                "customer_id" => &mut members.customer_id,
-                "event_time" => &mut members.event_time,
-                "kind" => &mut members.kind,
-                "name" => &mut members.name,
-                "channel" => &mut members.channel,
-                "session_id" => &mut members.session_id,
-                "device_id" => &mut members.device_id,
-                "context" => &mut members.context,
-                "attributes" => &mut members.attributes,
-                "partition" => &mut members.partition,
-                "record_time" => &mut members.record_time,
-                "offset" => &mut members.offset,
-                "key" => &mut members.key,
+            // The length first: it alone tells most of them apart.
+            let member = match (key.len(), key.as_ref()) {
+                (8, "event_id") => &mut members.event_id,
+                (11, "customer_id") => &mut members.customer_id,
+                (10, "event_time") => &mut members.event_time,
+                (4, "kind") => &mut members.kind,
+                (4, "name") => &mut members.name,
+                (7, "channel") => &mut members.channel,
+                (10, "session_id") => &mut members.session_id,
+                (9, "device_id") => &mut members.device_id,
+                (7, "context") => &mut members.context,
+                (10, "attributes") => &mut members.attributes,
+                (9, "partition") => &mut members.partition,
+                (11, "record_time") => &mut members.record_time,
+                (6, "offset") => &mut members.offset,
+                (3, "key") => &mut members.key,
                 _ => return,
             };
             *member = Some(value);
