@@ -198,7 +198,7 @@ type Embeddings = BTreeMap<(String, u64), Box<dce::wire::embedding::CustomerEmbe
 
 /// The main job without Kafka; by customer and sequence.
 fn embeddings(model: &mut OnnxModel, clicks: &Clicks, config: &Config) -> anyhow::Result<Embeddings> {
-    let terms = Terms { rules: config.session.clone(), labels: Vec::new(), emitted_at: 0 };
+    let terms = Terms { rules: config.session.clone(), labels: Vec::new(), summaries: false, emitted_at: 0 };
     let (mut partitions, schemas, mut found) = (Partitions::default(), Schemas::released(), Embeddings::new());
     partitions.open(0, &terms.rules);
     for (epoch, some) in clicks.chunks(5_000).enumerate() {

@@ -86,6 +86,13 @@ impl CustomerId {
     }
 }
 
+/// For maps that look a customer up and keep it where it is new.
+impl From<&Self> for CustomerId {
+    fn from(id: &Self) -> Self {
+        id.clone()
+    }
+}
+
 impl fmt::Display for CustomerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

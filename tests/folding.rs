@@ -18,7 +18,7 @@ use rand::RngExt;
 use crate::streams::{Click, has_silence_near_the_gap, pauses, rng, shuffled, stream, wide_rules};
 
 fn terms(rules: &SessionRules) -> Terms {
-    Terms { rules: rules.clone(), labels: vec!["amount".into()], emitted_at: 0 }
+    Terms { rules: rules.clone(), labels: vec!["amount".into()], summaries: true, emitted_at: 0 }
 }
 
 fn position(offset: usize) -> Position {

@@ -52,7 +52,7 @@ impl Application {
 
     fn takes(&mut self, clicks: &[Click]) {
         let count = self.count();
-        let terms = Terms { rules: self.rules.clone(), labels: Vec::new(), emitted_at: 0 };
+        let terms = Terms { rules: self.rules.clone(), labels: Vec::new(), summaries: true, emitted_at: 0 };
         let mut epoch = Epoch::begin(&mut self.partitions, &self.model, &terms);
         for click in clicks {
             let partition = partition_of(click.customer.as_bytes(), count) as i32;
@@ -68,7 +68,7 @@ impl Application {
     /// Closes and freezes everything; each customer's state as bits, with its partition checked.
     fn end(mut self) -> States {
         let (count, state_len) = (self.count(), self.model.shape().state);
-        let terms = Terms { rules: self.rules.clone(), labels: Vec::new(), emitted_at: 0 };
+        let terms = Terms { rules: self.rules.clone(), labels: Vec::new(), summaries: true, emitted_at: 0 };
         let mut states = States::new();
         let mut epoch = Epoch::begin(&mut self.partitions, &self.model, &terms);
         for (partition, offset) in (0..).zip(&self.offsets) {

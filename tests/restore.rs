@@ -120,7 +120,7 @@ impl Worker {
     }
 
     fn terms(&self) -> Terms {
-        Terms { rules: self.rules.clone(), labels: vec!["amount".into()], emitted_at: self.clock }
+        Terms { rules: self.rules.clone(), labels: vec!["amount".into()], summaries: true, emitted_at: self.clock }
     }
 
     fn epoch(&mut self, from: usize, inputs: &[Input]) -> (EpochResult, Left) {

@@ -22,12 +22,18 @@ pub struct SessionInput {
 }
 
 impl SessionInput {
+    /// With room for so many events such as this one.
+    pub fn with_room(events: usize, such: &EventFeatures) -> Self {
+        let numbers = Vec::with_capacity(events * (1 + such.numbers().len()));
+        Self { fields: Vec::with_capacity(events * such.fields().len()), numbers, length: 0 }
+    }
+
     /// Adds an event behind the last. `previous` is the time of the event before it in the session, which need not be
     /// in this input.
     pub fn push(&mut self, event: &EventFeatures, time: EventTime, previous: Option<EventTime>) {
-        self.fields.extend_from_slice(&event.fields);
+        self.fields.extend_from_slice(event.fields());
         self.numbers.push(previous.map_or(0.0, |previous| features::seconds_since(previous, time)));
-        self.numbers.extend_from_slice(&event.numbers);
+        self.numbers.extend(event.numbers());
         self.length += 1;
     }
 }
@@ -131,7 +137,7 @@ pub fn encode_packed(
         rest = later;
         let encoded = encode_batch(model, batch, sessions)?;
         for (session, row) in batch.iter().zip(encoded.rows()) {
-            vectors[*session] = row.iter().copied().collect();
+            vectors[*session] = row.to_vec().into();
         }
     }
     Ok(vectors)
@@ -395,7 +401,7 @@ mod tests {
 
     #[test]
     fn inputs_begin_with_no_time_before() {
-        let event = EventFeatures { fields: [7].into(), numbers: [0.5].into(), unknown: false };
+        let event = EventFeatures::new(&[7], &[0.5], false);
         let at = |ms| EventTime::parse(ms).unwrap();
         let mut input = SessionInput::default();
         input.push(&event, at(1000), None);

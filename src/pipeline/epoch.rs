@@ -77,6 +77,8 @@ pub struct Terms {
     pub rules: SessionRules,
     /// The attributes that go on the records.
     pub labels: Vec<Arc<str>>,
+    /// Somebody takes the session summaries, which name each event: [`Body::Session`].
+    pub summaries: bool,
     /// Wall clock in milliseconds, for the records' `emitted_at` alone.
     pub emitted_at: i64,
 }
@@ -166,9 +168,10 @@ struct Reader<'e> {
 impl Reader<'_> {
     fn read(&mut self, record: &Record<'_>) -> Read {
         match decode::decode(record, self.schemas, &self.terms.rules) {
-            Ok(Decoded::Click { customer, click }) => {
+            // Where it stands: it is large, and a move is a copy.
+            Ok(Decoded::Click { customer, ref click }) => {
                 let labels = &self.terms.labels;
-                Read::Click(Arrival::sharing(customer, &click, &self.features, labels, &mut self.tags))
+                Read::Click(Arrival::sharing(customer, click, &self.features, labels, &mut self.tags))
             }
             Ok(Decoded::Tick(time)) => Read::Tick(time),
             Ok(Decoded::Erase { customer }) => Read::Erase(customer),
@@ -209,6 +212,7 @@ pub struct Epoch<'e> {
 
 impl<'e> Epoch<'e> {
     pub fn begin(partitions: &'e mut Partitions, model: &dyn Model, terms: &'e Terms) -> Self {
+        partitions.sessions.values_mut().for_each(|sessions| sessions.keep_event_ids(terms.summaries));
         Self {
             partitions,
             features: model.features().clone(),
@@ -392,11 +396,11 @@ impl<'e> Epoch<'e> {
             }
             let cause = settled.embedding.source;
             let traceparent = self.traces.remove(&settled.order);
-            let body = Body::Embedding(Box::new(settled.embedding));
+            let body = Body::Embedding(settled.embedding);
             let timestamp_ms = self.timestamps[settled.order];
             outputs.push(Output { cause, timestamp_ms, traceparent: traceparent.clone(), body });
             if let Some(summary) = settled.summary {
-                let body = Body::Session(Box::new(summary));
+                let body = Body::Session(summary);
                 outputs.push(Output { cause, timestamp_ms, traceparent, body });
             }
         }

@@ -15,6 +15,8 @@ use crate::wire::packed::{Packer, Torn, Unpacker};
 
 /// Of this layout; a record of another one is not read.
 const VERSION: u8 = 1;
+/// What a record of a customer at rest takes, about.
+const REST_BYTES: usize = 1 << 10;
 /// A client takes 1,000,000 bytes by default.
 pub const PART_BYTES: usize = 512 << 10;
 
@@ -133,7 +135,7 @@ impl<'a> Key<'a> {
 
 /// Begins a record of a customer at rest.
 pub fn begin_rest(through: i64) -> Packer {
-    let mut into = Packer::default();
+    let mut into = Packer::with_room(REST_BYTES);
     into.byte(VERSION);
     into.number(through.unsigned_abs());
     into

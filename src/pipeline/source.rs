@@ -75,6 +75,13 @@ impl Batch {
         })
     }
 
+    /// Those that are not null, and their places: without what [`Self::records`] has to look for in each.
+    pub fn values(&self) -> impl Iterator<Item = (Position, &[u8])> {
+        self.messages.iter().filter_map(|message| {
+            Some((Position { partition: message.partition(), offset: message.offset() }, message.value()?))
+        })
+    }
+
     /// Where each partition's records begin: to read them again.
     pub fn begin(&self) -> Vec<(i32, ResumeAt)> {
         let mut begin: BTreeMap<i32, ResumeAt> = BTreeMap::new();

@@ -272,7 +272,7 @@ impl Run<'_> {
 
     fn terms(&self) -> Terms {
         let Settings { rules, labels, .. } = self.settings;
-        Terms { rules: rules.clone(), labels: labels.clone(), emitted_at: self.clock.wall_ms() }
+        Terms { rules: rules.clone(), labels: labels.clone(), summaries: true, emitted_at: self.clock.wall_ms() }
     }
 
     fn epoch(&mut self, chunk: &Chunk) -> Result<Vec<Output>, ReplayError> {

@@ -19,6 +19,11 @@ pub struct Packer {
 }
 
 impl Packer {
+    /// With room for so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -69,9 +74,7 @@ impl Packer {
 
     pub fn floats(&mut self, floats: &[f32]) {
         self.count(floats.len());
-        for float in floats {
-            self.bytes.extend_from_slice(&float.to_bits().to_le_bytes());
-        }
+        self.bytes.extend(floats.iter().flat_map(|float| float.to_bits().to_le_bytes()));
     }
 
     /// A byte that says whether there is one, then it.

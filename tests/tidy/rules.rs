@@ -129,7 +129,7 @@ pub(super) const CRATES: [(&str, &[&str]); 16] = [
     ),
     ("ort", &["model"]),
     ("lsm_tree", &["store"]),
-    ("xxhash_rust", &["store", "drift"]),
+    ("xxhash_rust", &["store", "pipeline::session", "drift"]),
     // Container files are compressed by its codecs.
     ("apache_avro", &["wire", "files::avro"]),
     ("parquet", &["files"]),

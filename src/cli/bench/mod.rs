@@ -142,7 +142,7 @@ impl Bench<'_> {
 
     fn terms(&self) -> Terms {
         let labels = self.config.labels.iter().map(|label| Arc::from(label.as_str())).collect();
-        Terms { rules: self.config.session.clone(), labels, emitted_at: 0 }
+        Terms { rules: self.config.session.clone(), labels, summaries: false, emitted_at: 0 }
     }
 
     fn stages(&self, json: &[Raw], avro: &[Raw], model: &mut dyn Model, report: &mut Report) -> anyhow::Result<()> {

@@ -92,21 +92,21 @@ pub(super) fn answer(
         let mut columns: [Vec<f32>; 5] = Default::default();
         for (_, request) in rows {
             if let Request::Step { state, session, gap, calendar, context } = request {
-                extend(&mut columns, [state, session, &[*gap], calendar, context]);
+                extend(&mut columns, rows.len(), [state, session, &[*gap], calendar, context]);
             }
         }
         let [state, session, gap, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
         let (states, gates) = model.customer_step(state, session, gap, calendar, context)?;
         for (((at, _), state), gate) in rows.iter().zip(states.rows()).zip(gates.iter()) {
             let is_finite = gate.is_finite() && state.iter().all(|x| x.is_finite());
-            answers.push((*at, Answer::Step(is_finite.then(|| (state.iter().copied().collect(), *gate)))));
+            answers.push((*at, Answer::Step(is_finite.then(|| (state.to_vec().into(), *gate)))));
         }
     }
     for rows in reads.chunks(BATCH_ROWS_MAX) {
         let mut columns: [Vec<f32>; 4] = Default::default();
         for (_, request) in rows {
             if let Request::Read { state, ahead, calendar, context } = request {
-                extend(&mut columns, [state, &[*ahead], calendar, context]);
+                extend(&mut columns, rows.len(), [state, &[*ahead], calendar, context]);
             }
         }
         let [state, ahead, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
@@ -129,7 +129,7 @@ fn score(
     let mut columns: [Vec<f32>; 6] = Default::default();
     for (_, request) in rows {
         if let Request::Score { state, prior, session, embedding, calendar, context } = request {
-            extend(&mut columns, [state, prior, session, embedding, calendar, context]);
+            extend(&mut columns, rows.len(), [state, prior, session, embedding, calendar, context]);
         }
     }
     let [state, prior, session, embedding, calendar, context] = columns.map(|column| rectangle(rows.len(), column));
@@ -152,8 +152,12 @@ fn score(
     Ok(())
 }
 
-fn extend<const N: usize>(columns: &mut [Vec<f32>; N], row: [&[f32]; N]) {
+/// The next of `rows` rows.
+fn extend<const N: usize>(columns: &mut [Vec<f32>; N], rows: usize, row: [&[f32]; N]) {
     for (column, values) in columns.iter_mut().zip(row) {
+        if column.capacity() == 0 {
+            column.reserve_exact(rows * values.len());
+        }
         column.extend_from_slice(values);
     }
 }

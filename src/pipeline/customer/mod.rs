@@ -46,9 +46,9 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Settled {
     pub order: usize,
-    pub embedding: CustomerEmbedding,
-    /// `None` for a provisional one.
-    pub summary: Option<SessionSummary>,
+    pub embedding: Box<CustomerEmbedding>,
+    /// `None` for a provisional one, and where the session's event ids were not kept.
+    pub summary: Option<Box<SessionSummary>>,
 }
 
 /// The customers of one partition, by slot.
@@ -450,7 +450,7 @@ impl Lane {
             Change::Fold { place, session } => {
                 let (mut embedding, summary) = customer.settle(place, *session, embedding, work.source, terms);
                 embedding.scores = scores;
-                Settled { order: work.order, embedding, summary: Some(summary) }
+                Settled { order: work.order, embedding, summary }
             }
             Change::Provisional { session, .. } => {
                 let after =
@@ -515,19 +515,22 @@ impl Customer {
     fn settle(
         &mut self,
         place: usize,
-        session: Snapshot,
+        mut session: Snapshot,
         embedding: Box<[f32]>,
         source: Position,
         terms: &Terms<'_>,
-    ) -> (CustomerEmbedding, SessionSummary) {
+    ) -> (Box<CustomerEmbedding>, Option<Box<SessionSummary>>) {
         let others = self.folded.iter().enumerate().any(|(at, f)| at != place && f.session.is_published);
-        let summary = SessionSummary {
-            customer_id: session.customer.clone(),
-            sequence: session.sequence.unwrap_or_default(),
-            session_key: Arc::clone(&session.key),
-            cause: session.cause.clone(),
-            event_ids: session.event_ids.clone(),
-        };
+        let event_ids = std::mem::take(&mut session.event_ids);
+        let summary = (!event_ids.is_empty()).then(|| {
+            Box::new(SessionSummary {
+                customer_id: session.customer.clone(),
+                sequence: session.sequence.unwrap_or_default(),
+                session_key: Arc::clone(&session.key),
+                cause: session.cause.clone(),
+                event_ids,
+            })
+        });
         let as_of = self.mark(self.folded.len()).as_of();
         let mut record = self.record(session, &embedding, as_of, source, terms);
         record.gate = self.folded[place].gate;
@@ -543,9 +546,10 @@ impl Customer {
         embedding: &[f32],
         source: Position,
         terms: &Terms<'_>,
-    ) -> CustomerEmbedding {
-        let cold_start = self.mark(self.folded.len()).times.is_none();
-        CustomerEmbedding { cold_start, ..self.record(session, embedding, after.as_of(), source, terms) }
+    ) -> Box<CustomerEmbedding> {
+        let mut record = self.record(session, embedding, after.as_of(), source, terms);
+        record.cold_start = self.mark(self.folded.len()).times.is_none();
+        record
     }
 
     fn record(
@@ -555,13 +559,13 @@ impl Customer {
         as_of: EventTime,
         source: Position,
         terms: &Terms<'_>,
-    ) -> CustomerEmbedding {
+    ) -> Box<CustomerEmbedding> {
         let kind = match (session.cause.close_reason, session.cause.revision) {
             (None, _) => EmbeddingKind::Provisional,
             (Some(_), 0) => EmbeddingKind::SessionClosed,
             (Some(_), _) => EmbeddingKind::SessionRevised,
         };
-        CustomerEmbedding {
+        Box::new(CustomerEmbedding {
             customer_id: session.customer,
             sequence: session.sequence.unwrap_or_default(),
             kind,
@@ -577,7 +581,7 @@ impl Customer {
             as_of,
             emitted_at: terms.emitted_at,
             source,
-        }
+        })
     }
 }
 

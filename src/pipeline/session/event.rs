@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::model::features::{EventFeatures, FeatureSpec};
-use crate::types::{ClickKind, CustomerId, EventTime, NAME_BYTES_MAX, fnv1a64};
+use crate::types::{ClickKind, CustomerId, EventTime, NAME_BYTES_MAX};
 use crate::wire::click::ClickEvent;
 
 /// A click on its way into a session.
@@ -81,7 +83,7 @@ impl TagsSeen {
         if self.places.is_empty() {
             self.places.resize(TAGS_SEEN, None);
         }
-        let hash = fnv1a64(device.unwrap_or_default().as_bytes()) ^ fnv1a64(channel.unwrap_or_default().as_bytes());
+        let hash = xxh3_64(device.unwrap_or_default().as_bytes()) ^ xxh3_64(channel.unwrap_or_default().as_bytes());
         #[expect(clippy::cast_possible_truncation, reason = "a few bits of a hash")]
         let place = &mut self.places[hash as usize % TAGS_SEEN];
         if let Some(seen) = place
@@ -121,8 +123,9 @@ impl Event {
         }
     }
 
+    /// In memory alone, so it may be another one in another version.
     pub(super) fn id_hash(&self) -> u64 {
-        fnv1a64(self.id.as_bytes())
+        xxh3_64(self.id.as_bytes())
     }
 }
 
@@ -151,7 +154,12 @@ impl Eq for Event {}
 /// `s:<session id>`, or `d:<bytes of channel>:<channel>/<device>` where there is none.
 pub fn session_key(click: &ClickEvent<'_>) -> String {
     match click.session_id.as_deref() {
-        Some(id) if !id.is_empty() => ["s:", id].concat(),
+        Some(id) if !id.is_empty() => {
+            let mut key = String::with_capacity(2 + id.len());
+            key.push_str("s:");
+            key.push_str(id);
+            key
+        }
         _ => {
             let channel = click.channel.as_deref().unwrap_or_default();
             let device = click.device_id.as_deref().unwrap_or_default();

@@ -27,12 +27,14 @@ mod event;
 mod ledger;
 mod place;
 mod saved;
+mod snapshot;
 mod time;
 
 pub use event::{Arrival, Event, Tags, TagsSeen, session_key};
 use ledger::Ledger;
 pub use ledger::{Erased, Written};
 pub use saved::{Seen, SeenEnd, SeenSession, look};
+use snapshot::{encoder_input, snapshot};
 use time::{Alarm, AlarmKind};
 
 /// Where a customer's vectors stand: dense, given anew after an erasure.
@@ -73,7 +75,7 @@ pub struct Snapshot {
     pub sequence: Option<u64>,
     pub cause: Cause,
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Empty for a provisional one.
+    /// Empty for a provisional one, and where they are not kept: [`Partition::keep_event_ids`].
     pub event_ids: Vec<Arc<str>>,
     /// All events; empty for a provisional one.
     pub input: SessionInput,
@@ -120,7 +122,8 @@ impl Session {
     }
 
     fn insert(&mut self, mut event: Event) {
-        let place = self.events.partition_point(|e| *e <= event);
+        let is_last = self.events.last().is_none_or(|last| *last <= event);
+        let place = if is_last { self.events.len() } else { self.events.partition_point(|e| *e <= event) };
         if let Some(neighbour) = self.events.get(place.saturating_sub(1))
             && !Arc::ptr_eq(&neighbour.tags, &event.tags)
             && neighbour.tags == event.tags
@@ -129,6 +132,10 @@ impl Session {
         }
         if place < self.stepped {
             self.stepped = 0;
+        }
+        if self.events.len() == self.events.capacity() {
+            self.events.reserve_exact(self.events.len().max(EVENTS_MIN));
+            self.id_hashes.reserve_exact(self.events.capacity() - self.id_hashes.len());
         }
         self.id_hashes.push(event.id_hash());
         self.events.insert(place, event);
@@ -263,6 +270,8 @@ impl Customer {
     }
 }
 
+/// A session's second event makes room for so many more: most have about as many, and growing copies.
+const EVENTS_MIN: usize = 7;
 /// Fewer alarms are not looked through.
 const ALARMS_MIN: usize = 1_024;
 
@@ -293,6 +302,7 @@ struct Machine {
     /// The record that is being taken.
     now: Arrived,
     ledger: Ledger,
+    keeps_event_ids: bool,
 }
 
 impl Partition {
@@ -311,8 +321,14 @@ impl Partition {
             steps: Vec::new(),
             now: Arrived { offset: 0, stream_time: Moment::NEVER, clock: 0 },
             ledger: Ledger::default(),
+            keeps_event_ids: true,
         };
         Self { customers: HashMap::new(), machine }
+    }
+
+    /// Whether closed sessions name their events from now on, as at first; it costs something an event.
+    pub fn keep_event_ids(&mut self, keep: bool) {
+        self.machine.keeps_event_ids = keep;
     }
 
     pub fn stream_time(&self) -> Moment {
@@ -341,7 +357,7 @@ impl Partition {
         self.writing(steps, |this| {
             this.advance(time);
             let machine = &mut this.machine;
-            let customer = this.customers.entry(name.clone()).or_insert_with(|| machine.new_customer());
+            let customer = this.customers.entry_ref(&name).or_insert_with(|| machine.new_customer());
             let steps_before = machine.steps.len();
             let outcome = machine.push(&name, customer, &key, event);
             machine.arm_freeze(&name, customer);
@@ -425,7 +441,7 @@ impl Machine {
             return Err(RejectReason::Duplicate);
         }
         let in_open = customer.open_on(key).is_some_and(|at| customer.open[at].start() <= event.time);
-        if Moment::from(event.time) <= customer.frozen_end(key) && !in_open {
+        if !in_open && Moment::from(event.time) <= customer.frozen_end(key) {
             return Err(RejectReason::Late);
         }
         self.place(name, customer, key, event)
@@ -455,18 +471,13 @@ impl Machine {
         customer.open.swap_remove(at)
     }
 
-    /// An open session is new or has grown.
+    /// An open session is new, or has changed so much that it left its place.
     fn opened(&mut self, name: &CustomerId, customer: &mut Customer, mut session: Session) {
-        session.heard = self.stream_time;
         if session.events.len() >= self.rules.events_max {
             let end = session.end().into();
             return self.close(name, customer, session, CloseReason::EventsMax, end);
         }
-        self.arm_silence(name, &mut session);
-        let every = self.rules.provisional_every_events;
-        if every > 0 && session.events.len().is_multiple_of(every) {
-            self.provisional(name, customer, &mut session);
-        }
+        self.grown(name, customer.slot, &mut customer.sequence, &mut session);
         let serial = session.serial;
         debug_assert!(customer.open_on(&session.key).is_none(), "one open session a key");
         self.open_sessions += 1;
@@ -481,14 +492,24 @@ impl Machine {
         }
     }
 
-    fn provisional(&mut self, name: &CustomerId, customer: &mut Customer, session: &mut Session) {
-        customer.sequence += 1;
+    /// The same of one that stays open, wherever it stands.
+    fn grown(&mut self, name: &CustomerId, slot: Slot, sequence: &mut u64, session: &mut Session) {
+        session.heard = self.stream_time;
+        self.arm_silence(name, session);
+        let every = self.rules.provisional_every_events;
+        if every > 0 && session.events.len().is_multiple_of(every) {
+            *sequence += 1;
+            self.provisional(name, slot, *sequence, session);
+        }
+    }
+
+    fn provisional(&mut self, name: &CustomerId, slot: Slot, sequence: u64, session: &mut Session) {
         let from = session.stepped;
         let input =
             OpenInput { session: session.serial, restart: from == 0, input: encoder_input(&session.events, from) };
         session.stepped = session.events.len();
-        let snapshot = snapshot(name, session, Some(customer.sequence), Vec::new(), SessionInput::default());
-        self.steps.push(Step { slot: customer.slot, what: Change::Provisional { session: Box::new(snapshot), input } });
+        let snapshot = snapshot(name, session, Some(sequence), Vec::new(), SessionInput::default());
+        self.steps.push(Step { slot, what: Change::Provisional { session: Box::new(snapshot), input } });
     }
 
     fn close(
@@ -519,70 +540,11 @@ impl Machine {
             customer.sequence += 1;
             sequence = Some(customer.sequence);
         }
-        let ids = session.events.iter().map(|e| Arc::clone(&e.id)).collect();
+        let kept = if self.keeps_event_ids { &session.events[..] } else { &[] };
+        let ids = kept.iter().map(|e| Arc::clone(&e.id)).collect();
         let snapshot = snapshot(name, &session, sequence, ids, encoder_input(&session.events, 0));
         self.steps.push(Step { slot: customer.slot, what: Change::Fold { place, session: Box::new(snapshot) } });
         customer.folded.insert(place, session);
         self.freeze(name, customer, Moment::NEVER);
     }
-}
-
-fn snapshot(
-    name: &CustomerId,
-    session: &Session,
-    sequence: Option<u64>,
-    event_ids: Vec<Arc<str>>,
-    input: SessionInput,
-) -> Snapshot {
-    let first = &session.events[0].tags;
-    let mut tags = Tags::clone(first);
-    for event in &session.events[1..] {
-        if !Arc::ptr_eq(&event.tags, first) {
-            tags.channel = tags.channel.or_else(|| event.tags.channel.clone());
-            tags.device = tags.device.or_else(|| event.tags.device.clone());
-            for (name, value) in &event.tags.labels {
-                tags.labels.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(value));
-            }
-        }
-    }
-    let cause = Cause {
-        session_uid: Arc::clone(&session.uid),
-        revision: session.publications.saturating_sub(1),
-        session_id: session.key.strip_prefix("s:").map(Arc::from),
-        device_id: tags.device,
-        channel: tags.channel,
-        session_start: session.start(),
-        session_end: session.end(),
-        closed_at: session.reason.and_then(|_| session.closed_at.ms()).and_then(EventTime::parse),
-        opened_by: session.opened_by,
-        close_reason: session.reason,
-        event_count: count(session.events.len()),
-        unknown_count: count(session.events.iter().filter(|e| e.features.unknown).count()),
-    };
-    Snapshot {
-        serial: session.serial,
-        customer: name.clone(),
-        key: Arc::clone(&session.key),
-        sequence,
-        cause,
-        labels: tags.labels,
-        event_ids,
-        input,
-        context: session.events[0].context.clone(),
-    }
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// The rows of the events from the `from`-th on.
-fn encoder_input(events: &[Event], from: usize) -> SessionInput {
-    let mut input = SessionInput::default();
-    let mut previous = from.checked_sub(1).map(|at| events[at].time);
-    for event in &events[from..] {
-        input.push(&event.features, event.time, previous);
-        previous = Some(event.time);
-    }
-    input
 }

@@ -169,6 +169,12 @@ impl Machine {
 
     /// An open session is always cut as its sorted events say.
     fn grow_open(&mut self, name: &CustomerId, customer: &mut Customer, at: usize, event: Event) {
+        let Customer { open, slot, sequence, .. } = customer;
+        let session = &mut open[at];
+        if self.is_one_more(session, &event) {
+            session.insert(event);
+            return self.grown(name, *slot, sequence, session);
+        }
         let mut session = self.take_open(customer, at);
         let place = session.events.partition_point(|e| *e < event);
         let (time, uid) = (Moment::from(event.time), Arc::clone(&event.id));
@@ -199,6 +205,14 @@ impl Machine {
             session.insert(event);
             self.opened(name, customer, session);
         }
+    }
+
+    /// Whether an open session takes the event as most are taken: it neither cuts nor ends it.
+    fn is_one_more(&self, session: &Session, event: &Event) -> bool {
+        matches!(event.kind, ClickKind::PageView | ClickKind::Action)
+            && self.is_within_gap(session, event)
+            && self.is_within_duration(session, event)
+            && session.events.len() + 1 < self.rules.events_max
     }
 
     fn cut_open(

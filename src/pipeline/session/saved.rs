@@ -86,9 +86,9 @@ fn pack_event(event: &Event, tags: &[&Arc<Tags>], into: &mut Packer) {
     let Event { features, context, .. } = event;
     into.count(kind | usize::from(features.unknown) << 2 | usize::from(context.is_some()) << 3);
     into.text(&event.id);
-    into.count(features.fields.len());
-    features.fields.iter().for_each(|id| into.number((*id).into()));
-    into.floats(&features.numbers);
+    into.count(features.fields().len());
+    features.fields().iter().for_each(|id| into.number((*id).into()));
+    into.floats(&features.numbers().collect::<Vec<f32>>());
     if let Some(context) = context {
         into.floats(context);
     }
@@ -187,12 +187,12 @@ fn unpack_event(from: &mut Unpacker<'_>, time: EventTime, tags: &[Arc<Tags>]) ->
     }
     let kind = KINDS[usize::from(bits & 3)];
     let id = text(from)?;
-    let fields = from.list(Unpacker::number_u32)?.into();
-    let numbers = from.floats()?;
+    let fields = from.list(Unpacker::number_u32)?;
+    let features = EventFeatures::new(&fields, &from.floats()?, bits & 4 != 0);
     let context = if bits & 8 == 0 { None } else { Some(from.floats()?) };
     let place = usize::try_from(from.number()?).unwrap_or(usize::MAX);
     let tags = tags.get(place).map(Arc::clone).ok_or_else(|| from.torn("no such tags"))?;
-    Ok(Event { time, kind, id, features: EventFeatures { fields, numbers, unknown: bits & 4 != 0 }, context, tags })
+    Ok(Event { time, kind, id, features, context, tags })
 }
 
 /// What a record says of a customer's sessions, for a person.

@@ -29,7 +29,7 @@ use crate::stop::Stop;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
-use crate::types::{EventTime, ResumeAt, Uptime};
+use crate::types::{EventTime, Position, ResumeAt, Uptime};
 
 mod again;
 mod moves;
@@ -424,7 +424,7 @@ impl Worker<'_, '_> {
 
     /// Has the schemas that the records need, and waits for a registry that is away.
     fn prepare(&mut self, batch: &Batch) -> Result<Prepared, WorkerError> {
-        let ids = self.resolver.needs(batch.records().filter_map(|record| record.value));
+        let ids = self.resolver.needs(batch.values().map(|(_, value)| value));
         if ids.is_empty() {
             self.note_unknown_ids(batch);
             return Ok(Prepared::Ready);
@@ -460,11 +460,11 @@ impl Worker<'_, '_> {
 
     /// Their records are rejected now, and must be again when the state is rebuilt, whatever is known by then.
     fn note_unknown_ids(&mut self, batch: &Batch) {
-        for record in batch.records() {
-            if let Some(id) = record.value.and_then(|value| self.resolver.schemas().unknown(value))
-                && let Some(history) = self.histories.get_mut(&record.position.partition)
+        for (Position { partition, offset }, value) in batch.values() {
+            if let Some(id) = self.resolver.schemas().unknown(value)
+                && let Some(history) = self.histories.get_mut(&partition)
             {
-                history.unknown.reject(id, record.position.offset);
+                history.unknown.reject(id, offset);
             }
         }
     }
@@ -473,6 +473,7 @@ impl Worker<'_, '_> {
         Terms {
             rules: self.settings.rules.clone(),
             labels: self.settings.labels.clone(),
+            summaries: self.settings.sink.topics.sessions.is_some(),
             emitted_at: self.watch.clock.wall_ms(),
         }
     }

@@ -1,0 +1,71 @@
+//! A session as it stands, for those who follow the steps: what goes on its records, and its content for the encoder.
+//! `[pure]`
+
+use std::sync::Arc;
+
+use super::{Event, Session, Snapshot, Tags};
+use crate::pipeline::encode::SessionInput;
+use crate::types::{CustomerId, EventTime};
+use crate::wire::embedding::Cause;
+
+pub(super) fn snapshot(
+    name: &CustomerId,
+    session: &Session,
+    sequence: Option<u64>,
+    event_ids: Vec<Arc<str>>,
+    input: SessionInput,
+) -> Snapshot {
+    let first = &session.events[0].tags;
+    let mut tags = Tags::clone(first);
+    for event in &session.events[1..] {
+        if !Arc::ptr_eq(&event.tags, first) {
+            tags.channel = tags.channel.or_else(|| event.tags.channel.clone());
+            tags.device = tags.device.or_else(|| event.tags.device.clone());
+            for (name, value) in &event.tags.labels {
+                tags.labels.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(value));
+            }
+        }
+    }
+    let cause = Cause {
+        session_uid: Arc::clone(&session.uid),
+        revision: session.publications.saturating_sub(1),
+        session_id: session.key.strip_prefix("s:").map(Arc::from),
+        device_id: tags.device,
+        channel: tags.channel,
+        session_start: session.start(),
+        session_end: session.end(),
+        closed_at: session.reason.and_then(|_| session.closed_at.ms()).and_then(EventTime::parse),
+        opened_by: session.opened_by,
+        close_reason: session.reason,
+        event_count: count(session.events.len()),
+        unknown_count: count(session.events.iter().filter(|e| e.features.unknown).count()),
+    };
+    Snapshot {
+        serial: session.serial,
+        customer: name.clone(),
+        key: Arc::clone(&session.key),
+        sequence,
+        cause,
+        labels: tags.labels,
+        event_ids,
+        input,
+        context: session.events[0].context.clone(),
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The rows of the events from the `from`-th on.
+pub(super) fn encoder_input(events: &[Event], from: usize) -> SessionInput {
+    let mut previous = from.checked_sub(1).map(|at| events[at].time);
+    let events = &events[from..];
+    let mut input =
+        events.first().map_or_else(SessionInput::default, |e| SessionInput::with_room(events.len(), &e.features));
+    for event in events {
+        input.push(&event.features, event.time, previous);
+        previous = Some(event.time);
+    }
+    input
+}
