@@ -15,8 +15,6 @@ use crate::wire::packed::{Packer, Torn, Unpacker};
 
 /// Of this layout; a record of another one is not read.
 const VERSION: u8 = 1;
-/// What a record of a customer at rest takes, about.
-const REST_BYTES: usize = 1 << 10;
 /// A client takes 1,000,000 bytes by default.
 pub const PART_BYTES: usize = 512 << 10;
 
@@ -135,7 +133,12 @@ impl<'a> Key<'a> {
 
 /// Begins a record of a customer at rest.
 pub fn begin_rest(through: i64) -> Packer {
-    let mut into = Packer::with_room(REST_BYTES);
+    begin_rest_over(Vec::new(), through)
+}
+
+/// The same in a buffer that was used before.
+pub fn begin_rest_over(buffer: Vec<u8>, through: i64) -> Packer {
+    let mut into = Packer::over(buffer);
     into.byte(VERSION);
     into.number(through.unsigned_abs());
     into

@@ -256,10 +256,11 @@ impl Partitions {
             tell(Key::Rest(id), None);
             forget_active(id, 0, erased.active_parts, &mut tell);
         }
+        let mut buffer = Vec::new();
         for name in sessions.take_resting() {
             let id = name.as_str();
             let through = sessions.written_through(&name, resume);
-            let mut into = log::begin_rest(through);
+            let mut into = log::begin_rest_over(std::mem::take(&mut buffer), through);
             let Some(written) = sessions.pack(&name, &mut into) else { continue };
             customers.pack(written.slot, &mut into);
             let record = into.into_bytes();
@@ -267,13 +268,15 @@ impl Partitions {
             if written.is_dirty || written.active_parts > 0 {
                 rest.put(id, &record, epoch);
                 forget_active(id, 0, written.active_parts, &mut tell);
-                tell(Key::Rest(id), Some(record));
+                // As long as it is, for many may wait here.
+                tell(Key::Rest(id), Some(record.clone()));
                 sessions.is_written(&name, through, 0);
             } else {
                 rest.offer(id, &record);
             }
             sessions.leave(&name);
             customers.leave(written.slot);
+            buffer = record;
         }
         if let Some(log) = self.logs.get_mut(&partition) {
             // Looking costs a little an active customer, so each must have had a record since.

@@ -19,9 +19,10 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// With room for so many bytes.
-    pub fn with_room(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes) }
+    /// Into a buffer that was used before.
+    pub fn over(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { bytes: buffer }
     }
 
     pub fn into_bytes(self) -> Vec<u8> {
