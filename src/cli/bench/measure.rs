@@ -1,8 +1,13 @@
 //! Clocks, counters of the kernel, medians, and the table that all this ends in.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
+
+/// Looks until the memory stands still, how far apart, and what is asked for before each.
+const SETTLE_LOOKS: u32 = 10;
+const SETTLE_LOOK: Duration = Duration::from_millis(600);
+const SETTLE_BYTES: usize = 16 << 20;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time; nothing else is decided by it")]
 pub(super) fn now() -> Instant {
@@ -31,6 +36,21 @@ pub(super) fn resident_bytes() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok());
     kib.unwrap_or(0.0) * 1024.0
+}
+
+/// The same once the allocator has given back what was freed: it does so a second late, and only when it is asked for more.
+pub(super) fn settled_resident_bytes() -> f64 {
+    let mut last = f64::INFINITY;
+    for _ in 0..SETTLE_LOOKS {
+        std::thread::sleep(SETTLE_LOOK);
+        drop(std::hint::black_box(vec![1_u8; SETTLE_BYTES]));
+        let now = resident_bytes();
+        if (last - now).abs() <= now / 1_000.0 {
+            return now;
+        }
+        last = now;
+    }
+    last
 }
 
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ndarray::{Array1, Array3};
 
 use super::clicks::Raw;
-use super::measure::{median, resident_bytes, timed};
+use super::measure::{median, settled_resident_bytes, timed};
 use crate::config::{Encoding, SessionRules};
 use crate::model::{Model, ModelError};
 use crate::pipeline::decode::{self, Decoded};
@@ -182,7 +182,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
     use crate::wire::click::ClickEvent;
     let mut states = Partitions::default();
     states.open(0, &terms.rules);
-    let before = resident_bytes();
+    let before = settled_resident_bytes();
     let mut id_bytes = 0;
     let mut n = 0;
     while n < customers {
@@ -220,7 +220,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
         Moment::from(EventTime::parse(1 << 41).expect("after 1970")),
     );
     epoch.finish(model, |_| ())?;
-    let bytes = (resident_bytes() - before) / f64::from(customers);
+    let bytes = (settled_resident_bytes() - before) / f64::from(customers);
     let shape = model.shape();
     let allowed = (4 * (shape.state + shape.embedding) + id_bytes + 24) as f64;
     std::hint::black_box(&states);
