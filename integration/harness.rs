@@ -87,9 +87,13 @@ impl Bed {
 
     /// On a broker of its own.
     pub(crate) fn at(bootstrap: &str, test: &str) -> Self {
+        Self::by(ClientSettings::of(bootstrap), test)
+    }
+
+    pub(crate) fn by(settings: ClientSettings, test: &str) -> Self {
         static BEDS: AtomicU32 = AtomicU32::new(0);
         let name = format!("{test}-{}-{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed));
-        Self { settings: ClientSettings::of(bootstrap), name }
+        Self { settings, name }
     }
 
     /// A name of a topic, a group or an application that no other test has.

@@ -9,7 +9,8 @@
 #
 # DIR is target/kafka of the repository where none is named. In DIR: pid, bootstrap, broker.log, server.properties.
 # Takes from the environment: DCE_TEST_BOOTSTRAP (`run` then uses that Kafka and starts nothing), DCE_TEST_KAFKA_JAVA_OPTS (in place of
-# the JVM's options for a quick, small start), DCE_TEST_KAFKA_WAIT_S (60). `run` also gives the command DCE_TEST_KAFKA_DIR, where the
+# the JVM's options for a quick, small start), DCE_TEST_KAFKA_PROPERTIES (lines for a new broker's server.properties, after ours; the last
+# one of a name counts), DCE_TEST_KAFKA_WAIT_S (60). `run` also gives the command DCE_TEST_KAFKA_DIR, where the
 # broker is ours, for tests that stop and start it. The jars come from deploy/setup/kafka.sh, which is called.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -84,6 +85,7 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # Clicks from years ago must not be deleted for their age.
 log.retention.ms=-1
+${DCE_TEST_KAFKA_PROPERTIES:-}
 PROPERTIES
 }
 

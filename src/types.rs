@@ -78,7 +78,12 @@ pub struct CustomerId(std::sync::Arc<str>);
 impl CustomerId {
     /// The empty string and over-long keys name no customer.
     pub fn parse(key: &str) -> Option<Self> {
-        (!key.is_empty() && key.len() <= NAME_BYTES_MAX).then(|| Self(key.into()))
+        Self::is_one(key).then(|| Self(key.into()))
+    }
+
+    /// Whether it names a customer.
+    pub fn is_one(key: &str) -> bool {
+        !key.is_empty() && key.len() <= NAME_BYTES_MAX
     }
 
     pub fn as_str(&self) -> &str {

@@ -244,7 +244,7 @@ fn a_broker_that_is_away_is_said_in_one_line() {
     let away = ["--set", "kafka.bootstrap=127.0.0.1:1"];
     let (code, stdout, _) = run(&[&["check", "--wait", "200ms", "--json"], &away as &[&str]].concat(), &[]);
     assert_eq!(code, 1);
-    assert_eq!(stdout.matches("not checked: broker away").count(), 12, "{stdout}");
+    assert_eq!(stdout.matches("not checked: broker away").count(), 14, "{stdout}");
     let (code, _, stderr) = run(&["check", "--wait", "soon"], &[]);
     assert_eq!(code, 2, "{stderr}");
     for wrong in [&["tail", "--since", "yesterday"] as &[&str], &["tail", "live"], &["rejects", "send", "--yes"]] {

@@ -8,7 +8,8 @@ use dce::model::Model;
 use dce::model::fake::FakeModel;
 use dce::pipeline::epoch::{Body, Epoch, EpochResult, Origin, Terms};
 use dce::pipeline::log::{Head, StateRecord};
-use dce::pipeline::partitions::{Logged, Partitions};
+use dce::pipeline::logged::Logged;
+use dce::pipeline::partitions::Partitions;
 use dce::pipeline::rest::{Beyond, BeyondError};
 use dce::types::{CustomerId, EventTime, Moment, Position, RejectReason};
 use rand::RngExt;
@@ -252,9 +253,9 @@ impl Worker {
 
 fn read_all(log: &Log) -> Logged {
     let mut logged = Logged::new(0, true);
-    for (_, record) in log {
-        logged.take(&record.key, record.value.as_deref()).unwrap();
-    }
+    let records = log.iter().map(|(_, record)| (&*record.key, record.value.as_deref()));
+    logged.take_all(records).unwrap();
+    logged.fit();
     logged
 }
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::harness::WAIT;
 
 /// It ends when its script reads the end of its input, so with this process at the latest.
-pub(super) struct Broker {
+pub(crate) struct Broker {
     script: Child,
     dir: PathBuf,
-    pub bootstrap: String,
+    pub(crate) bootstrap: String,
     condition: Condition,
 }
 
@@ -23,15 +23,21 @@ enum Condition {
 }
 
 impl Broker {
-    fn script() -> PathBuf {
+    pub(crate) fn script() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/kafka.sh")
     }
 
     pub(super) fn start() -> Self {
+        Self::with("")
+    }
+
+    /// With more lines in its properties.
+    pub(crate) fn with(properties: &str) -> Self {
         let mut script = Command::new(Self::script())
             .args(["run", "--", "sh", "-c", r#"echo "$DCE_TEST_BOOTSTRAP"; echo "$DCE_TEST_KAFKA_DIR"; cat"#])
             // Not the one of the other tests.
             .env_remove("DCE_TEST_BOOTSTRAP")
+            .env("DCE_TEST_KAFKA_PROPERTIES", properties)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -18,7 +18,7 @@ use crate::harness::{Bed, WAIT};
 use crate::pipeline::Outputs;
 
 mod plan;
-mod broker;
+pub(crate) mod broker;
 mod disk;
 mod undecided;
 mod storm;

@@ -89,7 +89,7 @@ fn check_finds_each_broken_set_up() {
     let bounded = ("message.timestamp.after.max.ms", "300000");
 
     let away = wrong("broker away", &["--wait", "1s", "--set", "kafka.bootstrap=127.0.0.1:1"], 1);
-    assert_eq!(away.out.matches("not checked: broker away").count(), 12);
+    assert_eq!(away.out.matches("not checked: broker away").count(), 14);
     wrong("topic missing", &["--set", "topics.rejected=rejects"], 1);
     let sasl = [
         "--wait",

@@ -11,6 +11,7 @@ use crate::harness::{Bed, Click, Dce};
 
 mod rejects;
 mod check;
+mod rights;
 
 const PARTITIONS: usize = 3;
 const TOPICS: [&str; 6] = ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected", "state"];
@@ -30,7 +31,10 @@ struct Said {
 
 impl Bank {
     fn new(test: &str) -> Self {
-        let bed = Bed::new(test);
+        Self::on(Bed::new(test))
+    }
+
+    fn on(bed: Bed) -> Self {
         let mut settings = vec![
             "http.listen=off".to_owned(),
             "provisional.every_events=2".to_owned(),

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Deadline;
 use super::client::ClientSettings;
+use super::raw::{self, Rights};
 use super::topics::{Inspector, TopicError, runtime};
 
 /// The brokers that a first connection told of.
@@ -142,6 +143,16 @@ impl Admin {
         Ok(entries.filter_map(|entry| entry.value.map(|value| (entry.name, value))).collect())
     }
 
+    /// What this user may do with a topic; `None` where there is none, and why the broker does not tell.
+    pub fn topic_rights(&self, topic: &str, wait: Duration) -> Result<Option<Rights>, String> {
+        allowed(raw::topic_rights(self.client.inner(), topic, wait))
+    }
+
+    /// The same with a group, which need not be there.
+    pub fn group_rights(&self, group: &str, wait: Duration) -> Result<Option<Rights>, String> {
+        allowed(raw::group_rights(self.client.inner(), group, wait))
+    }
+
     /// `None` where the broker knows no such group.
     pub fn group(&self, group: &str, wait: Duration) -> Result<Option<GroupFacts>, TopicError> {
         let deadline = Deadline::after(wait);
@@ -176,6 +187,18 @@ impl Admin {
 impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("inspector", &self.inspector).finish_non_exhaustive()
+    }
+}
+
+/// Who may not even look may do nothing.
+fn allowed(told: Result<Rights, RDKafkaErrorCode>) -> Result<Option<Rights>, String> {
+    match told {
+        Err(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Ok(Some(Rights::default()))
+        }
+        Err(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
+        Err(code) => Err(code.to_string()),
+        Ok(rights) => Ok(Some(rights)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The calls into librdkafka that rdkafka does not wrap, or wraps at a price, behind a safe border: committing a
 //! transaction (rdkafka's own call waits 100 ms whenever a message is in flight), the generation in a consumer's group
 //! metadata (without it a member that was thrown out would commit unfenced), fetching in batches (a fifth of the cost
-//! of polling message by message) and cached watermarks. The one file with `unsafe`.
+//! of polling message by message), cached watermarks, and what a user may do. The one file with `unsafe`.
 #![expect(unsafe_code, reason = "librdkafka's C functions; each block says why it is sound")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -60,56 +60,171 @@ pub struct GroupMetadata {
     metadata: NonNull<sys::rd_kafka_consumer_group_metadata_t>,
 }
 
+/// What a broker tells, or the code of its refusal.
+type Told<T> = Result<T, RDKafkaErrorCode>;
+
 /// The id that the cluster gave a topic when it was made: another one of the same name has another. `None` where the broker
 /// does not tell, or is away.
 pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Option<String> {
-    let name = CString::new(topic).ok()?;
-    let (rk, mut names) = (client.native_ptr(), [name.as_ptr()]);
-    // SAFETY: the client is alive for as long as the reference. Queue, collection, options and event are ours and destroyed
-    // once; what is read of the event is copied before that.
-    unsafe {
-        let queue = sys::rd_kafka_queue_new(rk);
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms(wait), ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
-        let event = sys::rd_kafka_queue_poll(queue, wait_ms(wait));
-        let id = described_id(event);
-        if !event.is_null() {
-            sys::rd_kafka_event_destroy(event);
+    // SAFETY: the description is alive; the text is copied.
+    let read = |topic: &sys::rd_kafka_TopicDescription_t| unsafe {
+        let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+        let text = if id.is_null() { ptr::null() } else { sys::rd_kafka_Uuid_base64str(id) };
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    };
+    describe_topic(client, topic, wait, read).ok().flatten()
+}
+
+/// What the client's user may do with a topic.
+pub fn topic_rights<C: ClientContext>(client: &Client<C>, topic: &str, wait: Duration) -> Told<Rights> {
+    describe_topic(client, topic, wait, |topic| {
+        let mut count = 0;
+        // SAFETY: the description is alive, and the list as long as it.
+        unsafe {
+            let list = sys::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
+            rights(list, count)
         }
-        sys::rd_kafka_AdminOptions_destroy(options);
-        sys::rd_kafka_TopicCollection_destroy(topics);
-        sys::rd_kafka_queue_destroy(queue);
-        id
+    })?
+}
+
+/// The same with a group, which need not be there.
+pub fn group_rights<C: ClientContext>(client: &Client<C>, group: &str, wait: Duration) -> Told<Rights> {
+    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
+    let mut names = [name.as_ptr()];
+    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    let ask = |rk, options, queue| {
+        // SAFETY: all are alive, and the name is copied.
+        unsafe { sys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), names.len(), options, queue) }
+    };
+    let read = |event| {
+        let mut count = 0;
+        // SAFETY: the event is alive, and so is all that belongs to it; null where it is of another kind.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event);
+            if result.is_null() {
+                return Err(RDKafkaErrorCode::InvalidType);
+            }
+            let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+            if groups.is_null() || count == 0 {
+                return Err(RDKafkaErrorCode::InvalidType);
+            }
+            refusal(sys::rd_kafka_ConsumerGroupDescription_error(*groups))?;
+            let list = sys::rd_kafka_ConsumerGroupDescription_authorized_operations(*groups, &raw mut count);
+            rights(list, count)
+        }
+    };
+    admin(client, op, wait, ask, read)
+}
+
+/// What may be done with something, by the numbers that Kafka's protocol has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    Read = 3,
+    Write = 4,
+    DescribeConfigs = 10,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rights {
+    /// By the number of the operation.
+    bits: u32,
+}
+
+impl Rights {
+    pub fn has(self, right: Right) -> bool {
+        self.bits >> right as u32 & 1 == 1
     }
 }
 
 /// # Safety
-/// The event is null or one of the client's, and alive.
-unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Option<String> {
-    if event.is_null() {
-        return None;
+/// The list is null, or has so many operations.
+unsafe fn rights(list: *const sys::rd_kafka_AclOperation_t, count: usize) -> Told<Rights> {
+    if list.is_null() {
+        return Err(RDKafkaErrorCode::UnsupportedFeature);
     }
-    // SAFETY: the event is alive, and so is all that belongs to it; null where it is of another kind.
-    unsafe {
-        let result = sys::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return None;
+    // SAFETY: the caller's promise. As numbers, since a broker may name an operation that the bindings do not know.
+    let operations = unsafe { std::slice::from_raw_parts(list.cast::<i32>(), count) };
+    let bit = |operation: &i32| u32::try_from(*operation).ok().and_then(|operation| 1_u32.checked_shl(operation));
+    Ok(Rights { bits: operations.iter().filter_map(bit).fold(0, |all, bit| all | bit) })
+}
+
+/// Reads what the broker says of one topic.
+fn describe_topic<C: ClientContext, T>(
+    client: &Client<C>,
+    topic: &str,
+    wait: Duration,
+    read: impl FnOnce(&sys::rd_kafka_TopicDescription_t) -> T,
+) -> Told<T> {
+    let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    let mut names = [name.as_ptr()];
+    let ask = |rk, options, queue| {
+        // SAFETY: all are alive; the collection is ours, and destroyed once: the call copies it.
+        unsafe {
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+            sys::rd_kafka_TopicCollection_destroy(topics);
         }
+    };
+    let read = |event| {
         let mut count = 0;
-        let described = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        if described.is_null() || count == 0 {
-            return None;
+        // SAFETY: the event is alive, and so is all that belongs to it; null where it is of another kind.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeTopics_result(event);
+            if result.is_null() {
+                return Err(RDKafkaErrorCode::InvalidType);
+            }
+            let described = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            if described.is_null() || count == 0 {
+                return Err(RDKafkaErrorCode::InvalidType);
+            }
+            refusal(sys::rd_kafka_TopicDescription_error(*described))?;
+            Ok(read(&**described))
         }
-        let error = sys::rd_kafka_TopicDescription_error(*described);
-        if !error.is_null() && sys::rd_kafka_error_code(error) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
-        }
-        let id = sys::rd_kafka_TopicDescription_topic_id(*described);
-        let text = if id.is_null() { ptr::null() } else { sys::rd_kafka_Uuid_base64str(id) };
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    };
+    admin(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, wait, ask, read)
+}
+
+/// One question of an administrator's client, and its answer.
+fn admin<C: ClientContext, T>(
+    client: &Client<C>,
+    op: sys::rd_kafka_admin_op_t,
+    wait: Duration,
+    ask: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    read: impl FnOnce(*mut sys::rd_kafka_event_t) -> Told<T>,
+) -> Told<T> {
+    let rk = client.native_ptr();
+    // SAFETY: the client is alive for as long as the reference. Queue, options and event are ours and destroyed once; what
+    // is read of the event is copied before that.
+    unsafe {
+        let queue = sys::rd_kafka_queue_new(rk);
+        let options = sys::rd_kafka_AdminOptions_new(rk, op);
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms(wait), ptr::null_mut(), 0);
+        drop(take_error(sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1)));
+        ask(rk, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, wait_ms(wait));
+        let answer = if event.is_null() {
+            Err(RDKafkaErrorCode::OperationTimedOut)
+        } else {
+            let code = sys::rd_kafka_event_error(event);
+            let answer = refused(code).and_then(|()| read(event));
+            sys::rd_kafka_event_destroy(event);
+            answer
+        };
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_queue_destroy(queue);
+        answer
     }
+}
+
+/// # Safety
+/// The error is null or alive.
+unsafe fn refusal(error: *const sys::rd_kafka_error_t) -> Told<()> {
+    // SAFETY: the caller's promise.
+    if error.is_null() { Ok(()) } else { refused(unsafe { sys::rd_kafka_error_code(error) }) }
+}
+
+fn refused(code: sys::rd_kafka_resp_err_t) -> Told<()> {
+    if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code.into()) }
 }
 
 // SAFETY: an immutable C structure without ties to a thread or to the consumer it came from.
@@ -151,9 +266,7 @@ impl GroupMetadata {
         // SAFETY: reads a field of a structure that we own.
         unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(self.metadata.as_ptr()) }
     }
-}
 
-impl GroupMetadata {
     /// The name that the group gave the consumer when it joined; empty while it is no member.
     pub fn member(&self) -> String {
         // SAFETY: a field of a structure that we own; the text is copied.

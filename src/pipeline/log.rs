@@ -105,7 +105,7 @@ pub enum Key<'a> {
 
 impl<'a> Key<'a> {
     pub fn parse(key: &'a [u8]) -> Result<Self, LogError> {
-        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|id| CustomerId::parse(id).is_some());
+        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|id| CustomerId::is_one(id));
         let parsed = match key {
             Head::KEY => Some(Self::Head),
             Self::IMPORT => Some(Self::Import),

@@ -8,6 +8,7 @@ pub mod encode;
 pub mod customer;
 pub mod rest;
 pub mod log;
+pub mod logged;
 pub mod partitions;
 pub mod savepoint;
 pub mod epoch;

@@ -121,6 +121,22 @@ impl Rest {
         }
     }
 
+    /// The same for [`Self::settle`] to do, where memory holds all. Until then nothing else may be asked.
+    pub fn put_soon(&mut self, customer: &str, record: &[u8]) {
+        assert!(self.cached.is_none(), "epochs are told apart");
+        let entry = Entry::new(customer, record);
+        self.table.waiting.push((self.table.hasher.hash_one(entry.split().0), entry));
+    }
+
+    /// Puts what waits, in its order. Each place is a wait for the memory: looked for together, they are waited for together.
+    pub fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.table.waiting);
+        for (hash, entry) in waiting.drain(..) {
+            self.table.insert_at(hash, entry);
+        }
+        self.table.waiting = waiting;
+    }
+
     /// A record that is known beyond, too.
     pub fn offer(&mut self, customer: &str, record: &[u8]) {
         if self.cached.as_ref().is_none_or(|cached| cached.fresh(customer).is_none()) {
@@ -171,6 +187,11 @@ impl Rest {
         if self.cached.is_none() {
             self.table.reserve(customers);
         }
+    }
+
+    /// Gives most of the place back that nobody came for.
+    pub fn fit(&mut self) {
+        self.table.fit();
     }
 
     pub fn contains(&self, customer: &CustomerId) -> bool {
@@ -246,6 +267,8 @@ struct Table {
     table: HashTable<Entry>,
     hasher: DefaultHashBuilder,
     bytes: usize,
+    /// With its hash; see [`Rest::put_soon`].
+    waiting: Vec<(u64, Entry)>,
 }
 
 impl Table {
@@ -259,9 +282,12 @@ impl Table {
 
     /// In the place of an earlier one, if there is one.
     fn insert(&mut self, entry: Entry) {
+        self.insert_at(self.hasher.hash_one(entry.split().0), entry);
+    }
+
+    fn insert_at(&mut self, hash: u64, entry: Entry) {
         self.bytes += entry.cost();
         let hasher = &self.hasher;
-        let hash = hasher.hash_one(entry.split().0);
         let is_same = |known: &Entry| known.split().0 == entry.split().0;
         match self.table.entry(hash, is_same, |entry| hasher.hash_one(entry.split().0)) {
             table::Entry::Occupied(mut known) => self.bytes -= std::mem::replace(known.get_mut(), entry).cost(),
@@ -272,6 +298,13 @@ impl Table {
     fn reserve(&mut self, customers: usize) {
         let hasher = &self.hasher;
         self.table.reserve(customers, |entry| hasher.hash_one(entry.split().0));
+    }
+
+    fn fit(&mut self) {
+        if self.table.capacity() / 2 > self.table.len() {
+            let hasher = &self.hasher;
+            self.table.shrink_to_fit(|entry| hasher.hash_one(entry.split().0));
+        }
     }
 
     fn get(&self, customer: &str) -> Option<&[u8]> {
@@ -303,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_holds(work in proptest::collection::vec((0..3_u8, 0..9_u8, ".{0,9}"), 0..60)) {
+        fn it_holds_what_a_map_holds(work in proptest::collection::vec((0..4_u8, 0..9_u8, ".{0,9}"), 0..60)) {
             let (mut rest, mut map) = (Rest::default(), BTreeMap::new());
             for (what, customer, record) in work {
                 let customer = format!("c{customer}");
@@ -312,6 +345,14 @@ mod tests {
                     1 => {
                         rest.put(&customer, record.as_bytes(), 1);
                         map.insert(customer, record);
+                    }
+                    2 => {
+                        rest.put_soon(&customer, b"sooner");
+                        rest.put_soon(&customer, record.as_bytes());
+                        rest.settle();
+                        map.insert(customer, record);
+                        rest.reserve(200);
+                        rest.fit();
                     }
                     _ => {
                         let taken = rest.take(&customer).map(|record| record.bytes().to_vec());

@@ -82,6 +82,11 @@ impl Batch {
         })
     }
 
+    /// Partition, key and value of those that have a key, as bare.
+    pub fn keyed(&self) -> impl Iterator<Item = (i32, &[u8], Option<&[u8]>)> {
+        self.messages.iter().filter_map(|message| Some((message.partition(), message.key()?, message.value())))
+    }
+
     /// Where each partition's records begin: to read them again.
     pub fn begin(&self) -> Vec<(i32, ResumeAt)> {
         let mut begin: BTreeMap<i32, ResumeAt> = BTreeMap::new();

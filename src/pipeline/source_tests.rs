@@ -3,6 +3,8 @@
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaApiKey as Api;
+use rdkafka::types::RDKafkaRespErr as Answer;
 
 use super::*;
 
@@ -12,7 +14,7 @@ const LIMITS: CollectLimits =
 
 struct Bed {
     /// Ends with the bed.
-    _cluster: MockCluster<'static, DefaultProducerContext>,
+    cluster: MockCluster<'static, DefaultProducerContext>,
     settings: SourceSettings,
 }
 
@@ -36,7 +38,7 @@ impl Bed {
             producer.send(record).map_err(|(error, _)| error).expect("room for few records");
         }
         producer.flush(WAIT).expect("stored");
-        Self { _cluster: cluster, settings }
+        Self { cluster, settings }
     }
 
     /// A source that has its partitions, and has not answered yet.
@@ -101,4 +103,34 @@ fn a_lost_offset_stops_loudly() {
     source.assign(&[(0, ResumeAt(99)), (1, ResumeAt(10))]).expect("assigned");
     let error = source.collect(&LIMITS).expect_err("there is no offset 99");
     assert!(matches!(error, SourceError::OffsetLost { partition: 0, .. }), "{error}");
+}
+
+/// In the midst of a rebalance the group has forgotten this member: it joins again, by another name, and hears of no loss.
+#[test]
+fn a_member_that_is_forgotten_hears_of_it_by_its_other_name() {
+    let mut bed = Bed::new();
+    // The group waits for the member by its old name until its session has ended.
+    bed.settings.client.consumer.insert("session.timeout.ms".to_owned(), "5000".to_owned());
+    let mut source = bed.source();
+    source.assign(&[(0, ResumeAt(0)), (1, ResumeAt(0))]).expect("assigned");
+    let name = source.group_metadata().expect("a member").member();
+    assert_eq!(source.group_metadata().expect("still the same").member(), name);
+
+    bed.cluster.request_errors(Api::JoinGroup, &[Answer::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    bed.cluster.request_errors(Api::Heartbeat, &[Answer::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS]);
+    let limits = CollectLimits { idle_max: Duration::from_millis(20), ..LIMITS };
+    let deadline = Deadline::after(WAIT);
+    let metadata = loop {
+        assert!(!deadline.passed(), "it joins again");
+        let collected = source.collect(&limits).expect("no error");
+        assert!(!source.loss_waits(), "nobody tells of a loss");
+        assert_eq!(collected.rebalances, [], "nor is anything taken or given");
+        match source.group_metadata() {
+            Err(SourceError::JoinedAnew) => break source.group_metadata(),
+            Err(SourceError::NotMember) => {}
+            Ok(metadata) => assert_eq!(metadata.member(), name),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_ne!(metadata.expect("told once").member(), name);
 }

@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 34] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 35] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -23,6 +23,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 34] = [
     ("pipeline::customer", &["types", "config", "wire", "model"]),
     ("pipeline::rest", &["types"]),
     ("pipeline::log", &["types", "wire"]),
+    ("pipeline::logged", &["types", "wire"]),
     ("pipeline::partitions", &["types", "config", "wire", "model"]),
     ("pipeline::savepoint", &["types", "wire"]),
     ("pipeline::epoch", &["types", "config", "wire", "model"]),
@@ -68,7 +69,7 @@ pub(super) const IMPORTS_ALLOWED: [(&str, &str, &str); 1] = [(
 )];
 
 /// Modules without world: no clock, no tasks, no clients; what they need comes as an argument.
-pub(super) const PURE: [&str; 35] = [
+pub(super) const PURE: [&str; 36] = [
     "types",
     "wire",
     "generate",
@@ -82,6 +83,7 @@ pub(super) const PURE: [&str; 35] = [
     "pipeline::customer",
     "pipeline::rest",
     "pipeline::log",
+    "pipeline::logged",
     "pipeline::partitions",
     "pipeline::savepoint",
     "pipeline::epoch",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::report::{Report, Row};
-use super::{group, monitor, topics, transactions};
+use super::{group, monitor, rights, topics, transactions};
 use crate::config::Config;
 use crate::kafka::admin::{Admin, Cluster};
 use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
@@ -15,9 +15,10 @@ use crate::model::onnx::OnnxModel;
 const SESSION_TIMEOUT_MS: i64 = 10_000;
 
 /// What is asked of a broker that is away.
-const ALL: [&str; 13] = [
+const ALL: [&str; 15] = [
     "broker",
     "limits",
+    "version",
     "topics",
     "partitions",
     "timestamps",
@@ -25,6 +26,7 @@ const ALL: [&str; 13] = [
     "clean-up",
     "copies",
     "sizes",
+    "rights",
     "transactions",
     "group",
     "progress",
@@ -57,8 +59,11 @@ pub(super) fn check(
         }
     };
     report.add(Row::right("broker", reached(settings, &cluster)));
-    report.add(limits_row(&admin, &cluster, wait));
+    let told = told(&admin, &cluster, wait);
+    report.add(limits_row(&admin, &cluster, told.as_ref(), wait));
+    report.add(version_row(told.as_ref().ok()));
     let found = topics::check(report, config, settings, &admin, &cluster, wait);
+    rights::check(report, config, settings, &admin, wait);
     monitor::check(report, config, &admin, wait);
     report.add(transactions::row(config, settings, &admin, wait));
     group::check(report, config, settings, &admin, model, found.as_ref(), wait);
@@ -110,15 +115,46 @@ fn fix_of(why: &str) -> &'static str {
     }
 }
 
+/// The first broker's settings, or why they are not known.
+fn told(admin: &Admin, cluster: &Cluster, wait: Duration) -> Result<BTreeMap<String, String>, String> {
+    let Some((id, _)) = cluster.brokers.first() else { return Err("the cluster names no broker".to_owned()) };
+    admin.broker(*id, wait).map_err(|why| format!("broker {id} does not tell its settings: {why}"))
+}
+
+/// Whether brokers are new enough that no transaction is left hanging by a record that comes late (the first part of
+/// KIP-890). The second part, transaction.version 2, asks for a client that librdkafka is not yet.
+fn version_row(told: Option<&BTreeMap<String, String>>) -> Row {
+    const WHAT: &str = "version";
+    const SETTING: &str = "transaction.partition.verification.enable";
+    let Some(told) = told else { return Row::not_checked(WHAT, "the broker does not tell its settings") };
+    match told.get(SETTING).map(String::as_str) {
+        Some("true") => Row::right(WHAT, "3.6 or later: records of a transaction that has ended are refused (KIP-890)"),
+        Some(_) => Row::look(
+            WHAT,
+            format!("{SETTING} is off: a record that comes late can leave a transaction open for ever"),
+            format!("set {SETTING}=true on the brokers"),
+        ),
+        None => Row::look(
+            WHAT,
+            "before 3.6: a record that comes late can leave a transaction open for ever (KIP-890)",
+            "use brokers of 3.6 or later",
+        ),
+    }
+}
+
 /// Whether the broker allows the transactions and members that a worker asks for.
-fn limits_row(admin: &Admin, cluster: &Cluster, wait: Duration) -> Row {
+fn limits_row(
+    admin: &Admin,
+    cluster: &Cluster,
+    told: Result<&BTreeMap<String, String>, &String>,
+    wait: Duration,
+) -> Row {
     const WHAT: &str = "limits";
-    let Some((id, _)) = cluster.brokers.first() else { return Row::not_checked(WHAT, "the cluster names no broker") };
-    let told = match admin.broker(*id, wait) {
+    let told = match told {
         Ok(told) => told,
         Err(why) => {
             let fix = "give this user DescribeConfigs on the cluster, or look at transaction.max.timeout.ms yourself";
-            return Row::look(WHAT, format!("broker {id} does not tell its settings: {why}"), fix);
+            return Row::look(WHAT, why, fix);
         }
     };
     let number = |name: &str| told.get(name).and_then(|value| value.parse::<i64>().ok());
@@ -138,7 +174,7 @@ fn limits_row(admin: &Admin, cluster: &Cluster, wait: Duration) -> Row {
             format!("let group.min.session.timeout.ms and group.max.session.timeout.ms take {SESSION_TIMEOUT_MS}");
         return Row::wrong(WHAT, found, fix);
     }
-    if let Some(row) = internal_topic(admin, &told, cluster, wait) {
+    if let Some(row) = internal_topic(admin, told, cluster, wait) {
         return row;
     }
     let version =

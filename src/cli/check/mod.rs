@@ -11,6 +11,7 @@ mod report;
 mod offline;
 mod broker;
 mod topics;
+mod rights;
 mod monitor;
 mod transactions;
 mod group;

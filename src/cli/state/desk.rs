@@ -13,7 +13,7 @@ use crate::kafka::client::ClientSettings;
 use crate::kafka::follow::{self, Extent, GroupOffset, Lookup, Visit};
 use crate::pipeline::history::History;
 use crate::pipeline::log::Key;
-use crate::pipeline::partitions::Logged;
+use crate::pipeline::logged::Logged;
 use crate::pipeline::state;
 use crate::types::{CustomerId, ResumeAt};
 

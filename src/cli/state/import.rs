@@ -4,7 +4,7 @@
 //!   file, to its end ▸ topics and group ▸ marks ▸ customers ▸ heads, marks gone, offsets: one transaction
 //! ```
 //! Between the marks and the last transaction every restore of a partition is refused, so a half done import is never gone on
-//! from; after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
+//! from (a worker that was there before the marks ends it, and they go); after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
 //! transactions of bounded size: one for all would be aborted by the broker where the state is large.
 
 use std::collections::BTreeMap;
@@ -65,14 +65,14 @@ pub(super) fn run(import: &Import, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
         bulk.send(partition, &Key::Import.pack(), Some(MARK))?;
     }
     bulk.commit()?;
-    // A worker that came before the marks has seen an empty state.
-    desk.wait_for_no_members()?;
-    anyhow::ensure!(
-        desk.committed(&numbers(partitions)?)?.is_empty(),
-        "the group {} has begun by itself meanwhile: use another app.id, or delete its offsets and make {} anew",
-        desk.group(),
-        desk.log()
-    );
+    if let Err(error) = has_not_begun(desk, partitions) {
+        // Nothing was written yet, and whoever has begun must be able to go on.
+        for partition in numbers(partitions)? {
+            bulk.send(partition, &Key::Import.pack(), None)?;
+        }
+        bulk.commit()?;
+        return Err(error);
+    }
     let records = write_customers(import, &mut bulk, &layout, partitions)
         .context("the import has not ended, as dce run will say")?;
     finish(desk, &mut bulk, &layout, &id)?;
@@ -215,6 +215,18 @@ fn check_empty(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
             desk.log()
         );
     }
+    Ok(())
+}
+
+/// A worker that came before the marks has seen an empty state, and goes on from that.
+fn has_not_begun(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
+    desk.wait_for_no_members()?;
+    anyhow::ensure!(
+        desk.committed(&numbers(partitions)?)?.is_empty(),
+        "the group {} has begun by itself meanwhile: use another app.id, or delete its offsets and make {} anew",
+        desk.group(),
+        desk.log()
+    );
     Ok(())
 }
 

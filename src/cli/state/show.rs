@@ -9,7 +9,7 @@ use super::desk::{Snapshot, Whose, partition_of_customer};
 use super::{Desk, Show};
 use crate::cli::paint::{line, thousands};
 use crate::cli::{Frame, Told, WrongUse, moments};
-use crate::pipeline::partitions::Told as Record;
+use crate::pipeline::logged::Told as Record;
 use crate::pipeline::session::{Seen, SeenSession};
 use crate::pipeline::{customer, session};
 use crate::types::{CustomerId, EventTime, Moment};

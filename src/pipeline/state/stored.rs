@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::StateError;
 use crate::pipeline::log::{Head, Key, LogError};
-use crate::pipeline::partitions::Logged;
+use crate::pipeline::logged::Logged;
 use crate::pipeline::shelf::{Held, trusted};
 use crate::store::{Mark, PartitionStore, Store, StoreError};
 

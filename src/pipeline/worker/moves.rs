@@ -142,7 +142,7 @@ impl Worker<'_, '_> {
         &mut self,
         at: usize,
         restored: state::Restored,
-        logged: crate::pipeline::partitions::Logged,
+        logged: crate::pipeline::logged::Logged,
         held: Option<Held>,
     ) -> Result<(), WorkerError> {
         let partition = restored.partition;
