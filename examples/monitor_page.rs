@@ -173,6 +173,7 @@ impl Made {
             effects: BTreeMap::new(),
             breaches: Vec::new(),
             readings: BTreeMap::new(),
+            pins_end: 0,
             alert: None,
         };
         let Some(reference) = reference else { return window };

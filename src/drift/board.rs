@@ -385,6 +385,7 @@ pub(super) mod tests {
             effects: BTreeMap::new(),
             breaches: Vec::new(),
             readings: BTreeMap::new(),
+            pins_end: 0,
             alert: None,
         }
     }

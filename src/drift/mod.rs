@@ -25,6 +25,9 @@ pub mod words;
 pub mod alarm;
 pub mod packed;
 pub mod engine;
+pub mod again;
+#[cfg(test)]
+mod again_tests;
 pub mod board;
 mod view;
 pub mod page;

@@ -11,7 +11,6 @@ use crate::config::{Config, Monitor};
 use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
 use crate::drift::engine::usual_rule;
-use crate::drift::judge::Rule;
 use crate::drift::notify::Receivers;
 use crate::drift::page;
 use crate::drift::run::{self, MonitorSettings, Watch};
@@ -142,7 +141,7 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
             segments_max: monitor.segments_max,
             customers_max: CUSTOMERS_MAX / partitions.max(1),
         },
-        rule: rule(monitor),
+        rule: usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0),
         receivers: Receivers {
             alertmanagers: monitor.alertmanagers.clone(),
             webhook: monitor.webhook.clone(),
@@ -150,10 +149,6 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
             link: monitor.link.clone(),
         },
     })
-}
-
-fn rule(monitor: &Monitor) -> Rule {
-    usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0)
 }
 
 fn ms(duration: Duration) -> i64 {
