@@ -9,6 +9,7 @@ mod source_and_sink;
 mod topics;
 mod pipeline;
 mod succession;
+mod lease;
 mod workers;
 mod local_store;
 mod state;

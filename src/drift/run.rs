@@ -190,7 +190,7 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
         return Ok(Ended::Stopped);
     }
     let mut session = Session::open(settings, watch, engine, &lookup, (from_ms, resume.alerts))?;
-    let _webhook = tell::webhook(settings, &lookup, watch.metrics)?;
+    let _webhook = tell::webhook(settings, &lookup, lease, watch.metrics)?;
     let mut references = Source::from(settings, &settings.topics.references, resume.references_end)?;
     session.tell();
     loop {

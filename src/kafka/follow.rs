@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -208,17 +208,6 @@ impl Lookup {
             }
         }
         Ok(committed)
-    }
-}
-
-impl Lookup {
-    /// Notes how far a group that has no members has come in a partition.
-    pub fn commit(&self, topic: &str, partition: i32, offset: i64) -> Result<(), LookupError> {
-        const DOING: &str = "committing an offset";
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, partition, Offset::Offset(offset))
-            .map_err(|error| refused(topic, DOING, &error))?;
-        self.consumer.commit(&list, CommitMode::Sync).map_err(|error| refused(topic, DOING, &error))
     }
 }
 
