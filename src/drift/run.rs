@@ -49,6 +49,7 @@ pub struct MonitorSettings {
     pub rejected: Option<String>,
     pub topics: DriftTopics,
     pub registry: Option<Registry>,
+    /// `customers_max` is of all partitions together.
     pub cut: Cut,
     pub rule: Rule,
     pub receivers: Receivers,
@@ -83,6 +84,8 @@ pub enum MonitorError {
     Partitions { topic: String, partitions: usize },
     #[error("topic {topic} does not exist; {fix}")]
     Missing { topic: String, fix: &'static str },
+    #[error("topic {topic} has {partitions} partitions now, and {read} are read")]
+    Grown { topic: String, read: usize, partitions: usize },
 }
 
 impl MonitorError {
@@ -120,6 +123,10 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
                 tracing::info!(group = settings.group, "another monitor is the active one now");
             }
             Err(error) if error.is_for_good() => return Err(error),
+            Err(error @ MonitorError::Grown { .. }) => {
+                failures = 0;
+                tracing::warn!(%error, "the monitor begins again from what it has published");
+            }
             Err(error) => {
                 failures += 1;
                 watch.health.not_ready(error.to_string());
@@ -176,7 +183,9 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     let mut bulk = Bulk::new(&settings.client, &settings.group, &settings.topics.windows)?;
     let lookup = Lookup::new(&settings.client, &settings.group)?;
     let now_ms = watch.clock.wall_ms();
-    let mut engine = Engine::new(settings.cut.clone(), settings.rule.clone());
+    let partitions = lookup.partitions(&settings.embeddings, WAIT)?;
+    let customers_max = settings.cut.customers_max / partitions.max(1);
+    let mut engine = Engine::new(Cut { customers_max, ..settings.cut.clone() }, settings.rule.clone());
     let resume = past::restore(settings, &lookup, &mut engine, watch, now_ms, || {
         watch.health.progress(watch.clock.uptime(), "read the past");
         drop(lease.is_held(Duration::ZERO));
@@ -267,14 +276,10 @@ impl<'a> Session<'a> {
         (from_ms, alerts): (i64, BTreeMap<Arc<str>, DriftAlert>),
     ) -> Result<Self, MonitorError> {
         let since_ms = from_ms.saturating_sub(settings.cut.future_ms.saturating_add(EARLY_MS));
-        let inspector = Inspector::new(&settings.client)?;
-        let partitions = |topic: &str| -> Result<Vec<i32>, MonitorError> {
-            let count = inspector.describe(topic, WAIT)?;
-            let count = count.ok_or_else(|| missing(topic, PIPELINES))?;
-            Ok((0..i32::try_from(count).unwrap_or(i32::MAX)).collect())
-        };
         let stream = |topic: &str| -> Result<Stream, MonitorError> {
-            Stream::open(settings, lookup, topic, &partitions(topic)?, since_ms)
+            let partitions = lookup.partitions(topic, WAIT)?;
+            let partitions: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
+            Stream::open(settings, lookup, topic, &partitions, since_ms)
         };
         let rejected = settings.rejected.as_deref().map(stream).transpose()?;
         let receivers = &settings.receivers;

@@ -154,6 +154,21 @@ impl Lookup {
         Ok(ends)
     }
 
+    /// How many the topic has now.
+    pub fn partitions(&self, topic: &str, wait: Duration) -> Result<usize, LookupError> {
+        const DOING: &str = "asking for its partitions";
+        let metadata =
+            self.consumer.fetch_metadata(Some(topic), wait).map_err(|error| refused(topic, DOING, &error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.map(|found| (found.partitions().len(), found.error().map(RDKafkaErrorCode::from))) {
+            Some((partitions, None)) if partitions > 0 => Ok(partitions),
+            Some((_, Some(code))) => Err(refused(topic, DOING, &KafkaError::MetadataFetch(code))),
+            Some((_, None)) | None => {
+                Err(refused(topic, DOING, &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)))
+            }
+        }
+    }
+
     /// Of each of the partitions.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);

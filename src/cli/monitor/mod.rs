@@ -121,7 +121,6 @@ pub(super) fn topic_specs(monitor: &Monitor) -> [TopicSpec; 4] {
 pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Result<MonitorSettings> {
     let monitor = &config.monitor;
     let inspector = Inspector::new(client)?;
-    let partitions = inspector.describe(&config.topics.embeddings, WAIT)?.unwrap_or(1);
     let rejected = &config.topics.rejected;
     let has_rejected = inspector.describe(rejected, WAIT)?.is_some();
     if !has_rejected {
@@ -139,7 +138,7 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
             lateness_ms: ms(monitor.lateness),
             future_ms: i64::try_from(config.session.future_max_ms).unwrap_or(i64::MAX / 4),
             segments_max: monitor.segments_max,
-            customers_max: CUSTOMERS_MAX / partitions.max(1),
+            customers_max: CUSTOMERS_MAX,
         },
         rule: usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0),
         receivers: Receivers {
