@@ -33,6 +33,7 @@ mod view;
 pub mod page;
 pub mod notify;
 pub mod reader;
+pub mod steady;
 pub mod past;
 pub mod tell;
 pub mod run;

@@ -10,8 +10,9 @@ use super::collect::Cut;
 use super::engine::{Engine, Judged};
 use super::judge::Rule;
 use super::notify::{Alertmanagers, Receivers, cloud_event};
-use super::past::{self, WAIT};
+use super::past::{self, Resume, WAIT};
 use super::reader::{Source, Stream};
+use super::steady::Steady;
 use super::tell;
 use crate::config::{DriftTopics, Registry};
 use crate::health::Health;
@@ -193,14 +194,13 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     })?;
     // Older windows are not whole any more: the table is compacted.
     let oldest = (now_ms - FIRST_MS).div_euclid(settings.cut.width_ms) * settings.cut.width_ms + settings.cut.width_ms;
-    let from_ms = resume.from_ms.unwrap_or(oldest).max(oldest);
-    engine.collector.begin(from_ms);
+    engine.collector.begin(resume.from_ms.unwrap_or(oldest).max(oldest));
     if stop.is_stopped() {
         return Ok(Ended::Stopped);
     }
-    let mut session = Session::open(settings, watch, engine, &lookup, (from_ms, resume.alerts))?;
     let _webhook = tell::webhook(settings, &lookup, lease, watch.metrics)?;
     let mut references = Source::from(settings, &settings.topics.references, resume.references_end)?;
+    let mut session = Session::open(settings, watch, engine, &lookup, resume)?;
     session.tell();
     loop {
         if stop.is_stopped() {
@@ -235,52 +235,24 @@ struct Session<'a> {
     said_ms: u64,
 }
 
-/// Whether the wall clock goes as fast as time does. One that has jumped closes windows whose records are still to come: nothing is
-/// closed then, until it is back or has been so for [`Steady::BELIEVED_MS`].
-#[derive(Debug)]
-struct Steady {
-    wall_ms: i64,
-    uptime: u64,
-    jumped: Option<u64>,
-}
-
-impl Steady {
-    const JUMP_MS: i64 = 60_000;
-    const BELIEVED_MS: u64 = 600_000;
-
-    fn new(wall_ms: i64, uptime: u64) -> Self {
-        Self { wall_ms, uptime, jumped: None }
-    }
-
-    fn holds(&mut self, wall_ms: i64, uptime: u64) -> bool {
-        let passed = i64::try_from(uptime.saturating_sub(self.uptime)).unwrap_or(i64::MAX);
-        let is_steady = (wall_ms - self.wall_ms.saturating_add(passed)).abs() <= Self::JUMP_MS;
-        if !is_steady && self.jumped.is_none() {
-            tracing::error!(wall_ms, "the clock on the wall has jumped: no window is closed for now");
-            self.jumped = Some(uptime);
-        }
-        let is_believed = self.jumped.is_some_and(|since| uptime.saturating_sub(since) >= Self::BELIEVED_MS);
-        if is_steady || is_believed {
-            *self = Self::new(wall_ms, uptime);
-        }
-        is_steady || is_believed
-    }
-}
-
 impl<'a> Session<'a> {
     fn open(
         settings: &MonitorSettings,
         watch: Watch<'a>,
         engine: Engine,
         lookup: &Lookup,
-        (from_ms, alerts): (i64, BTreeMap<Arc<str>, DriftAlert>),
+        resume: Resume,
     ) -> Result<Self, MonitorError> {
-        let since_ms = from_ms.saturating_sub(settings.cut.future_ms.saturating_add(EARLY_MS));
+        let cut = &settings.cut;
+        let first_ms = engine.collector.next_close_ms() - cut.lateness_ms - cut.width_ms;
+        let since_ms = first_ms.saturating_sub(cut.future_ms.saturating_add(EARLY_MS));
         let stream = |topic: &str| -> Result<Stream, MonitorError> {
             let partitions = lookup.partitions(topic, WAIT)?;
             let partitions: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
             Stream::open(settings, lookup, topic, &partitions, since_ms)
         };
+        let (now_ms, uptime) = (watch.clock.wall_ms(), watch.clock.uptime().0);
+        let begun = |end_ms: i64| Steady::begun(end_ms + cut.lateness_ms, cut.width_ms, uptime);
         let rejected = settings.rejected.as_deref().map(stream).transpose()?;
         let receivers = &settings.receivers;
         let alertmanagers = (!receivers.alertmanagers.is_empty())
@@ -296,8 +268,8 @@ impl<'a> Session<'a> {
             watch,
             engine,
             alertmanagers,
-            recent: alerts,
-            steady: Steady::new(watch.clock.wall_ms(), watch.clock.uptime().0),
+            recent: resume.alerts,
+            steady: resume.from_ms.map_or_else(|| Steady::new(now_ms, uptime), begun),
             refused: 0,
             said_ms: 0,
         })
@@ -331,8 +303,9 @@ impl<'a> Session<'a> {
     /// The windows that are over, once all that was published before is read.
     fn close(&mut self) -> Result<Vec<Judged>, MonitorError> {
         let due_ms = self.engine.collector.next_close_ms();
-        let now_ms = self.watch.clock.wall_ms();
-        if !self.steady.holds(now_ms, self.watch.clock.uptime().0) || now_ms - GUARD_MS < due_ms {
+        let (now_ms, uptime) = (self.watch.clock.wall_ms(), self.watch.clock.uptime().0);
+        let believed_ms = self.steady.believed_ms(now_ms, uptime, self.embeddings.newest_ms());
+        if believed_ms.min(now_ms - GUARD_MS) < due_ms {
             self.watch.health.ready();
             return Ok(Vec::new());
         }
@@ -341,7 +314,7 @@ impl<'a> Session<'a> {
             until_ms = until_ms.min(rejected.read_until(due_ms + GUARD_MS, now_ms)?);
         }
         // Clocks of those who publish may be behind ours.
-        Ok(self.engine.close(until_ms.saturating_sub(GUARD_MS)))
+        Ok(self.engine.close(until_ms.saturating_sub(GUARD_MS).min(believed_ms)))
     }
 
     /// It is in the topics: now others may see it.
@@ -411,22 +384,4 @@ fn publish(settings: &MonitorSettings, bulk: &mut Bulk, judged: &Judged) -> Resu
 fn status(watch: Watch<'_>, role: Role, newest_record_ms: Option<i64>, lag: Option<u64>) {
     watch.board.status(Status { role, newest_record_ms, lag, at_ms: watch.clock.wall_ms() });
     watch.metrics.drift_status(role == Role::Active, newest_record_ms, lag);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_jumps_is_believed_after_a_while_alone() {
-        let mut steady = Steady::new(1_000_000, 0);
-        assert!(steady.holds(1_060_000, 60_500));
-        assert!(!steady.holds(4_700_000, 70_000), "an hour ahead");
-        assert!(steady.holds(1_080_000, 80_000), "and back");
-        assert!(!steady.holds(4_700_000, 90_000));
-        assert!(!steady.holds(5_200_000, 590_000));
-        assert!(steady.holds(5_300_000, 690_000), "it has been so for ten minutes");
-        assert!(steady.holds(5_310_000, 700_000));
-        assert!(!steady.holds(1_700_000, 710_000), "backwards");
-    }
 }
