@@ -208,3 +208,18 @@ fn before_there_is_anything_it_says_why() {
     tab.picture("one");
     assert_well(&mut tab, &monitor);
 }
+
+#[test]
+fn a_kafka_that_is_away_is_not_taken_for_another_instance() {
+    let monitor = Monitor::start("away");
+    let mut tab = Tab::open();
+    tab.screen(1280, 900, "light");
+    tab.go(&monitor.url);
+    tab.until("document.querySelector('#state')?.dataset.state === 'bad'");
+    let said = tab.text("document.querySelector('#state-text').textContent");
+    assert!(said.starts_with("Kafka does not answer (since "), "{said}");
+    assert_eq!(tab.look("document.body.classList.contains('stale')"), json!(true), "what is known is of before");
+    assert_eq!(tab.look("document.querySelector('#panes').hidden"), json!(false));
+    tab.picture("away");
+    assert_well(&mut tab, &monitor);
+}

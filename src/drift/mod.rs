@@ -34,6 +34,7 @@ pub mod page;
 pub mod notify;
 pub mod reader;
 pub mod steady;
+pub mod reach;
 pub mod past;
 pub mod tell;
 pub mod run;

@@ -11,6 +11,7 @@ use super::engine::{Engine, Judged};
 use super::judge::Rule;
 use super::notify::{Alertmanagers, Receivers, cloud_event};
 use super::past::{self, Resume, WAIT};
+use super::reach::Reach;
 use super::reader::{Source, Stream};
 use super::steady::Steady;
 use super::tell;
@@ -106,22 +107,31 @@ enum Ended {
 pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<(), MonitorError> {
     check_topics(settings)?;
     let mut lease = Lease::join(&settings.client, &settings.group, &settings.topics.references)?;
-    let mut failures = 0_u32;
+    let mut reach = Reach::new(watch.clock.wall_ms());
+    let (mut failures, mut was_active) = (0_u32, false);
     while !stop.is_stopped() {
         watch.health.progress(watch.clock.uptime(), "stand by");
-        if !lease.is_held(TURN)? {
-            // One that stands by is as it should be.
-            watch.health.ready();
-            status(watch, Role::Standby, None, None);
+        let is_held = lease.is_held(TURN)?;
+        let is_there = reach.look(&lease, watch.clock, watch.health);
+        if !is_held || !is_there {
+            if is_there {
+                // One that stands by is as it should be.
+                watch.health.ready();
+                // Another one knows better.
+                if std::mem::take(&mut was_active) {
+                    watch.board.clear();
+                }
+            }
+            status(watch, Role::Standby, &reach, None);
             continue;
         }
         tracing::info!(group = settings.group, "this monitor is the active one");
-        match active(settings, watch, &mut lease, stop) {
+        was_active = true;
+        match active(settings, watch, (&mut lease, &mut reach), stop) {
             Ok(Ended::Stopped) => break,
             Ok(Ended::LeaseLost) => {
                 failures = 0;
-                watch.board.clear();
-                tracing::info!(group = settings.group, "another monitor is the active one now");
+                tracing::info!(group = settings.group, "this monitor is not the active one any more");
             }
             Err(error) if error.is_for_good() => return Err(error),
             Err(error @ MonitorError::Grown { .. }) => {
@@ -134,7 +144,7 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
                 tracing::error!(%error, failures, "the monitor begins again from what it has published");
                 wait_as_member(
                     AGAIN.1.min(AGAIN.0 * 2_u32.saturating_pow(failures.min(10) - 1)),
-                    &mut lease,
+                    (&mut lease, &mut reach),
                     watch,
                     stop,
                 )?;
@@ -145,10 +155,17 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
 }
 
 /// A member that says nothing for long is thrown out.
-fn wait_as_member(wait: Duration, lease: &mut Lease, watch: Watch<'_>, stop: &Stop) -> Result<(), MonitorError> {
+fn wait_as_member(
+    wait: Duration,
+    (lease, reach): (&mut Lease, &mut Reach),
+    watch: Watch<'_>,
+    stop: &Stop,
+) -> Result<(), MonitorError> {
     let until = watch.clock.uptime().0 + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     while !stop.is_stopped() && watch.clock.uptime().0 < until {
         lease.is_held(TURN)?;
+        reach.look(lease, watch.clock, watch.health);
+        status(watch, Role::Restoring, reach, None);
         watch.health.progress(watch.clock.uptime(), "wait to begin again");
     }
     Ok(())
@@ -177,9 +194,14 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
 }
 
 /// One session as the active one.
-fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop: &Stop) -> Result<Ended, MonitorError> {
+fn active(
+    settings: &MonitorSettings,
+    watch: Watch<'_>,
+    (lease, reach): (&mut Lease, &mut Reach),
+    stop: &Stop,
+) -> Result<Ended, MonitorError> {
     watch.health.not_ready("reading the monitor's own past");
-    status(watch, Role::Restoring, None, None);
+    status(watch, Role::Restoring, reach, None);
     // First: it ends what a predecessor left open, and whoever still believes to be active cannot write any more.
     let mut bulk = Bulk::new(&settings.client, &settings.group, &settings.topics.windows)?;
     let lookup = Lookup::new(&settings.client, &settings.group)?;
@@ -212,11 +234,13 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
         watch.health.progress(watch.clock.uptime(), "read");
         session.read(stop)?;
         references.pins(&mut session.engine)?;
-        for judged in session.close()? {
-            publish(settings, &mut bulk, &judged)?;
-            session.published(judged);
+        if reach.look(lease, watch.clock, watch.health) {
+            for judged in session.close()? {
+                publish(settings, &mut bulk, &judged)?;
+                session.published(judged);
+            }
         }
-        session.status();
+        session.status(reach);
     }
 }
 
@@ -341,7 +365,7 @@ impl<'a> Session<'a> {
         alertmanagers.set(self.engine.firing().chain(ended).cloned().collect());
     }
 
-    fn status(&mut self) {
+    fn status(&mut self, reach: &Reach) {
         const EVERY_MS: u64 = 1_000;
         let now = self.watch.clock.uptime().0;
         if now.saturating_sub(self.said_ms) >= EVERY_MS {
@@ -353,7 +377,7 @@ impl<'a> Session<'a> {
             }
             let check = self.engine.collector.check();
             self.watch.metrics.drift_checked(check.checked, check.mismatched);
-            status(self.watch, Role::Active, self.embeddings.newest_ms(), self.embeddings.lag());
+            status(self.watch, Role::Active, reach, Some(&self.embeddings));
         }
     }
 }
@@ -381,7 +405,9 @@ fn publish(settings: &MonitorSettings, bulk: &mut Bulk, judged: &Judged) -> Resu
     Ok(bulk.commit()?)
 }
 
-fn status(watch: Watch<'_>, role: Role, newest_record_ms: Option<i64>, lag: Option<u64>) {
-    watch.board.status(Status { role, newest_record_ms, lag, at_ms: watch.clock.wall_ms() });
+fn status(watch: Watch<'_>, role: Role, reach: &Reach, read: Option<&Stream>) {
+    let (newest_record_ms, lag) = (read.and_then(Stream::newest_ms), read.and_then(Stream::lag));
+    let (away_ms, at_ms) = (reach.away_ms(), watch.clock.wall_ms());
+    watch.board.status(Status { role, newest_record_ms, lag, away_ms, at_ms });
     watch.metrics.drift_status(role == Role::Active, newest_record_ms, lag);
 }

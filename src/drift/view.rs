@@ -28,6 +28,7 @@ pub(super) struct Pulse {
     said_ms: Option<i64>,
     newest_record_ms: Option<i64>,
     lag: Option<u64>,
+    away_ms: Option<i64>,
 }
 
 /// All segments as they stand.
@@ -148,6 +149,7 @@ impl Pulse {
             said_ms: status.map(|status| status.at_ms),
             newest_record_ms: status.and_then(|status| status.newest_record_ms),
             lag: status.and_then(|status| status.lag),
+            away_ms: status.and_then(|status| status.away_ms),
         }
     }
 }
@@ -470,9 +472,10 @@ mod tests {
         let board = board();
         let before = serde_json::to_value(Pulse::of(&board, 7)).unwrap();
         assert_eq!((&before["role"], &before["now_ms"]), (&().into(), &7.into()));
-        board.status(Status { role: Role::Standby, newest_record_ms: None, lag: Some(3), at_ms: 5 });
+        board.status(Status { role: Role::Standby, newest_record_ms: None, lag: Some(3), away_ms: Some(2), at_ms: 5 });
         let after = serde_json::to_value(Pulse::of(&board, 9)).unwrap();
         assert_eq!((&after["role"], &after["said_ms"], &after["lag"]), (&"standby".into(), &5.into(), &3.into()));
+        assert_eq!((&before["away_ms"], &after["away_ms"]), (&().into(), &2.into()));
         assert_eq!(after["version"], before["version"], "a status alone changes no picture");
     }
 }

@@ -65,6 +65,16 @@ impl Lease {
         Ok(self.is_held)
     }
 
+    /// Whether a broker answers, or what it is that keeps it from that.
+    pub fn reach(&self, wait: Duration) -> Result<(), String> {
+        let asked = self.consumer.fetch_metadata(Some(&self.topic), wait);
+        let told = |error: rdkafka::error::KafkaError| {
+            let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+            self.consumer.context().take_error().unwrap_or(code)
+        };
+        asked.map(drop).map_err(told)
+    }
+
     pub fn notes(&self, topic: &str) -> Notes {
         Notes { consumer: Arc::clone(&self.consumer), group: self.group.clone(), topic: topic.to_owned() }
     }
@@ -97,15 +107,6 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
-    /// Leaves the group.
-    fn drop(&mut self) {
-        self.consumer.context().close();
-    }
-}
-
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
 impl Notes {
     /// That all before `offset` is done. Refused where another holds the lease by now.
     pub fn note(&self, offset: i64) -> Result<(), LeaseError> {
@@ -138,6 +139,15 @@ impl std::fmt::Debug for Notes {
     }
 }
 
+impl Drop for Lease {
+    /// Leaves the group.
+    fn drop(&mut self) {
+        self.consumer.context().close();
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lease").field("group", &self.group).field("is_held", &self.is_held).finish_non_exhaustive()
     }
 }
