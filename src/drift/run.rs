@@ -184,7 +184,7 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
         match inspector.describe(topic, WAIT)? {
             Some(1) => {}
             Some(partitions) => return Err(MonitorError::Partitions { topic: topic.clone(), partitions }),
-            None => return Err(missing(topic, "start with --create-topics")),
+            None => return Err(missing(topic, "start with --create-topics, or dce topics create")),
         }
     }
     if inspector.describe(&settings.embeddings, WAIT)?.is_none() {

@@ -59,7 +59,7 @@ pub(super) fn check(
     report.add(Row::right("broker", reached(settings, &cluster)));
     report.add(limits_row(&admin, &cluster, wait));
     let found = topics::check(report, config, settings, &admin, &cluster, wait);
-    monitor::check(report, config, &admin, wait);
+    monitor::check(report, config, settings, &admin, &cluster, wait);
     report.add(transactions::row(config, settings, &admin, wait));
     group::check(report, config, settings, &admin, model, found.as_ref(), wait);
 }

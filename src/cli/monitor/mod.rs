@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Frame, moments, stop_on_signals};
-use crate::config::{Config, Monitor};
+use crate::config::Config;
 use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
 use crate::drift::engine::usual_rule;
@@ -17,8 +17,9 @@ use crate::drift::run::{self, MonitorSettings, Watch};
 use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::ClientSettings;
+use crate::kafka::conform::Role;
 use crate::kafka::follow::{self, Lookup, Visit};
-use crate::kafka::topics::{self, Inspector, Purpose, TopicSpec};
+use crate::kafka::topics::{self, Inspector};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::drift::{self, DriftWindow};
@@ -79,7 +80,9 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let clock = Clock::start();
     let client = ClientSettings::from(&config.kafka);
     if arguments.create_topics {
-        let created = topics::create(&client, &topic_specs(&config.monitor), WAIT).context("creating topics")?;
+        let roles = Role::of_monitor(&config.monitor.topics);
+        let specs = roles.map(|(role, name)| role.spec(name, 1, None, config.session.future_max_ms));
+        let created = topics::create(&client, &specs, WAIT).context("creating topics")?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, "topics created");
         }
@@ -104,18 +107,6 @@ pub(super) fn board(config: &Config) -> Board {
         source: config.topics.embeddings.clone(),
         instance: config.app.instance.clone(),
     })
-}
-
-/// One partition each: what is in them is in the order of time.
-pub(super) fn topic_specs(monitor: &Monitor) -> [TopicSpec; 4] {
-    let spec = |name: &str, purpose| TopicSpec::new(name, 1, None, purpose);
-    let topics = &monitor.topics;
-    [
-        spec(&topics.windows, Purpose::DriftWindows),
-        spec(&topics.alerts, Purpose::Compacted),
-        spec(&topics.references, Purpose::Compacted),
-        spec(&topics.customers, Purpose::Log),
-    ]
 }
 
 pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Result<MonitorSettings> {
