@@ -159,8 +159,11 @@ impl Now {
         let state = board.read();
         let points = || state.segments.values().map(|segment| &segment.points);
         let segments = state.segments.iter().filter_map(|(name, segment)| Standing::of(name, segment)).collect();
+        // The newest first; of those of one window as they were told.
+        let mut alerts = state.alerts.clone();
+        alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened_at));
         let (open, resolved): (Vec<_>, Vec<_>) =
-            state.alerts.iter().rev().cloned().partition(|alert| alert.state == AlertState::Firing);
+            alerts.into_iter().partition(|alert| alert.state == AlertState::Firing);
         let open_alerts = open.len();
         Self {
             version: state.version,
