@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed process said")]
 
 mod harness;
+mod broker;
 mod copier;
 mod source_and_sink;
 mod topics;

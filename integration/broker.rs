@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::harness::WAIT;
 
 /// It ends when its script reads the end of its input, so with this process at the latest.
-pub(super) struct Broker {
+pub(crate) struct Broker {
     script: Child,
     dir: PathBuf,
-    pub bootstrap: String,
+    pub(crate) bootstrap: String,
     condition: Condition,
 }
 
@@ -27,7 +27,7 @@ impl Broker {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/kafka.sh")
     }
 
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut script = Command::new(Self::script())
             .args(["run", "--", "sh", "-c", r#"echo "$DCE_TEST_BOOTSTRAP"; echo "$DCE_TEST_KAFKA_DIR"; cat"#])
             // Not the one of the other tests.
@@ -42,7 +42,7 @@ impl Broker {
         Self { script, dir, bootstrap, condition: Condition::Up }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.condition, Condition::Up)
     }
 
@@ -52,18 +52,18 @@ impl Broker {
         assert!(sent.expect("kill runs").success(), "the broker runs");
     }
 
-    pub(super) fn kill(&mut self, pause: Duration) {
+    pub(crate) fn kill(&mut self, pause: Duration) {
         self.signal("KILL");
         self.condition = Condition::DownUntil(Instant::now() + pause);
     }
 
-    pub(super) fn freeze(&mut self, pause: Duration) {
+    pub(crate) fn freeze(&mut self, pause: Duration) {
         self.signal("STOP");
         self.condition = Condition::FrozenUntil(Instant::now() + pause);
     }
 
     /// What is due.
-    pub(super) fn tend(&mut self) {
+    pub(crate) fn tend(&mut self) {
         let now = Instant::now();
         match &mut self.condition {
             Condition::FrozenUntil(until) if *until <= now => {
