@@ -25,6 +25,7 @@ mod shift;
 mod takeover;
 pub(crate) mod live;
 mod away;
+mod dashboard;
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
