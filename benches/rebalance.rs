@@ -82,7 +82,7 @@ fn main() {
     let bed = Bed { client: ClientSettings::of(&bootstrap), run: std::process::id(), seen };
     let purposes = [
         ("clickstream", Purpose::Log),
-        ("embeddings", Purpose::Compacted),
+        ("embeddings", Purpose::Table),
         ("rejected", Purpose::Log),
         ("state", Purpose::State),
     ];

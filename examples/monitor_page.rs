@@ -1,5 +1,5 @@
 //! The monitor's page over made-up windows, the same each time but for when they end: to look at, and for the tests of it.
-//! `cargo run --example monitor_page -- [drift|quiet|empty|one|standby|restoring] [ADDRESS]`; each Enter adds a window, and the
+//! `cargo run --example monitor_page -- [drift|quiet|empty|one|standby|restoring|away] [ADDRESS]`; each Enter adds a window, and the
 //! end of input ends it.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program of its own")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "made-up numbers of known size")]
@@ -56,12 +56,17 @@ fn main() -> anyhow::Result<()> {
         "empty" => Role::Active,
         "standby" => Role::Standby,
         "restoring" => Role::Restoring,
-        other => anyhow::bail!("no scene is named {other}: drift, quiet, empty, one, standby, restoring"),
+        "away" => {
+            fill(&board, end, false);
+            Role::Standby
+        }
+        other => anyhow::bail!("no scene is named {other}: drift, quiet, empty, one, standby, restoring, away"),
     };
-    let say = |board: &Board| {
+    let away_ms = (scene == "away").then(|| clock.wall_ms() - 90_000);
+    let say = move |board: &Board| {
         let lag = (role == Role::Active).then_some(1_240);
         let newest_record_ms = (role == Role::Active).then(|| clock.wall_ms() - 4_000);
-        board.status(Status { role, newest_record_ms, lag, at_ms: clock.wall_ms() });
+        board.status(Status { role, newest_record_ms, lag, away_ms, at_ms: clock.wall_ms() });
     };
     say(&board);
     let health: Arc<[Health]> = [Health::new(clock.uptime())].into();
@@ -73,9 +78,7 @@ fn main() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(std::time::Duration::from_secs(2));
-            let lag = (role == Role::Active).then_some(1_240);
-            let newest_record_ms = (role == Role::Active).then(|| clock.wall_ms() - 4_000);
-            speaker.status(Status { role, newest_record_ms, lag, at_ms: clock.wall_ms() });
+            say(&speaker);
         }
     });
     for (number, line) in (1..).zip(std::io::stdin().lines()) {
@@ -173,6 +176,7 @@ impl Made {
             effects: BTreeMap::new(),
             breaches: Vec::new(),
             readings: BTreeMap::new(),
+            pins_end: 0,
             alert: None,
         };
         let Some(reference) = reference else { return window };

@@ -4,11 +4,13 @@
 #![allow(clippy::print_stderr, reason = "what a failed process said")]
 
 mod harness;
+mod broker;
 mod copier;
 mod source_and_sink;
 mod topics;
 mod pipeline;
 mod succession;
+mod lease;
 mod workers;
 mod local_store;
 mod state;

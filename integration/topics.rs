@@ -1,7 +1,8 @@
 //! Topics on a real broker: made with their policies, and refused where they do not fit.
 
 use dce::config::Topics;
-use dce::kafka::topics::{self, Inspector, TopicSpec};
+use dce::kafka::conform::Role;
+use dce::kafka::topics::{self, Inspector};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
@@ -24,7 +25,7 @@ fn the_pipeline_s_topics_are_made_with_their_policies() {
     assert!(text.contains("do not exist on") && text.contains("--create-topics"), "{text}");
     assert!(text.contains(&format!("--create --topic {} --partitions N", topics.embeddings)), "{text}");
 
-    let specs = TopicSpec::of_pipeline(&topics, 3, None, 300_000);
+    let specs = Role::specs(&topics, 3, None, 300_000);
     let mut created = topics::create(&bed.settings, &specs, WAIT).unwrap();
     created.sort();
     let mut all: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();

@@ -52,9 +52,14 @@ fn open(monitor: &Monitor, width: u32, height: u32, colours: &str) -> Tab {
 }
 
 fn assert_well(tab: &mut Tab, monitor: &Monitor) {
+    assert_at_home(tab, &monitor.url);
+}
+
+/// Nothing was complained of or asked for elsewhere, and it fits the screen.
+pub(super) fn assert_at_home(tab: &mut Tab, url: &str) {
     assert_eq!(tab.complaints, Vec::<String>::new());
     let elsewhere: Vec<&String> =
-        tab.asked.iter().filter(|url| !url.starts_with(&monitor.url) && !url.starts_with("data:")).collect();
+        tab.asked.iter().filter(|asked| !asked.starts_with(url) && !asked.starts_with("data:")).collect();
     assert!(elsewhere.is_empty(), "nothing is loaded from elsewhere: {elsewhere:?}");
     let overflow = tab.look("document.documentElement.scrollWidth - document.documentElement.clientWidth");
     assert_eq!(overflow, json!(0), "the page does not scroll sideways");
@@ -93,6 +98,23 @@ fn a_wall_a_dark_desk_and_a_phone_show_the_same() {
             "Math.min(...['distribution', 'time'].map((id) => document.querySelector(`#${id} svg`).clientWidth / document.querySelector(`#${id}`).clientWidth))",
         );
         assert!(wide.as_f64().unwrap() > 0.9, "{name}: the pictures fill their place: {wide}");
+        assert_well(&mut tab, &monitor);
+    }
+}
+
+/// Pictures are drawn for the width that their place has now.
+pub(super) const IS_DRAWN: &str = "['#distribution', '#time'].every((it) => { const place = document.querySelector(it); \
+    const picture = place.querySelector('svg[role=img], .lanes svg, #lanes svg').getBoundingClientRect(); \
+    const right = Math.max(...[...place.querySelectorAll('svg line, svg text')].map((part) => part.getBoundingClientRect().right)); \
+    return place.getBoundingClientRect().right <= innerWidth && right <= place.getBoundingClientRect().right && right > picture.left + 0.85 * picture.width; })";
+
+#[test]
+fn a_screen_that_turns_or_shrinks_is_drawn_anew() {
+    let monitor = Monitor::start("drift");
+    let mut tab = open(&monitor, 1920, 1080, "light");
+    for (width, height) in [(1920, 1080), (390, 844), (844, 390), (1280, 900), (390, 844), (1920, 1080)] {
+        tab.screen(width, height, "light");
+        tab.until(&format!("innerWidth === {width} && {IS_DRAWN}"));
         assert_well(&mut tab, &monitor);
     }
 }
@@ -206,5 +228,20 @@ fn before_there_is_anything_it_says_why() {
     );
     assert_eq!(tab.look("document.querySelectorAll('#alerts > *').length"), json!(0));
     tab.picture("one");
+    assert_well(&mut tab, &monitor);
+}
+
+#[test]
+fn a_kafka_that_is_away_is_not_taken_for_another_instance() {
+    let monitor = Monitor::start("away");
+    let mut tab = Tab::open();
+    tab.screen(1280, 900, "light");
+    tab.go(&monitor.url);
+    tab.until("document.querySelector('#state')?.dataset.state === 'bad'");
+    let said = tab.text("document.querySelector('#state-text').textContent");
+    assert!(said.starts_with("Kafka does not answer (since "), "{said}");
+    assert_eq!(tab.look("document.body.classList.contains('stale')"), json!(true), "what is known is of before");
+    assert_eq!(tab.look("document.querySelector('#panes').hidden"), json!(false));
+    tab.picture("away");
     assert_well(&mut tab, &monitor);
 }

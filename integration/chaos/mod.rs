@@ -14,17 +14,16 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 
+use crate::broker::Broker;
 use crate::harness::{Bed, WAIT};
 use crate::pipeline::Outputs;
 
 mod plan;
-pub(crate) mod broker;
 mod disk;
 mod undecided;
 mod storm;
 mod compare;
 
-use broker::Broker;
 use compare::Difference;
 use plan::{FAULTS, Fault};
 use storm::Storm;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
-use super::broker::Broker;
 use super::disk;
 use super::plan::{Fault, SLOTS, Step};
 use super::undecided::{Stopped, Undecided};
 use super::{SETTINGS, Told};
+use crate::broker::Broker;
 use crate::harness::{Bed, Dce, WAIT};
 use crate::pipeline::Outputs;
 

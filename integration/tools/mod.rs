@@ -14,7 +14,18 @@ mod check;
 mod rights;
 
 const PARTITIONS: usize = 3;
-const TOPICS: [&str; 6] = ["clickstream", "embeddings", "embeddings_live", "sessions", "rejected", "state"];
+const TOPICS: [&str; 10] = [
+    "clickstream",
+    "embeddings",
+    "embeddings_live",
+    "sessions",
+    "rejected",
+    "state",
+    "drift_windows",
+    "drift_alerts",
+    "drift_references",
+    "drift_customers",
+];
 
 /// A deployment of one test: names of its own for everything.
 struct Bank {
@@ -175,6 +186,10 @@ fn topics_are_shown_and_the_missing_ones_made() {
             sessions sessions - - missing - - - -
             rejected rejected - - missing - - - -
             state state - - missing - - - -
+            drift_windows windows - - missing - - - -
+            drift_alerts alerts - - missing - - - -
+            drift_references references - - missing - - - -
+            drift_customers customers - - missing - - - -
 
             ✘ clickstream: does not exist
             → dce topics create
@@ -200,11 +215,16 @@ fn topics_are_shown_and_the_missing_ones_made() {
             would create  sessions with 4 partitions, cleanup.policy=delete
             would create  rejected with 4 partitions, cleanup.policy=delete
             would create  state with 4 partitions, cleanup.policy=compact, segment.bytes=67108864, segment.ms=3600000, min.cleanable.dirty.ratio=0.1, max.compaction.lag.ms=21600000
+            would create  drift_windows with 1 partition, cleanup.policy=delete, retention.ms=6048000000
+            would create  drift_alerts with 1 partition, cleanup.policy=compact, min.compaction.lag.ms=604800000
+            would create  drift_references with 1 partition, cleanup.policy=compact, min.compaction.lag.ms=6048000000
+            would create  drift_customers with 1 partition, cleanup.policy=delete
         "#]],
     );
-    assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 6, "a dry run makes nothing");
+    assert_eq!(bank.say(&["topics", "--json"]).out.matches(r#""exists":false"#).count(), 10, "a dry run makes nothing");
     bank.bed.topic_of("clickstream", PARTITIONS, &[("retention.ms", "3600000")]);
     bank.bed.topic("rejected", 2);
+    bank.bed.topic_of("drift_alerts", 1, &[]);
     check(
         &bank.say(&["topics", "create", "--replication", "1"]),
         1,
@@ -215,6 +235,10 @@ fn topics_are_shown_and_the_missing_ones_made() {
             created       sessions with 3 partitions, cleanup.policy=delete
             exists        rejected, not touched
             created       state with 3 partitions, cleanup.policy=compact, segment.bytes=67108864, segment.ms=3600000, min.cleanable.dirty.ratio=0.1, max.compaction.lag.ms=21600000
+            created       drift_windows with 1 partition, cleanup.policy=delete, retention.ms=6048000000
+            exists        drift_alerts, not touched
+            created       drift_references with 1 partition, cleanup.policy=compact, min.compaction.lag.ms=6048000000
+            created       drift_customers with 1 partition, cleanup.policy=delete
 
             ✘ clickstream: CreateTime and message.timestamp.after.max.ms=3600000 (1h): a wrong clock can close every open session; session.future_max is 5m
                 → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config message.timestamp.after.max.ms=300000
@@ -222,6 +246,8 @@ fn topics_are_shown_and_the_missing_ones_made() {
                 → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic clickstream --add-config retention.ms=129600000
             ✘ rejected: has 2 partitions, the clickstream 3: records go out to the number they came in by
                 → delete it where it holds nothing yet (kafka-topics.sh --bootstrap-server kafka-1:9092 --delete --topic rejected), then dce topics create; or name a new topic in topics.rejected
+            ✘ drift_alerts: cleanup.policy=delete: it grows for ever, or loses alerts that stay open
+                → kafka-configs.sh --bootstrap-server kafka-1:9092 --alter --topic drift_alerts --add-config cleanup.policy=compact,min.compaction.lag.ms=604800000
         "#]],
     );
     let said = bank.say(&["topics", "create", "--partitions", "5"]);
@@ -232,11 +258,24 @@ fn topics_are_shown_and_the_missing_ones_made() {
     let rows: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         rows.iter().map(|row| &row["role"]).collect::<Vec<_>>(),
-        ["clicks", "embeddings", "live", "sessions", "rejected", "state"]
+        [
+            "clicks",
+            "embeddings",
+            "live",
+            "sessions",
+            "rejected",
+            "state",
+            "windows",
+            "alerts",
+            "references",
+            "customers"
+        ]
     );
     assert_eq!(rows[1]["settings"]["cleanup.policy"], "compact");
     assert_eq!((&rows[1]["partitions"], &rows[4]["partitions"]), (&Value::from(3), &Value::from(2)));
-    assert_eq!(rows[1]["deviations"], Value::from(Vec::<Value>::new()), "what was made is as it should be");
+    for made in [1, 6, 8, 9] {
+        assert_eq!(rows[made]["deviations"], Value::from(Vec::<Value>::new()), "what was made is as it should be");
+    }
 }
 
 #[test]

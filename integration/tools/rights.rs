@@ -9,7 +9,7 @@ use dce::kafka::client::ClientSettings;
 use serde_json::Value;
 
 use super::{Bank, at};
-use crate::chaos::broker::Broker;
+use crate::broker::Broker;
 use crate::harness::{Bed, WAIT};
 
 const PROPERTIES: &str = r#"

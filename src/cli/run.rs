@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::{ClientSettings, TRANSACTION_TIMEOUT};
-use crate::kafka::topics::{self, Inspector, TopicSpec};
+use crate::kafka::conform::Role;
+use crate::kafka::topics::{self, Inspector};
 use crate::model::bundle::Bundle;
 use crate::model::device;
 use crate::model::onnx::OnnxModel;
@@ -175,7 +176,7 @@ fn check_topics(arguments: &Arguments, config: &Config, client: &ClientSettings)
     let input = &config.topics.clickstream;
     if arguments.create_topics {
         let partitions = inspector.describe(input, BROKER_WAIT)?.unwrap_or(NEW_PARTITIONS);
-        let specs = TopicSpec::of_pipeline(&config.topics, partitions, None, config.session.future_max_ms);
+        let specs = Role::specs(&config.topics, partitions, None, config.session.future_max_ms);
         let created = topics::create(client, &specs, BROKER_WAIT).context("creating topics")?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, partitions, "topics created");

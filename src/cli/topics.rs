@@ -33,18 +33,16 @@ pub(super) struct Arguments {
 enum TopicsCommand {
     /// Show each topic of the settings, and what is not as it should be (this is what `dce topics` does).
     Describe,
-    /// Make the topics that are missing; those that are there stay as they are.
-    #[command(
-        after_help = "The numbers of partitions must be equal: new topics get the clickstream's number where it is \
-        there, else --partitions, else that of the outputs that are there, else 4.\nExamples:\n  dce topics create --dry-run\n  \
-        dce topics create --partitions 12 --replication 3"
-    )]
+    /// Make the topics that are missing, the monitor's too; those that are there stay as they are.
+    #[command(after_help = "The monitor's topics get one partition each. Of the others the numbers of \
+        partitions must be equal: new topics get the clickstream's number where it is there, else --partitions, else that of the outputs that are there, else 4.\nExamples:\n  dce topics create --dry-run\n  \
+        dce topics create --partitions 12 --replication 3")]
     Create(Create),
 }
 
 #[derive(Debug, clap::Args)]
 struct Create {
-    /// Partitions of a new clickstream, and with it of all [default: 4].
+    /// Partitions of a new clickstream, and with it of all the pipeline's [default: 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     partitions: Option<u32>,
     /// Copies of each partition [default: the broker's].
@@ -84,7 +82,7 @@ impl Survey {
         let admin = Admin::new(client)?;
         let cluster = admin.cluster(wait)?;
         let mut topics = Vec::new();
-        for (role, name) in Role::of(&config.topics) {
+        for (role, name) in Role::of(&config.topics).into_iter().chain(Role::of_monitor(&config.monitor.topics)) {
             topics.push(Found { role, name: name.to_owned(), facts: admin.topic(name, wait)?, deviations: Vec::new() });
         }
         let needs = needs(config, client, cluster.brokers.len(), partitions_of_input(&topics));
@@ -104,13 +102,20 @@ impl Survey {
             }
         } else {
             print_table(&mut out, &self.topics)?;
-            print_deviations(&mut out, &self.topics, paint::colours(frame))?;
+            let of_monitor = |found: &&Found| self.has_monitor() || !found.role.is_of_monitor();
+            print_deviations(&mut out, self.topics.iter().filter(of_monitor), paint::colours(frame))?;
         }
         out.flush()?;
-        let wrong = |found: &Found| {
-            found.facts.is_none() || found.deviations.iter().any(|deviation| deviation.level == Level::Wrong)
+        let wrong = |found: &Found| match found.facts {
+            Some(_) => found.deviations.iter().any(|deviation| deviation.level == Level::Wrong),
+            None => self.has_monitor() || !found.role.is_of_monitor(),
         };
         if self.topics.iter().any(wrong) { Err(Told.into()) } else { Ok(()) }
+    }
+
+    /// Not everybody runs one.
+    fn has_monitor(&self) -> bool {
+        self.topics.iter().any(|found| found.role.is_of_monitor() && found.facts.is_some())
     }
 
     fn create(&self, create: &Create, config: &Config, client: &ClientSettings, frame: &Frame) -> anyhow::Result<()> {
@@ -154,9 +159,10 @@ impl Survey {
                         spec.settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
                     writeln!(
                         out,
-                        "{action:<13} {} with {} partitions, {}",
+                        "{action:<13} {} with {} partition{}, {}",
                         found.name,
                         spec.partitions,
+                        if spec.partitions == 1 { "" } else { "s" },
                         settings.join(", ")
                     )?;
                 }
@@ -186,8 +192,9 @@ impl Survey {
             ))
             .into());
         }
+        let outputs = self.topics.iter().filter(|found| !found.role.is_of_monitor());
         let mut outputs: Vec<usize> =
-            self.topics.iter().filter_map(|found| found.facts.as_ref()).map(|facts| facts.partitions).collect();
+            outputs.filter_map(|found| found.facts.as_ref()).map(|facts| facts.partitions).collect();
         outputs.dedup();
         let of_outputs = if let [one] = outputs.as_slice() { Some(*one) } else { None };
         Ok(input.or(wanted).or(of_outputs).unwrap_or(NEW_PARTITIONS))

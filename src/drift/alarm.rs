@@ -57,10 +57,10 @@ impl Alarm {
         }
     }
 
-    /// What opened before then is over with the next window.
-    pub fn accept(&mut self, segment: &str, at_ms: i64) {
+    /// What has opened by the beginning of the next window is over with it.
+    pub fn accept(&mut self, segment: &str, next_ms: i64) {
         if let Some(alert) = self.open.get_mut(segment) {
-            alert.is_accepted |= alert.told.opened_at <= at_ms;
+            alert.is_accepted |= alert.told.opened_at <= next_ms;
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Status {
     pub newest_record_ms: Option<i64>,
     /// Records that are not read yet.
     pub lag: Option<u64>,
+    /// Since when Kafka does not answer.
+    pub away_ms: Option<i64>,
     /// When it says so, by the wall clock.
     pub at_ms: i64,
 }
@@ -385,6 +387,7 @@ pub(super) mod tests {
             effects: BTreeMap::new(),
             breaches: Vec::new(),
             readings: BTreeMap::new(),
+            pins_end: 0,
             alert: None,
         }
     }

@@ -1,5 +1,6 @@
 //! The monitor without the world: records → windows → verdicts → alerts, and back from what was published before. `[pure]`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::alarm::Alarm;
@@ -47,16 +48,33 @@ pub struct Judged {
     pub customers: Vec<DriftCustomer>,
 }
 
+/// A record on the topic of references.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pin {
+    Set(DriftReference),
+    /// Of the segment.
+    Removed(Arc<str>),
+}
+
+/// Pins that wait for a window; beyond it the oldest is taken at once.
+const PINS_WAIT_MAX: usize = 10_000;
+
 #[derive(Debug)]
 pub struct Engine {
     pub collector: Collector,
     judge: Judge,
     alarm: Alarm,
+    /// By their offsets: read, and to be taken with the first window that is to know of them. So a window's record says which
+    /// pins counted, and judging it again takes the same.
+    pins: BTreeMap<i64, Pin>,
+    /// Pins from before this offset are taken.
+    pins_end: i64,
 }
 
 impl Engine {
     pub fn new(cut: Cut, rule: Rule) -> Self {
-        Self { collector: Collector::new(cut), judge: Judge::new(rule), alarm: Alarm::default() }
+        let (collector, judge) = (Collector::new(cut), Judge::new(rule));
+        Self { collector, judge, alarm: Alarm::default(), pins: BTreeMap::new(), pins_end: 0 }
     }
 
     /// An alert as it was published last; before the windows.
@@ -67,6 +85,7 @@ impl Engine {
     /// A window that was judged before; in their order.
     pub fn remember(&mut self, record: &DriftWindow) -> Result<(), UnpackError> {
         let (window, verdict) = unpack(record)?;
+        self.take_pins(record.pins_end, window.start_ms);
         self.collector.remember(&window);
         self.judge.remember(&window, &verdict);
         self.judge.set_alarm(&window.segment, record.alert.is_some());
@@ -74,15 +93,30 @@ impl Engine {
         Ok(())
     }
 
-    pub fn pin(&mut self, reference: &DriftReference) {
-        self.judge.pin(reference);
-        if reference.accepts {
-            self.alarm.accept(&reference.segment, reference.pinned_at);
+    /// Counts from the next window that is judged, and for those that are remembered as it did then.
+    pub fn pin(&mut self, offset: i64, pin: Pin) {
+        self.pins.insert(offset, pin);
+        if self.pins.len() > PINS_WAIT_MAX
+            && let Some((first, _)) = self.pins.first_key_value()
+        {
+            self.take_pins(first + 1, i64::MAX);
         }
     }
 
-    pub fn unpin(&mut self, segment: &str) {
-        self.judge.unpin(&Segment(segment.into()));
+    /// Those from before that offset; the windows that follow begin at `next_ms`.
+    fn take_pins(&mut self, end: i64, next_ms: i64) {
+        while let Some(first) = self.pins.first_entry().filter(|first| *first.key() < end) {
+            match first.remove() {
+                Pin::Set(reference) => {
+                    self.judge.pin(&reference);
+                    if reference.accepts {
+                        self.alarm.accept(&reference.segment, next_ms);
+                    }
+                }
+                Pin::Removed(segment) => self.judge.unpin(&Segment(segment)),
+            }
+        }
+        self.pins_end = end.max(self.pins_end);
     }
 
     pub fn firing(&self) -> impl Iterator<Item = &DriftAlert> {
@@ -113,6 +147,15 @@ impl Engine {
 
     /// All segments' windows of one time, with the customers that moved farthest in it.
     pub fn judge(&mut self, windows: &[Window], farthest: &[Far]) -> Judged {
+        let all = self.pins.last_key_value().map_or(self.pins_end, |(last, _)| last + 1);
+        self.judge_with(windows, farthest, all)
+    }
+
+    /// The same by the pins from before that offset alone.
+    pub fn judge_with(&mut self, windows: &[Window], farthest: &[Far], pins_end: i64) -> Judged {
+        if let Some(first) = windows.first() {
+            self.take_pins(pins_end, first.start_ms);
+        }
         // As it was before these windows became part of it.
         let references: Vec<_> =
             windows.iter().map(|window| self.judge.reference(&window.segment, window.start_ms)).collect();
@@ -126,7 +169,7 @@ impl Engine {
             let open = self.alarm.open_on(window.segment.as_str()).map(|alert| Arc::clone(&alert.id));
             self.judge.set_alarm(&window.segment, open.is_some());
             judged.alerts.extend(changed);
-            judged.windows.push(pack(window, verdict, reference.as_deref(), open));
+            judged.windows.push(pack(window, verdict, reference.as_deref(), self.pins_end, open));
         }
         judged.alerts.extend(self.alarm.gone(windows));
         let by_segment = |name: &str| {

@@ -95,8 +95,6 @@ struct Line {
     /// Windows in a row with another model.
     other_model: u32,
     pinned: Option<Pinned>,
-    /// Windows that began before are part of no reference: somebody said that what came since is how it is to be.
-    anew_ms: i64,
     is_alarmed: bool,
     /// Windows that wait to be enough together.
     pending: Vec<Pending>,
@@ -198,14 +196,13 @@ impl Judge {
         self.step(window, Some(verdict));
     }
 
-    /// From now on; windows from before `pinned_at` have no part in the creep.
+    /// From now on. The days from before `pinned_at` have no part in the creep.
     pub fn pin(&mut self, pinned: &DriftReference) {
         let Some(shifts) = Histogram::of(pinned.zero, pinned.buckets.iter().copied()) else { return };
         let line = self.lines.entry(Segment(Arc::clone(&pinned.segment))).or_default();
         if pinned.accepts {
             line.restart();
             line.is_alarmed = false;
-            line.anew_ms = pinned.pinned_at;
         }
         let creep = Creep::new(shifts.clone(), pinned.pinned_at);
         let reference = Reference::pinned(shifts);
@@ -492,7 +489,7 @@ impl Line {
     }
 
     fn wait(&mut self, window: &Window, peaks: Vec<Peak>, names: &mut Names) {
-        if !self.is_alarmed && window.start_ms >= self.anew_ms {
+        if !self.is_alarmed {
             self.waiting.push_back(Waiting { window: window.clone(), peaks });
         }
         while self.waiting.front().is_some_and(|first| window.start_ms - first.window.start_ms >= ADMISSION_MS) {

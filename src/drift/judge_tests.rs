@@ -34,8 +34,8 @@ fn rule() -> Rule {
 
 /// A bank's customers: by number of the window always the same.
 #[derive(Clone)]
-struct World {
-    random: u64,
+pub(super) struct World {
+    pub(super) random: u64,
 }
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
         Window { segment, start_ms, end_ms, model: Some("bank@1".into()), shifts, counts, is_partial: false }
     }
 
-    fn both(&mut self, number: i64, jumping: f64) -> Vec<Window> {
+    pub(super) fn both(&mut self, number: i64, jumping: f64) -> Vec<Window> {
         vec![self.window("all", number, 400.0, jumping), self.window("channel=web", number, 110.0, jumping)]
     }
 }

@@ -25,11 +25,16 @@ pub mod words;
 pub mod alarm;
 pub mod packed;
 pub mod engine;
+pub mod again;
+#[cfg(test)]
+mod again_tests;
 pub mod board;
 mod view;
 pub mod page;
 pub mod notify;
 pub mod reader;
+pub mod steady;
+pub mod reach;
 pub mod past;
 pub mod tell;
 pub mod run;

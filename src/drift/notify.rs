@@ -3,8 +3,10 @@
 //!
 //! Alertmanagers get the present state again and again, as they expect it, and tell people once: an alert is known by its
 //! labels and when it began. The webhook gets the opening and the end of each alert, in order, each until it is taken; how
-//! far it has come is the offset of a group on `drift-alerts`, so that a restart neither forgets one nor tells it twice.
+//! far it has come is an offset on `drift-alerts` that the monitor's group notes. The topic is compacted, so an opening is told
+//! by the first record of its alert that is left.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -231,11 +233,24 @@ impl Webhook {
     }
 }
 
-/// Changes that a webhook hears of: its beginning and its end.
-pub fn is_told_to_webhook(alert: &DriftAlert) -> bool {
-    match alert.state {
-        AlertState::Firing => alert.updated_at == alert.opened_at,
-        AlertState::Resolved => true,
+/// Of which alert of each segment the webhook has heard.
+#[derive(Debug, Default)]
+pub struct Heard(BTreeMap<Arc<str>, Arc<str>>);
+
+impl Heard {
+    /// What is to be told of the next record: that the alert has opened, where that was not heard, and that it is over.
+    pub fn due(&self, alert: &DriftAlert) -> Vec<DriftAlert> {
+        let mut due = Vec::new();
+        if self.0.get(&alert.segment) != Some(&alert.id) {
+            let updated_at = alert.opened_at;
+            due.push(DriftAlert { state: AlertState::Firing, updated_at, resolved_at: None, ..alert.clone() });
+        }
+        due.extend((alert.state == AlertState::Resolved).then(|| alert.clone()));
+        due
+    }
+
+    pub fn heard(&mut self, alert: &DriftAlert) {
+        self.0.insert(Arc::clone(&alert.segment), Arc::clone(&alert.id));
     }
 }
 
@@ -330,11 +345,39 @@ mod tests {
     fn an_event_is_one_of_three() {
         let kind = |alert: &DriftAlert| cloud_event(alert, "dce")[3].1.clone();
         let mut firing = alert(AlertState::Firing, None);
-        assert_eq!((kind(&firing).as_str(), is_told_to_webhook(&firing)), ("dce.drift.alert.opened.v1", true));
+        assert_eq!(kind(&firing), "dce.drift.alert.opened.v1");
         firing.updated_at += 300_000;
-        assert_eq!((kind(&firing).as_str(), is_told_to_webhook(&firing)), ("dce.drift.alert.updated.v1", false));
-        let over = alert(AlertState::Resolved, Some(900_000));
-        assert_eq!((kind(&over).as_str(), is_told_to_webhook(&over)), ("dce.drift.alert.resolved.v1", true));
+        assert_eq!(kind(&firing), "dce.drift.alert.updated.v1");
+        assert_eq!(kind(&alert(AlertState::Resolved, Some(900_000))), "dce.drift.alert.resolved.v1");
+    }
+
+    /// The events' ids for the records that compaction has left, of those that stand before the bar none is told any more.
+    #[test]
+    fn an_opening_is_told_once_whichever_of_its_records_is_left() {
+        let opened = alert(AlertState::Firing, None);
+        let updated = DriftAlert { updated_at: 900_000, ..opened.clone() };
+        let over = DriftAlert { updated_at: 1_200_000, ..alert(AlertState::Resolved, Some(1_200_000)) };
+        let again =
+            DriftAlert { id: "all/1500000".into(), opened_at: 1_500_000, updated_at: 1_500_000, ..opened.clone() };
+        let (opening, end) = ("all/0/opened/600000", "all/0/resolved/1200000");
+        let second = "all/1500000/opened/1500000";
+        let check = |before: &[&DriftAlert], records: &[&DriftAlert], expected: &[&str]| {
+            let mut heard = Heard::default();
+            before.iter().for_each(|alert| heard.heard(alert));
+            let mut told = Vec::new();
+            for record in records {
+                told.extend(heard.due(record).iter().map(|alert| cloud_event(alert, "dce")[1].1.clone()));
+                heard.heard(record);
+            }
+            assert_eq!(told, expected);
+        };
+        check(&[], &[&opened, &updated, &over, &again], &[opening, end, second]);
+        check(&[], &[&updated, &over], &[opening, end]);
+        check(&[], &[&over], &[opening, end]);
+        check(&[], &[&again], &[second]);
+        check(&[&opened], &[&updated, &over], &[end]);
+        check(&[&updated], &[&over, &again], &[end, second]);
+        check(&[&over], &[&again], &[second]);
     }
 
     #[test]

@@ -27,8 +27,14 @@ const PARTIAL: &str = "partial";
 const MERGED: &str = "windows";
 const PAGES: &str = "pages";
 
-/// `alert` is the one that is open after it.
-pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, alert: Option<Arc<str>>) -> DriftWindow {
+/// `pins_end` as in the record; `alert` is the one that is open after it.
+pub fn pack(
+    window: &Window,
+    verdict: &Verdict,
+    reference: Option<&Reference>,
+    pins_end: i64,
+    alert: Option<Arc<str>>,
+) -> DriftWindow {
     let mut counts = window.counts.clone();
     let flags =
         [(PARTIAL, u64::from(window.is_partial)), (MERGED, verdict.windows.into()), (PAGES, verdict.pages.into())];
@@ -71,6 +77,7 @@ pub fn pack(window: &Window, verdict: &Verdict, reference: Option<&Reference>, a
             .map(|score| score.statistic.as_str().into())
             .collect(),
         readings,
+        pins_end,
         alert,
     }
 }

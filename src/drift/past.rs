@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board;
-use super::engine::Engine;
+use super::engine::{Engine, Pin};
 use super::packed::LONGEST_MS;
 use super::run::{MonitorError, MonitorSettings, Watch};
 use crate::kafka::follow::{self, Extent, Lookup, Visit};
@@ -16,7 +16,7 @@ use crate::wire::drift::{self, DriftAlert, DriftReference, DriftWindow};
 /// For the answer to one question.
 pub const WAIT: Duration = Duration::from_secs(15);
 /// How far the past is looked at for what references and thresholds are made of.
-const PAST_MS: i64 = 70 * DAY_MS;
+pub const PAST_MS: i64 = 70 * DAY_MS;
 const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Where the engine goes on.
@@ -55,10 +55,7 @@ pub fn restore(
     for alert in alerts.values() {
         engine.restore_alert(alert.clone());
     }
-    resume.references_end = read(settings, lookup, &topics.references, None, |message| {
-        pin(engine, message);
-        true
-    })?;
+    resume.references_end = pins(settings, lookup, engine)?;
     let width_ms = settings.cut.width_ms;
     let (mut seen, mut of_other_width) = (0_u64, 0_u64);
     read(settings, lookup, &topics.windows, Some(now_ms - PAST_MS), |message| {
@@ -105,18 +102,25 @@ pub fn restore(
 
 /// A record of the topic of references.
 pub fn pin(engine: &mut Engine, message: Message<'_>) {
-    let segment = || message.key().map(String::from_utf8_lossy);
-    match message.value() {
-        Some(value) => match drift::decode::<DriftReference>(value) {
-            Ok(reference) => engine.pin(&reference),
-            Err(error) => tracing::warn!(%error, segment = ?segment(), "a pinned reference cannot be read"),
-        },
-        None => segment().into_iter().for_each(|segment| engine.unpin(&segment)),
+    let segment = message.key().map(String::from_utf8_lossy);
+    match (message.value().map(drift::decode::<DriftReference>), segment) {
+        (Some(Ok(reference)), _) => engine.pin(message.offset(), Pin::Set(reference)),
+        (Some(Err(error)), segment) => tracing::warn!(%error, ?segment, "a pinned reference cannot be read"),
+        (None, Some(segment)) => engine.pin(message.offset(), Pin::Removed(segment.into())),
+        (None, None) => {}
     }
 }
 
-/// All of the one partition, or what is of that time or later; gives where it ended.
-fn read(
+/// What is on the topic of references; gives where that ended.
+pub fn pins(settings: &MonitorSettings, lookup: &Lookup, engine: &mut Engine) -> Result<i64, MonitorError> {
+    read(settings, lookup, &settings.topics.references, None, |message| {
+        pin(engine, message);
+        true
+    })
+}
+
+/// All of the one partition, or what is of that time or later, until `each` says that it is enough; gives where it ended.
+pub fn read(
     settings: &MonitorSettings,
     lookup: &Lookup,
     topic: &str,

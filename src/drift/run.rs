@@ -10,8 +10,10 @@ use super::collect::Cut;
 use super::engine::{Engine, Judged};
 use super::judge::Rule;
 use super::notify::{Alertmanagers, Receivers, cloud_event};
-use super::past::{self, WAIT};
+use super::past::{self, Resume, WAIT};
+use super::reach::Reach;
 use super::reader::{Source, Stream};
+use super::steady::Steady;
 use super::tell;
 use crate::config::{DriftTopics, Registry};
 use crate::health::Health;
@@ -49,6 +51,7 @@ pub struct MonitorSettings {
     pub rejected: Option<String>,
     pub topics: DriftTopics,
     pub registry: Option<Registry>,
+    /// `customers_max` is of all partitions together.
     pub cut: Cut,
     pub rule: Rule,
     pub receivers: Receivers,
@@ -83,6 +86,8 @@ pub enum MonitorError {
     Partitions { topic: String, partitions: usize },
     #[error("topic {topic} does not exist; {fix}")]
     Missing { topic: String, fix: &'static str },
+    #[error("topic {topic} has {partitions} partitions now, and {read} are read")]
+    Grown { topic: String, read: usize, partitions: usize },
 }
 
 impl MonitorError {
@@ -102,31 +107,44 @@ enum Ended {
 pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<(), MonitorError> {
     check_topics(settings)?;
     let mut lease = Lease::join(&settings.client, &settings.group, &settings.topics.references)?;
-    let mut failures = 0_u32;
+    let mut reach = Reach::new(watch.clock.wall_ms());
+    let (mut failures, mut was_active) = (0_u32, false);
     while !stop.is_stopped() {
         watch.health.progress(watch.clock.uptime(), "stand by");
-        if !lease.is_held(TURN)? {
-            // One that stands by is as it should be.
-            watch.health.ready();
-            status(watch, Role::Standby, None, None);
+        let is_held = lease.is_held(TURN)?;
+        let is_there = reach.look(&lease, watch.clock, watch.health);
+        if !is_held || !is_there {
+            if is_there {
+                // One that stands by is as it should be.
+                watch.health.ready();
+                // Another one knows better.
+                if std::mem::take(&mut was_active) {
+                    watch.board.clear();
+                }
+            }
+            status(watch, Role::Standby, &reach, None);
             continue;
         }
         tracing::info!(group = settings.group, "this monitor is the active one");
-        match active(settings, watch, &mut lease, stop) {
+        was_active = true;
+        match active(settings, watch, (&mut lease, &mut reach), stop) {
             Ok(Ended::Stopped) => break,
             Ok(Ended::LeaseLost) => {
                 failures = 0;
-                watch.board.clear();
-                tracing::info!(group = settings.group, "another monitor is the active one now");
+                tracing::info!(group = settings.group, "this monitor is not the active one any more");
             }
             Err(error) if error.is_for_good() => return Err(error),
+            Err(error @ MonitorError::Grown { .. }) => {
+                failures = 0;
+                tracing::warn!(%error, "the monitor begins again from what it has published");
+            }
             Err(error) => {
                 failures += 1;
                 watch.health.not_ready(error.to_string());
                 tracing::error!(%error, failures, "the monitor begins again from what it has published");
                 wait_as_member(
                     AGAIN.1.min(AGAIN.0 * 2_u32.saturating_pow(failures.min(10) - 1)),
-                    &mut lease,
+                    (&mut lease, &mut reach),
                     watch,
                     stop,
                 )?;
@@ -137,10 +155,17 @@ pub fn run(settings: &MonitorSettings, watch: Watch<'_>, stop: &Stop) -> Result<
 }
 
 /// A member that says nothing for long is thrown out.
-fn wait_as_member(wait: Duration, lease: &mut Lease, watch: Watch<'_>, stop: &Stop) -> Result<(), MonitorError> {
+fn wait_as_member(
+    wait: Duration,
+    (lease, reach): (&mut Lease, &mut Reach),
+    watch: Watch<'_>,
+    stop: &Stop,
+) -> Result<(), MonitorError> {
     let until = watch.clock.uptime().0 + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     while !stop.is_stopped() && watch.clock.uptime().0 < until {
         lease.is_held(TURN)?;
+        reach.look(lease, watch.clock, watch.health);
+        status(watch, Role::Restoring, reach, None);
         watch.health.progress(watch.clock.uptime(), "wait to begin again");
     }
     Ok(())
@@ -159,7 +184,7 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
         match inspector.describe(topic, WAIT)? {
             Some(1) => {}
             Some(partitions) => return Err(MonitorError::Partitions { topic: topic.clone(), partitions }),
-            None => return Err(missing(topic, "start with --create-topics")),
+            None => return Err(missing(topic, "start with --create-topics, or dce topics create")),
         }
     }
     if inspector.describe(&settings.embeddings, WAIT)?.is_none() {
@@ -169,14 +194,21 @@ fn check_topics(settings: &MonitorSettings) -> Result<(), MonitorError> {
 }
 
 /// One session as the active one.
-fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop: &Stop) -> Result<Ended, MonitorError> {
+fn active(
+    settings: &MonitorSettings,
+    watch: Watch<'_>,
+    (lease, reach): (&mut Lease, &mut Reach),
+    stop: &Stop,
+) -> Result<Ended, MonitorError> {
     watch.health.not_ready("reading the monitor's own past");
-    status(watch, Role::Restoring, None, None);
+    status(watch, Role::Restoring, reach, None);
     // First: it ends what a predecessor left open, and whoever still believes to be active cannot write any more.
     let mut bulk = Bulk::new(&settings.client, &settings.group, &settings.topics.windows)?;
     let lookup = Lookup::new(&settings.client, &settings.group)?;
     let now_ms = watch.clock.wall_ms();
-    let mut engine = Engine::new(settings.cut.clone(), settings.rule.clone());
+    let partitions = lookup.partitions(&settings.embeddings, WAIT)?;
+    let customers_max = settings.cut.customers_max / partitions.max(1);
+    let mut engine = Engine::new(Cut { customers_max, ..settings.cut.clone() }, settings.rule.clone());
     let resume = past::restore(settings, &lookup, &mut engine, watch, now_ms, || {
         watch.health.progress(watch.clock.uptime(), "read the past");
         drop(lease.is_held(Duration::ZERO));
@@ -184,14 +216,13 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
     })?;
     // Older windows are not whole any more: the table is compacted.
     let oldest = (now_ms - FIRST_MS).div_euclid(settings.cut.width_ms) * settings.cut.width_ms + settings.cut.width_ms;
-    let from_ms = resume.from_ms.unwrap_or(oldest).max(oldest);
-    engine.collector.begin(from_ms);
+    engine.collector.begin(resume.from_ms.unwrap_or(oldest).max(oldest));
     if stop.is_stopped() {
         return Ok(Ended::Stopped);
     }
-    let mut session = Session::open(settings, watch, engine, &lookup, (from_ms, resume.alerts))?;
-    let _webhook = tell::webhook(settings, &lookup, watch.metrics)?;
+    let _webhook = tell::webhook(settings, &lookup, lease, watch.metrics)?;
     let mut references = Source::from(settings, &settings.topics.references, resume.references_end)?;
+    let mut session = Session::open(settings, watch, engine, &lookup, resume)?;
     session.tell();
     loop {
         if stop.is_stopped() {
@@ -203,11 +234,13 @@ fn active(settings: &MonitorSettings, watch: Watch<'_>, lease: &mut Lease, stop:
         watch.health.progress(watch.clock.uptime(), "read");
         session.read(stop)?;
         references.pins(&mut session.engine)?;
-        for judged in session.close()? {
-            publish(settings, &mut bulk, &judged)?;
-            session.published(judged);
+        if reach.look(lease, watch.clock, watch.health) {
+            for judged in session.close()? {
+                publish(settings, &mut bulk, &judged)?;
+                session.published(judged);
+            }
         }
-        session.status();
+        session.status(reach);
     }
 }
 
@@ -226,56 +259,24 @@ struct Session<'a> {
     said_ms: u64,
 }
 
-/// Whether the wall clock goes as fast as time does. One that has jumped closes windows whose records are still to come: nothing is
-/// closed then, until it is back or has been so for [`Steady::BELIEVED_MS`].
-#[derive(Debug)]
-struct Steady {
-    wall_ms: i64,
-    uptime: u64,
-    jumped: Option<u64>,
-}
-
-impl Steady {
-    const JUMP_MS: i64 = 60_000;
-    const BELIEVED_MS: u64 = 600_000;
-
-    fn new(wall_ms: i64, uptime: u64) -> Self {
-        Self { wall_ms, uptime, jumped: None }
-    }
-
-    fn holds(&mut self, wall_ms: i64, uptime: u64) -> bool {
-        let passed = i64::try_from(uptime.saturating_sub(self.uptime)).unwrap_or(i64::MAX);
-        let is_steady = (wall_ms - self.wall_ms.saturating_add(passed)).abs() <= Self::JUMP_MS;
-        if !is_steady && self.jumped.is_none() {
-            tracing::error!(wall_ms, "the clock on the wall has jumped: no window is closed for now");
-            self.jumped = Some(uptime);
-        }
-        let is_believed = self.jumped.is_some_and(|since| uptime.saturating_sub(since) >= Self::BELIEVED_MS);
-        if is_steady || is_believed {
-            *self = Self::new(wall_ms, uptime);
-        }
-        is_steady || is_believed
-    }
-}
-
 impl<'a> Session<'a> {
     fn open(
         settings: &MonitorSettings,
         watch: Watch<'a>,
         engine: Engine,
         lookup: &Lookup,
-        (from_ms, alerts): (i64, BTreeMap<Arc<str>, DriftAlert>),
+        resume: Resume,
     ) -> Result<Self, MonitorError> {
-        let since_ms = from_ms.saturating_sub(settings.cut.future_ms.saturating_add(EARLY_MS));
-        let inspector = Inspector::new(&settings.client)?;
-        let partitions = |topic: &str| -> Result<Vec<i32>, MonitorError> {
-            let count = inspector.describe(topic, WAIT)?;
-            let count = count.ok_or_else(|| missing(topic, PIPELINES))?;
-            Ok((0..i32::try_from(count).unwrap_or(i32::MAX)).collect())
-        };
+        let cut = &settings.cut;
+        let first_ms = engine.collector.next_close_ms() - cut.lateness_ms - cut.width_ms;
+        let since_ms = first_ms.saturating_sub(cut.future_ms.saturating_add(EARLY_MS));
         let stream = |topic: &str| -> Result<Stream, MonitorError> {
-            Stream::open(settings, lookup, topic, &partitions(topic)?, since_ms)
+            let partitions = lookup.partitions(topic, WAIT)?;
+            let partitions: Vec<i32> = (0..i32::try_from(partitions).unwrap_or(i32::MAX)).collect();
+            Stream::open(settings, lookup, topic, &partitions, since_ms)
         };
+        let (now_ms, uptime) = (watch.clock.wall_ms(), watch.clock.uptime().0);
+        let begun = |end_ms: i64| Steady::begun(end_ms + cut.lateness_ms, cut.width_ms, uptime);
         let rejected = settings.rejected.as_deref().map(stream).transpose()?;
         let receivers = &settings.receivers;
         let alertmanagers = (!receivers.alertmanagers.is_empty())
@@ -291,8 +292,8 @@ impl<'a> Session<'a> {
             watch,
             engine,
             alertmanagers,
-            recent: alerts,
-            steady: Steady::new(watch.clock.wall_ms(), watch.clock.uptime().0),
+            recent: resume.alerts,
+            steady: resume.from_ms.map_or_else(|| Steady::new(now_ms, uptime), begun),
             refused: 0,
             said_ms: 0,
         })
@@ -326,8 +327,9 @@ impl<'a> Session<'a> {
     /// The windows that are over, once all that was published before is read.
     fn close(&mut self) -> Result<Vec<Judged>, MonitorError> {
         let due_ms = self.engine.collector.next_close_ms();
-        let now_ms = self.watch.clock.wall_ms();
-        if !self.steady.holds(now_ms, self.watch.clock.uptime().0) || now_ms - GUARD_MS < due_ms {
+        let (now_ms, uptime) = (self.watch.clock.wall_ms(), self.watch.clock.uptime().0);
+        let believed_ms = self.steady.believed_ms(now_ms, uptime, self.embeddings.newest_ms());
+        if believed_ms.min(now_ms - GUARD_MS) < due_ms {
             self.watch.health.ready();
             return Ok(Vec::new());
         }
@@ -336,7 +338,7 @@ impl<'a> Session<'a> {
             until_ms = until_ms.min(rejected.read_until(due_ms + GUARD_MS, now_ms)?);
         }
         // Clocks of those who publish may be behind ours.
-        Ok(self.engine.close(until_ms.saturating_sub(GUARD_MS)))
+        Ok(self.engine.close(until_ms.saturating_sub(GUARD_MS).min(believed_ms)))
     }
 
     /// It is in the topics: now others may see it.
@@ -363,7 +365,7 @@ impl<'a> Session<'a> {
         alertmanagers.set(self.engine.firing().chain(ended).cloned().collect());
     }
 
-    fn status(&mut self) {
+    fn status(&mut self, reach: &Reach) {
         const EVERY_MS: u64 = 1_000;
         let now = self.watch.clock.uptime().0;
         if now.saturating_sub(self.said_ms) >= EVERY_MS {
@@ -375,7 +377,7 @@ impl<'a> Session<'a> {
             }
             let check = self.engine.collector.check();
             self.watch.metrics.drift_checked(check.checked, check.mismatched);
-            status(self.watch, Role::Active, self.embeddings.newest_ms(), self.embeddings.lag());
+            status(self.watch, Role::Active, reach, Some(&self.embeddings));
         }
     }
 }
@@ -403,25 +405,9 @@ fn publish(settings: &MonitorSettings, bulk: &mut Bulk, judged: &Judged) -> Resu
     Ok(bulk.commit()?)
 }
 
-fn status(watch: Watch<'_>, role: Role, newest_record_ms: Option<i64>, lag: Option<u64>) {
-    watch.board.status(Status { role, newest_record_ms, lag, at_ms: watch.clock.wall_ms() });
+fn status(watch: Watch<'_>, role: Role, reach: &Reach, read: Option<&Stream>) {
+    let (newest_record_ms, lag) = (read.and_then(Stream::newest_ms), read.and_then(Stream::lag));
+    let (away_ms, at_ms) = (reach.away_ms(), watch.clock.wall_ms());
+    watch.board.status(Status { role, newest_record_ms, lag, away_ms, at_ms });
     watch.metrics.drift_status(role == Role::Active, newest_record_ms, lag);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_jumps_is_believed_after_a_while_alone() {
-        let mut steady = Steady::new(1_000_000, 0);
-        assert!(steady.holds(1_060_000, 60_500));
-        assert!(!steady.holds(4_700_000, 70_000), "an hour ahead");
-        assert!(steady.holds(1_080_000, 80_000), "and back");
-        assert!(!steady.holds(4_700_000, 90_000));
-        assert!(!steady.holds(5_200_000, 590_000));
-        assert!(steady.holds(5_300_000, 690_000), "it has been so for ten minutes");
-        assert!(steady.holds(5_310_000, 700_000));
-        assert!(!steady.holds(1_700_000, 710_000), "backwards");
-    }
 }

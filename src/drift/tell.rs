@@ -1,13 +1,14 @@
-//! The webhook's thread: reads `drift-alerts` from where its group has come to, posts what is to be told, and notes it.
+//! The webhook's thread: reads `drift-alerts`, posts what is to be told from where the group has come to, and notes it.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::notify::{NotifyError, Webhook, is_told_to_webhook};
+use super::notify::{Heard, NotifyError, Webhook};
 use super::past::WAIT;
 use super::reader::Source;
 use super::run::{MonitorError, MonitorSettings};
 use crate::kafka::follow::{Lookup, Visit};
+use crate::kafka::lease::{Lease, Notes};
 use crate::stop::Stop;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::monitor::Receiver;
@@ -38,30 +39,30 @@ impl Drop for WebhookThread {
     }
 }
 
-/// Of the address in the settings, where there is one. A group that has noted nothing begins with what comes from now on.
+/// Of the address in the settings, where there is one. Where nothing is noted it begins with what comes from now on.
 pub fn webhook(
     settings: &MonitorSettings,
     lookup: &Lookup,
+    lease: &Lease,
     metrics: &Metrics,
 ) -> Result<Option<WebhookThread>, MonitorError> {
     let Some(webhook) = Webhook::new(&settings.receivers) else { return Ok(None) };
-    let topic = settings.topics.alerts.clone();
-    let noted = Lookup::new(&settings.client, &format!("{}-webhook", settings.group))?;
-    let end = lookup.extents(&topic, &[0], WAIT)?.first().map_or(0, |extent| extent.end);
-    let begin = match noted.committed(&topic, &[0], WAIT)?.first() {
-        Some(committed) => committed.offset.min(end),
+    let notes = lease.notes(&settings.topics.alerts);
+    let Some(extent) = lookup.extents(&settings.topics.alerts, &[0], WAIT)?.first().copied() else { return Ok(None) };
+    let told_until = match notes.noted(WAIT)? {
+        Some(noted) => noted.min(extent.end),
         None => {
-            noted.commit(&topic, 0, end)?;
-            end
+            notes.note(extent.end)?;
+            extent.end
         }
     };
     let stop = Stop::new();
-    let (until, settings, told) = (stop.clone(), settings.clone(), attempts(metrics, Receiver::Webhook));
+    let (until, settings, attempted) = (stop.clone(), settings.clone(), attempts(metrics, Receiver::Webhook));
     let thread = std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
-        let mut begin = begin;
+        let mut desk = Desk { webhook, notes, heard: Heard::default(), next: extent.low, told_until };
         while !until.is_stopped() {
-            if let Err(error) = follow(&settings, &topic, (&webhook, &told), &noted, &mut begin, &until) {
-                tracing::warn!(%error, "alerts for the webhook cannot be read; it is tried again");
+            if let Err(error) = desk.follow(&settings, &attempted, &until) {
+                tracing::warn!(%error, "alerts for the webhook cannot be read or noted; it is tried again");
                 _ = until.wait(AGAIN);
             }
         }
@@ -69,42 +70,54 @@ pub fn webhook(
     Ok(Some(WebhookThread { stop, thread: Some(thread.map_err(MonitorError::Thread)?) }))
 }
 
-fn follow(
-    settings: &MonitorSettings,
-    topic: &str,
-    (webhook, attempted): (&Webhook, &Attempted<'_>),
-    noted: &Lookup,
-    next: &mut i64,
-    stop: &Stop,
-) -> Result<(), MonitorError> {
-    let mut source = Source::from(settings, topic, *next)?;
-    let mut turns = 0_u32;
-    while !stop.is_stopped() {
-        let mut failed = None;
-        // The broker forgets what a group without members has not noted for a week.
-        turns += 1;
-        if turns >= NOTE_TURNS {
-            turns = 0;
-            noted.commit(topic, 0, *next)?;
-        }
-        source.next(TURN, |message| {
-            let alert = message.value().and_then(|value| decode::<DriftAlert>(value).ok());
-            let told = match alert.filter(is_told_to_webhook) {
-                Some(alert) => webhook.tell(&alert, stop, attempted),
-                None => true,
-            };
-            if !told {
-                return Visit::Enough;
+/// Reads all of the topic: what was told says which alerts the receiver knows.
+struct Desk {
+    webhook: Webhook,
+    notes: Notes,
+    heard: Heard,
+    /// The offset to be read next.
+    next: i64,
+    /// All before it is told.
+    told_until: i64,
+}
+
+impl Desk {
+    fn follow(
+        &mut self,
+        settings: &MonitorSettings,
+        attempted: &Attempted<'_>,
+        stop: &Stop,
+    ) -> Result<(), MonitorError> {
+        let mut source = Source::from(settings, &settings.topics.alerts, self.next)?;
+        let mut turns = 0_u32;
+        while !stop.is_stopped() {
+            // The broker forgets what has not been noted for a week.
+            turns += 1;
+            if turns >= NOTE_TURNS {
+                turns = 0;
+                self.notes.note(self.told_until)?;
             }
-            *next = message.offset() + 1;
-            failed = noted.commit(topic, 0, *next).err();
-            if failed.is_some() { Visit::Enough } else { Visit::Next }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
+            let mut failed = None;
+            source.next(TURN, |message| {
+                let alert = message.value().and_then(|value| decode::<DriftAlert>(value).ok());
+                if message.offset() >= self.told_until {
+                    let due = alert.as_ref().map(|alert| self.heard.due(alert)).unwrap_or_default();
+                    if !due.iter().all(|alert| self.webhook.tell(alert, stop, attempted)) {
+                        return Visit::Enough;
+                    }
+                    self.told_until = message.offset() + 1;
+                    failed = self.notes.note(self.told_until).err();
+                }
+                alert.iter().for_each(|alert| self.heard.heard(alert));
+                self.next = message.offset() + 1;
+                if failed.is_some() { Visit::Enough } else { Visit::Next }
+            })?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// For who tells: each attempt is counted, and logged.

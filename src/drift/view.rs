@@ -28,6 +28,7 @@ pub(super) struct Pulse {
     said_ms: Option<i64>,
     newest_record_ms: Option<i64>,
     lag: Option<u64>,
+    away_ms: Option<i64>,
 }
 
 /// All segments as they stand.
@@ -148,6 +149,7 @@ impl Pulse {
             said_ms: status.map(|status| status.at_ms),
             newest_record_ms: status.and_then(|status| status.newest_record_ms),
             lag: status.and_then(|status| status.lag),
+            away_ms: status.and_then(|status| status.away_ms),
         }
     }
 }
@@ -157,8 +159,11 @@ impl Now {
         let state = board.read();
         let points = || state.segments.values().map(|segment| &segment.points);
         let segments = state.segments.iter().filter_map(|(name, segment)| Standing::of(name, segment)).collect();
+        // The newest first; of those of one window as they were told.
+        let mut alerts = state.alerts.clone();
+        alerts.sort_by_key(|alert| std::cmp::Reverse(alert.opened_at));
         let (open, resolved): (Vec<_>, Vec<_>) =
-            state.alerts.iter().rev().cloned().partition(|alert| alert.state == AlertState::Firing);
+            alerts.into_iter().partition(|alert| alert.state == AlertState::Firing);
         let open_alerts = open.len();
         Self {
             version: state.version,
@@ -470,9 +475,10 @@ mod tests {
         let board = board();
         let before = serde_json::to_value(Pulse::of(&board, 7)).unwrap();
         assert_eq!((&before["role"], &before["now_ms"]), (&().into(), &7.into()));
-        board.status(Status { role: Role::Standby, newest_record_ms: None, lag: Some(3), at_ms: 5 });
+        board.status(Status { role: Role::Standby, newest_record_ms: None, lag: Some(3), away_ms: Some(2), at_ms: 5 });
         let after = serde_json::to_value(Pulse::of(&board, 9)).unwrap();
         assert_eq!((&after["role"], &after["said_ms"], &after["lag"]), (&"standby".into(), &5.into(), &3.into()));
+        assert_eq!((&before["away_ms"], &after["away_ms"]), (&().into(), &2.into()));
         assert_eq!(after["version"], before["version"], "a status alone changes no picture");
     }
 }

@@ -1,13 +1,13 @@
-//! Whether a topic is as the pipeline needs it: facts → what deviates, why that matters, and the command that mends it.
+//! What each topic must be, and whether it is: facts → what deviates, why that matters, and the command that mends it.
 //! No broker is asked here.
 
 use std::fmt;
 
 use super::admin::TopicFacts;
-use super::topics::{DAY_MS, Purpose, TopicSpec};
-use crate::config::Topics;
+use super::topics::{DAY_MS, Purpose, TopicSpec, WINDOWS_KEPT_MS};
+use crate::config::{DriftTopics, Topics};
 
-/// What a topic is to the pipeline.
+/// What a topic is to the pipeline, or to the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Clicks,
@@ -16,7 +16,14 @@ pub enum Role {
     Sessions,
     Rejected,
     State,
+    DriftWindows,
+    DriftAlerts,
+    DriftReferences,
+    DriftCustomers,
 }
+
+/// For so long each change of an alert is there for receivers that were away.
+const ALERTS_KEPT_MS: u64 = 7 * DAY_MS;
 
 impl Role {
     /// The topics of the settings, the input first.
@@ -28,6 +35,22 @@ impl Role {
         roles
     }
 
+    /// The monitor's topics.
+    pub fn of_monitor(topics: &DriftTopics) -> [(Self, &str); 4] {
+        [
+            (Self::DriftWindows, &topics.windows),
+            (Self::DriftAlerts, &topics.alerts),
+            (Self::DriftReferences, &topics.references),
+            (Self::DriftCustomers, &topics.customers),
+        ]
+    }
+
+    /// The input and all that the main job writes, as they should be made.
+    pub fn specs(topics: &Topics, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> Vec<TopicSpec> {
+        let roles = Self::of(topics).into_iter();
+        roles.map(|(role, name)| role.spec(name, partitions, replication, future_max_ms)).collect()
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Clicks => "clicks",
@@ -36,6 +59,10 @@ impl Role {
             Self::Sessions => "sessions",
             Self::Rejected => "rejected",
             Self::State => "state",
+            Self::DriftWindows => "windows",
+            Self::DriftAlerts => "alerts",
+            Self::DriftReferences => "references",
+            Self::DriftCustomers => "customers",
         }
     }
 
@@ -43,16 +70,24 @@ impl Role {
         self == Self::Clicks
     }
 
-    /// As it should be made.
+    /// Those have one partition each: what is in them is in the order of time.
+    pub fn is_of_monitor(self) -> bool {
+        matches!(self, Self::DriftWindows | Self::DriftAlerts | Self::DriftReferences | Self::DriftCustomers)
+    }
+
+    /// As it should be made; of the monitor's whatever the partitions of the others.
     pub fn spec(self, name: &str, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> TopicSpec {
         let purpose = match self {
             Self::Clicks => Purpose::Clicks { future_max_ms },
             Self::Table => Purpose::Table,
             Self::Live => Purpose::Live,
-            Self::Sessions | Self::Rejected => Purpose::Log,
+            Self::Sessions | Self::Rejected | Self::DriftCustomers => Purpose::Log,
             Self::State => Purpose::State,
+            Self::DriftWindows => Purpose::DriftWindows,
+            Self::DriftAlerts => Purpose::Compacted { lag_ms: ALERTS_KEPT_MS },
+            Self::DriftReferences => Purpose::Compacted { lag_ms: WINDOWS_KEPT_MS },
         };
-        TopicSpec::new(name, partitions, replication, purpose)
+        TopicSpec::new(name, if self.is_of_monitor() { 1 } else { partitions }, replication, purpose)
     }
 }
 
@@ -146,7 +181,20 @@ impl Found<'_> {
     }
 
     fn partitions(&mut self, role: Role, facts: &TopicFacts, needs: &Needs<'_>) {
-        if let Some(wanted) = needs.partitions
+        if role.is_of_monitor() {
+            if facts.partitions != 1 {
+                let what = format!(
+                    "has {} partitions and must have one: what is in it is in the order of time",
+                    facts.partitions
+                );
+                let fix = format!(
+                    "delete it while no monitor runs (kafka-topics.sh --bootstrap-server {} --delete --topic {}), then dce \
+                     topics create",
+                    self.bootstrap, self.name
+                );
+                self.push(Aspect::Partitions, Level::Wrong, what, fix);
+            }
+        } else if let Some(wanted) = needs.partitions
             && wanted != facts.partitions
         {
             let what = format!(
@@ -214,7 +262,9 @@ impl Found<'_> {
         let deletes = policy.split(',').any(|part| part.trim() == "delete");
         let delete = self.set("cleanup.policy=delete");
         let why = match role {
-            Role::Table => return self.table(facts, policy, compacts, deletes),
+            Role::Table | Role::DriftAlerts | Role::DriftReferences => {
+                return self.newest(role, facts, policy, compacts, deletes);
+            }
             Role::State => return self.state(facts, policy, compacts, deletes),
             Role::Clicks => {
                 "records that are read again after a crash are not there then, and a worker refuses to start"
@@ -222,6 +272,10 @@ impl Found<'_> {
             Role::Live => "only the newest record of a customer stays, and readers miss the others",
             Role::Sessions => "only the newest session of a customer stays",
             Role::Rejected => "records without a key are refused, which stops the stream, and older ones of a key go",
+            Role::DriftWindows => {
+                "only the newest window of a segment stays, and references and thresholds begin anew at each start"
+            }
+            Role::DriftCustomers => "only the newest of a customer's stays",
         };
         if compacts {
             self.push(Aspect::CleanUp, Level::Wrong, format!("cleanup.policy={policy}: {why}"), delete);
@@ -229,25 +283,45 @@ impl Found<'_> {
         if role == Role::Live && !compacts {
             self.live_retention(facts);
         }
+        let kept_ms = facts.number("retention.ms").and_then(|ms| u64::try_from(ms).ok());
+        if let (Role::DriftWindows, false, Some(kept_ms)) = (role, compacts, kept_ms.filter(|ms| *ms < WINDOWS_KEPT_MS))
+        {
+            let what = format!(
+                "retention.ms={kept_ms} ({}): at a start there are no windows from before; ten weeks are right",
+                Span(kept_ms)
+            );
+            self.push(Aspect::CleanUp, Level::Look, what, self.set(format_args!("retention.ms={WINDOWS_KEPT_MS}")));
+        }
     }
 
-    fn table(&mut self, facts: &TopicFacts, policy: &str, compacts: bool, deletes: bool) {
-        let lag = format!("min.compaction.lag.ms={DAY_MS}");
+    fn newest(&mut self, role: Role, facts: &TopicFacts, policy: &str, compacts: bool, deletes: bool) {
+        let (what, lag_ms, why) = match role {
+            Role::DriftAlerts => {
+                let why = "a webhook that was away for longer may miss alerts; a week is right";
+                ("alerts that stay open", ALERTS_KEPT_MS, why)
+            }
+            Role::DriftReferences => {
+                let why =
+                    "what another pin replaced is forgotten, and a start judges by it no more; ten weeks are right";
+                ("pins that stay", WINDOWS_KEPT_MS, why)
+            }
+            _ => {
+                ("customers who stay away", DAY_MS, "a reader that was away for longer misses records; a day is right")
+            }
+        };
+        let lag = format!("min.compaction.lag.ms={lag_ms}");
         if !compacts {
-            let what = format!("cleanup.policy={policy}: it grows for ever, or loses customers who stay away");
+            let what = format!("cleanup.policy={policy}: it grows for ever, or loses {what}");
             let fix = self.set(format_args!("cleanup.policy=compact,{lag}"));
             return self.push(Aspect::CleanUp, Level::Wrong, what, fix);
         }
         if deletes {
-            let what = format!("cleanup.policy={policy}: customers who stay away longer than its retention are lost");
+            let what = format!("cleanup.policy={policy}: {what} longer than its retention are lost");
             self.push(Aspect::CleanUp, Level::Wrong, what, self.set("cleanup.policy=compact"));
         }
         let found_ms = facts.number("min.compaction.lag.ms").and_then(|ms| u64::try_from(ms).ok());
-        if let Some(found_ms) = found_ms.filter(|ms| *ms < DAY_MS) {
-            let what = format!(
-                "min.compaction.lag.ms={found_ms}: a reader that was away for longer ({}) misses records; a day is right",
-                Span(found_ms)
-            );
+        if let Some(found_ms) = found_ms.filter(|ms| *ms < lag_ms) {
+            let what = format!("min.compaction.lag.ms={found_ms} ({}): {why}", Span(found_ms));
             self.push(Aspect::CleanUp, Level::Look, what, self.set(lag));
         }
     }
@@ -353,6 +427,10 @@ impl Role {
             Self::Sessions => "sessions",
             Self::Rejected => "rejected",
             Self::State => "state",
+            Self::DriftWindows => "drift_windows",
+            Self::DriftAlerts => "drift_alerts",
+            Self::DriftReferences => "drift_references",
+            Self::DriftCustomers => "drift_customers",
         }
     }
 }

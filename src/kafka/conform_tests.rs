@@ -18,13 +18,14 @@ fn facts(role: Role, changes: &[(&str, &str)]) -> TopicFacts {
         ("min.insync.replicas", "1"),
     ];
     let spec = role.spec("t", 4, None, 300_000);
+    let partitions = spec.partitions;
     let mut settings: BTreeMap<String, String> =
         defaults.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     settings.extend(spec.settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     settings.extend(changes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     TopicFacts {
         name: "t".to_owned(),
-        partitions: 4,
+        partitions,
         replication: 1,
         in_sync: 1,
         leaderless: 0,
@@ -42,7 +43,18 @@ const NEEDS: Needs<'_> = Needs {
     record_bytes_max: 1_000_000,
 };
 
-const ROLES: [Role; 6] = [Role::Clicks, Role::Table, Role::Live, Role::Sessions, Role::Rejected, Role::State];
+const ROLES: [Role; 10] = [
+    Role::Clicks,
+    Role::Table,
+    Role::Live,
+    Role::Sessions,
+    Role::Rejected,
+    Role::State,
+    Role::DriftWindows,
+    Role::DriftAlerts,
+    Role::DriftReferences,
+    Role::DriftCustomers,
+];
 
 fn said(role: Role, facts: &TopicFacts, needs: &Needs<'_>) -> String {
     let lines = deviations(role, facts, needs).into_iter();
@@ -119,9 +131,55 @@ fn the_table_is_compacted_and_not_at_once() {
         expect![[r#"
         Wrong CleanUp: cleanup.policy=compact,delete: customers who stay away longer than its retention are lost
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact
-        Look CleanUp: min.compaction.lag.ms=60000: a reader that was away for longer (1m) misses records; a day is right
+        Look CleanUp: min.compaction.lag.ms=60000 (1m): a reader that was away for longer misses records; a day is right
           kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config min.compaction.lag.ms=86400000
     "#]],
+    );
+}
+
+#[test]
+fn the_monitor_s_topics_are_in_order_and_keep_what_a_start_reads() {
+    let mut three = facts(Role::DriftCustomers, &[("cleanup.policy", "compact")]);
+    three.partitions = 3;
+    expect![[r#"
+        Wrong Partitions: has 3 partitions and must have one: what is in it is in the order of time
+          delete it while no monitor runs (kafka-topics.sh --bootstrap-server kafka:9092 --delete --topic t), then dce topics create
+        Wrong CleanUp: cleanup.policy=compact: only the newest of a customer's stays
+          kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=delete
+    "#]].assert_eq(&said(Role::DriftCustomers, &three, &NEEDS));
+    check(
+        Role::DriftWindows,
+        &[("retention.ms", "604800000")],
+        expect![[r#"
+            Look CleanUp: retention.ms=604800000 (7d): at a start there are no windows from before; ten weeks are right
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config retention.ms=6048000000
+        "#]],
+    );
+    check(
+        Role::DriftWindows,
+        &[("cleanup.policy", "compact")],
+        expect![[r#"
+            Wrong CleanUp: cleanup.policy=compact: only the newest window of a segment stays, and references and thresholds begin anew at each start
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=delete
+        "#]],
+    );
+    check(
+        Role::DriftAlerts,
+        &[("cleanup.policy", "compact,delete"), ("min.compaction.lag.ms", "0")],
+        expect![[r#"
+            Wrong CleanUp: cleanup.policy=compact,delete: alerts that stay open longer than its retention are lost
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact
+            Look CleanUp: min.compaction.lag.ms=0 (0ms): a webhook that was away for longer may miss alerts; a week is right
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config min.compaction.lag.ms=604800000
+        "#]],
+    );
+    check(
+        Role::DriftReferences,
+        &[("cleanup.policy", "delete")],
+        expect![[r#"
+            Wrong CleanUp: cleanup.policy=delete: it grows for ever, or loses pins that stay
+              kafka-configs.sh --bootstrap-server kafka:9092 --alter --topic t --add-config cleanup.policy=compact,min.compaction.lag.ms=6048000000
+        "#]],
     );
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -154,6 +154,21 @@ impl Lookup {
         Ok(ends)
     }
 
+    /// How many the topic has now.
+    pub fn partitions(&self, topic: &str, wait: Duration) -> Result<usize, LookupError> {
+        const DOING: &str = "asking for its partitions";
+        let metadata =
+            self.consumer.fetch_metadata(Some(topic), wait).map_err(|error| refused(topic, DOING, &error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.map(|found| (found.partitions().len(), found.error().map(RDKafkaErrorCode::from))) {
+            Some((partitions, None)) if partitions > 0 => Ok(partitions),
+            Some((_, Some(code))) => Err(refused(topic, DOING, &KafkaError::MetadataFetch(code))),
+            Some((_, None)) | None => {
+                Err(refused(topic, DOING, &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)))
+            }
+        }
+    }
+
     /// Of each of the partitions.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);
@@ -208,17 +223,6 @@ impl Lookup {
             }
         }
         Ok(committed)
-    }
-}
-
-impl Lookup {
-    /// Notes how far a group that has no members has come in a partition.
-    pub fn commit(&self, topic: &str, partition: i32, offset: i64) -> Result<(), LookupError> {
-        const DOING: &str = "committing an offset";
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, partition, Offset::Offset(offset))
-            .map_err(|error| refused(topic, DOING, &error))?;
-        self.consumer.commit(&list, CommitMode::Sync).map_err(|error| refused(topic, DOING, &error))
     }
 }
 

@@ -1,11 +1,12 @@
 //! One of several does the work, the others stand by: a topic of one partition is the lease, and whoever the group assigns it
 //! to holds it. The broker decides, and notices who died. What the holder writes must be fenced besides, by a transactional
-//! id: one that sleeps does not know that it has lost the lease.
+//! id: one that sleeps does not know that it has lost the lease. What it notes is fenced by its membership.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance, refusal_text};
@@ -24,10 +25,18 @@ pub enum LeaseError {
 
 /// Membership in the group.
 pub struct Lease {
-    consumer: std::sync::Arc<Consumer>,
+    consumer: Arc<Consumer>,
     group: String,
     topic: String,
     is_held: bool,
+}
+
+/// How far the group has come in a topic that its holder reads by hand.
+#[derive(Clone)]
+pub struct Notes {
+    consumer: Arc<Consumer>,
+    group: String,
+    topic: String,
 }
 
 impl Lease {
@@ -41,7 +50,7 @@ impl Lease {
         let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default())
             .map_err(|error| client(refusal_text(&error)))?;
         consumer.subscribe(&[topic]).map_err(|error| client(error.to_string()))?;
-        let consumer = std::sync::Arc::new(consumer);
+        let consumer = Arc::new(consumer);
         Ok(Self { consumer, group: group.to_owned(), topic: topic.to_owned(), is_held: false })
     }
 
@@ -56,9 +65,18 @@ impl Lease {
         Ok(self.is_held)
     }
 
-    /// What the client said last that went wrong, told once.
-    pub fn take_trouble(&self) -> Option<String> {
-        self.consumer.context().take_error()
+    /// Whether a broker answers, or what it is that keeps it from that.
+    pub fn reach(&self, wait: Duration) -> Result<(), String> {
+        let asked = self.consumer.fetch_metadata(Some(&self.topic), wait);
+        let told = |error: rdkafka::error::KafkaError| {
+            let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+            self.consumer.context().take_error().unwrap_or(code)
+        };
+        asked.map(drop).map_err(told)
+    }
+
+    pub fn notes(&self, topic: &str) -> Notes {
+        Notes { consumer: Arc::clone(&self.consumer), group: self.group.clone(), topic: topic.to_owned() }
     }
 
     fn answer(&mut self, rebalance: &Rebalance) -> Result<(), LeaseError> {
@@ -86,6 +104,38 @@ impl Lease {
             }
         }
         Ok(())
+    }
+}
+
+impl Notes {
+    /// That all before `offset` is done. Refused where another holds the lease by now.
+    pub fn note(&self, offset: i64) -> Result<(), LeaseError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&self.topic, PARTITION, Offset::Offset(offset))
+            .map_err(|error| self.refused(&error))?;
+        self.consumer.commit(&list, CommitMode::Sync).map_err(|error| self.refused(&error))
+    }
+
+    /// What was noted last; `None` where nothing was, or the broker has forgotten it.
+    pub fn noted(&self, wait: Duration) -> Result<Option<i64>, LeaseError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&self.topic, PARTITION);
+        let list = self.consumer.committed_offsets(list, wait).map_err(|error| self.refused(&error))?;
+        let found = list.find_partition(&self.topic, PARTITION);
+        found.map_or(Ok(None), |element| {
+            element.error().map_err(|error| self.refused(&error))?;
+            Ok(if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None })
+        })
+    }
+
+    fn refused(&self, error: &rdkafka::error::KafkaError) -> LeaseError {
+        LeaseError::Refused { group: self.group.clone(), why: format!("noting {}: {error}", self.topic) }
+    }
+}
+
+impl std::fmt::Debug for Notes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notes").field("group", &self.group).field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 

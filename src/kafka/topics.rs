@@ -13,7 +13,6 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
-use crate::config::Topics;
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +184,8 @@ pub struct TopicSpec {
 }
 
 pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Of the monitor's windows: as far back as it looks.
+pub(super) const WINDOWS_KEPT_MS: u64 = 70 * DAY_MS;
 
 /// What a topic is for, which says how it is cleaned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,25 +203,11 @@ pub enum Purpose {
     State,
     /// Ten weeks.
     DriftWindows,
-    /// The newest record a key.
-    Compacted,
+    /// The newest record a key, and all for so long.
+    Compacted { lag_ms: u64 },
 }
 
 impl TopicSpec {
-    /// The input and all that the main job writes.
-    pub fn of_pipeline(topics: &Topics, partitions: usize, replication: Option<i32>, future_max_ms: u64) -> Vec<Self> {
-        let spec = |name: &str, purpose| Self::new(name, partitions, replication, purpose);
-        let mut specs = vec![
-            spec(&topics.clickstream, Purpose::Clicks { future_max_ms }),
-            spec(&topics.embeddings, Purpose::Table),
-            spec(&topics.rejected, Purpose::Log),
-            spec(&topics.state, Purpose::State),
-        ];
-        specs.extend(topics.embeddings_live.iter().map(|name| spec(name, Purpose::Live)));
-        specs.extend(topics.sessions.iter().map(|name| spec(name, Purpose::Log)));
-        specs
-    }
-
     pub fn new(name: &str, partitions: usize, replication: Option<i32>, purpose: Purpose) -> Self {
         let text = |value: u64| value.to_string();
         let settings = match purpose {
@@ -232,9 +219,7 @@ impl TopicSpec {
                     ("message.timestamp.after.max.ms", text(future_max_ms)),
                 ]
             }
-            Purpose::Table => {
-                vec![("cleanup.policy", "compact".to_owned()), ("min.compaction.lag.ms", text(DAY_MS))]
-            }
+            Purpose::Table => return Self::new(name, partitions, replication, Purpose::Compacted { lag_ms: DAY_MS }),
             Purpose::Live => vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", text(DAY_MS))],
             Purpose::Log => vec![("cleanup.policy", "delete".to_owned())],
             Purpose::State => vec![
@@ -245,9 +230,11 @@ impl TopicSpec {
                 ("max.compaction.lag.ms", text(DAY_MS / 4)),
             ],
             Purpose::DriftWindows => {
-                vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", text(70 * DAY_MS))]
+                vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", text(WINDOWS_KEPT_MS))]
             }
-            Purpose::Compacted => vec![("cleanup.policy", "compact".to_owned())],
+            Purpose::Compacted { lag_ms } => {
+                vec![("cleanup.policy", "compact".to_owned()), ("min.compaction.lag.ms", text(lag_ms))]
+            }
         };
         Self { name: name.to_owned(), partitions, replication, settings }
     }

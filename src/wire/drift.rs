@@ -67,6 +67,9 @@ pub struct DriftWindow {
     /// Of the distances: p50, p90, p99, and theirs in the reference (p50_before, …); and what others alert on, for comparison
     /// alone: ks, psi, ad, w1.
     pub readings: BTreeMap<Arc<str>, f64>,
+    /// Pins from before this offset of `drift-references` counted; what was pinned there or later came too late for it.
+    #[serde(default)]
+    pub pins_end: i64,
     /// The alert that is open on this segment after this window.
     pub alert: Option<Arc<str>>,
 }

@@ -64,7 +64,7 @@ pub(super) fn check(
     report.add(version_row(told.as_ref().ok()));
     let found = topics::check(report, config, settings, &admin, &cluster, wait);
     rights::check(report, config, settings, &admin, wait);
-    monitor::check(report, config, &admin, wait);
+    monitor::check(report, config, settings, &admin, &cluster, wait);
     report.add(transactions::row(config, settings, &admin, wait));
     group::check(report, config, settings, &admin, model, found.as_ref(), wait);
 }

@@ -1,45 +1,55 @@
-//! The monitor's topics, where somebody runs one: all of them, with one partition each.
+//! The monitor's topics, where somebody runs one.
 
 use std::time::Duration;
 
 use super::report::{Report, Row};
+use super::topics::row;
+use crate::cli::topics::needs;
 use crate::config::Config;
-use crate::kafka::admin::Admin;
+use crate::kafka::admin::{Admin, Cluster};
+use crate::kafka::client::ClientSettings;
+use crate::kafka::conform::{self, Role};
 
 const PART: &str = "monitor";
 
 /// Says nothing where none of them is there: not everybody runs a monitor.
-pub(super) fn check(report: &mut Report, config: &Config, admin: &Admin, wait: Duration) {
-    let topics = &config.monitor.topics;
-    let names = [&topics.windows, &topics.alerts, &topics.references, &topics.customers];
+pub(super) fn check(
+    report: &mut Report,
+    config: &Config,
+    settings: &ClientSettings,
+    admin: &Admin,
+    cluster: &Cluster,
+    wait: Duration,
+) {
     let mut found = Vec::new();
-    for name in names {
+    for (role, name) in Role::of_monitor(&config.monitor.topics) {
         match admin.topic(name, wait) {
-            Ok(facts) => found.push((name, facts)),
+            Ok(facts) => found.push((role, name, facts)),
             Err(error) => {
                 let fix = "give the monitor's user Read, Write and Describe on it";
                 return report.add(Row::wrong(PART, error.to_string(), fix));
             }
         }
     }
-    if found.iter().all(|(_, facts)| facts.is_none()) {
+    if found.iter().all(|(_, _, facts)| facts.is_none()) {
         return;
     }
+    let needs = needs(config, settings, cluster.brokers.len(), None);
     let mut is_right = true;
-    for (name, facts) in &found {
-        let (what, fix) = match facts {
-            Some(facts) if facts.partitions == 1 => continue,
-            Some(facts) => (
-                format!("{name} has {} partitions and must have one", facts.partitions),
-                "delete it while no monitor runs, and dce monitor --create-topics",
-            ),
-            None => (format!("{name} does not exist"), "dce monitor --create-topics"),
+    for (role, name, facts) in &found {
+        let Some(facts) = facts else {
+            is_right = false;
+            let what = format!("{name} (topics.{}) does not exist", role.setting());
+            report.add(Row::wrong(PART, what, "dce topics create"));
+            continue;
         };
-        report.add(Row::wrong(PART, what, fix));
-        is_right = false;
+        for deviation in conform::deviations(*role, facts, &needs) {
+            is_right = false;
+            report.add(row(PART, name, &deviation));
+        }
     }
     if is_right {
-        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = found.iter().map(|(_, name, _)| *name).collect();
         report.add(Row::right(PART, format!("{}, one partition each", names.join(", "))));
     }
 }

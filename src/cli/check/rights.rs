@@ -53,6 +53,8 @@ fn needed(role: Role, config: &Config) -> &'static [Right] {
         // How long it keeps deletions decides whether the local store is believed.
         Role::State if config.state.dir.is_some() => &[Right::Read, Right::Write, Right::DescribeConfigs],
         Role::State => &[Right::Read, Right::Write],
+        // The monitor has a user of its own.
+        Role::DriftWindows | Role::DriftAlerts | Role::DriftReferences | Role::DriftCustomers => &[],
     }
 }
 

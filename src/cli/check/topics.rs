@@ -89,7 +89,7 @@ fn said(facts: &TopicFacts) -> String {
     }
 }
 
-fn row(what: &'static str, name: &str, deviation: &Deviation) -> Row {
+pub(super) fn row(what: &'static str, name: &str, deviation: &Deviation) -> Row {
     let found = format!("{name}: {}", deviation.found);
     match deviation.level {
         Level::Look => Row::look(what, found, &deviation.fix),

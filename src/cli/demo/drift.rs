@@ -74,7 +74,13 @@ impl Drift {
     /// Closes what is over. The demo's reader has read all that was published half a second ago.
     /// Says whether there were any.
     pub(super) fn advance(&mut self, now_ms: i64) -> bool {
-        self.board.status(Status { role: Role::Active, newest_record_ms: Some(now_ms), lag: Some(0), at_ms: now_ms });
+        self.board.status(Status {
+            role: Role::Active,
+            newest_record_ms: Some(now_ms),
+            lag: Some(0),
+            away_ms: None,
+            at_ms: now_ms,
+        });
         let all = self.engine.collector.close(now_ms - 500);
         let is_any = !all.is_empty();
         for closed in all {

@@ -7,19 +7,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::{Frame, moments, stop_on_signals};
-use crate::config::{Config, Monitor};
+use crate::config::Config;
 use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
 use crate::drift::engine::usual_rule;
-use crate::drift::judge::Rule;
 use crate::drift::notify::Receivers;
 use crate::drift::page;
 use crate::drift::run::{self, MonitorSettings, Watch};
 use crate::health::Health;
 use crate::http::{self, Shown};
 use crate::kafka::client::ClientSettings;
+use crate::kafka::conform::Role;
 use crate::kafka::follow::{self, Lookup, Visit};
-use crate::kafka::topics::{self, Inspector, Purpose, TopicSpec};
+use crate::kafka::topics::{self, Inspector};
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::drift::{self, DriftWindow};
@@ -80,7 +80,9 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let clock = Clock::start();
     let client = ClientSettings::from(&config.kafka);
     if arguments.create_topics {
-        let created = topics::create(&client, &topic_specs(&config.monitor), WAIT).context("creating topics")?;
+        let roles = Role::of_monitor(&config.monitor.topics);
+        let specs = roles.map(|(role, name)| role.spec(name, 1, None, config.session.future_max_ms));
+        let created = topics::create(&client, &specs, WAIT).context("creating topics")?;
         if !created.is_empty() {
             tracing::info!(topics = ?created, "topics created");
         }
@@ -107,22 +109,9 @@ pub(super) fn board(config: &Config) -> Board {
     })
 }
 
-/// One partition each: what is in them is in the order of time.
-pub(super) fn topic_specs(monitor: &Monitor) -> [TopicSpec; 4] {
-    let spec = |name: &str, purpose| TopicSpec::new(name, 1, None, purpose);
-    let topics = &monitor.topics;
-    [
-        spec(&topics.windows, Purpose::DriftWindows),
-        spec(&topics.alerts, Purpose::Compacted),
-        spec(&topics.references, Purpose::Compacted),
-        spec(&topics.customers, Purpose::Log),
-    ]
-}
-
 pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Result<MonitorSettings> {
     let monitor = &config.monitor;
     let inspector = Inspector::new(client)?;
-    let partitions = inspector.describe(&config.topics.embeddings, WAIT)?.unwrap_or(1);
     let rejected = &config.topics.rejected;
     let has_rejected = inspector.describe(rejected, WAIT)?.is_some();
     if !has_rejected {
@@ -140,9 +129,9 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
             lateness_ms: ms(monitor.lateness),
             future_ms: i64::try_from(config.session.future_max_ms).unwrap_or(i64::MAX / 4),
             segments_max: monitor.segments_max,
-            customers_max: CUSTOMERS_MAX / partitions.max(1),
+            customers_max: CUSTOMERS_MAX,
         },
-        rule: rule(monitor),
+        rule: usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0),
         receivers: Receivers {
             alertmanagers: monitor.alertmanagers.clone(),
             webhook: monitor.webhook.clone(),
@@ -150,10 +139,6 @@ pub(super) fn settings(config: &Config, client: &ClientSettings) -> anyhow::Resu
             link: monitor.link.clone(),
         },
     })
-}
-
-fn rule(monitor: &Monitor) -> Rule {
-    usual_rule(monitor.false_alarm_every.as_secs_f64() / 86_400.0)
 }
 
 fn ms(duration: Duration) -> i64 {

@@ -139,9 +139,14 @@ export function distribution(holder, now, reference, moved) {
   picture.append(svg("line", { x1: x0, x2: width - right, y1: bottom, y2: bottom, class: "axis" }));
   picture.append(text(middle, bottom + 16 * u, "0", { "text-anchor": "middle" }));
   if (!narrow) picture.append(text(middle, bottom + 30 * u, "no move", { "text-anchor": "middle" }));
-  for (const tick of decades(first, last)) {
+  const ticks = decades(first, last), taken = [];
+  for (const tick of [...ticks.filter((tick) => tick.is_main), ...ticks.filter((tick) => !tick.is_main)]) {
     picture.append(svg("line", { x1: x(tick.at), x2: x(tick.at), y1: bottom, y2: bottom + (tick.is_main ? 6 : 3) * u, class: "axis" }));
-    if (tick.is_main || !narrow) picture.append(text(x(tick.at), bottom + 17 * u, distance(tick.value), { "text-anchor": "middle" }));
+    // As many as there is room for.
+    const words = distance(tick.value), half = words.length * 3.6 * u + 2 * u;
+    if (taken.some(([from, to]) => x(tick.at) - half < to && x(tick.at) + half > from)) continue;
+    taken.push([x(tick.at) - half, x(tick.at) + half]);
+    picture.append(text(x(tick.at), bottom + 17 * u, words, { "text-anchor": "middle" }));
   }
   picture.append(text(width - right, bottom + 32 * u, "cosine distance →", { "text-anchor": "end" }));
   whiskers(picture, x, now, "now", top - 12 * u, u);

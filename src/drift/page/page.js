@@ -76,6 +76,7 @@ function judgePulse(pulse) {
   const behind = newest === null ? null : pulse.now_ms - newest;
   if (pulse.role === null) return tell("wait", "the monitor starts");
   if (silent > SILENT_MS) return tell("bad", `the monitor’s engine has said nothing for ${span(silent)}`);
+  if (pulse.away_ms !== null) return tell("bad", `Kafka does not answer (since ${clock(pulse.away_ms)})`);
   if (pulse.role === "standby") return tell("wait", "stands by: another instance is active");
   if (pulse.role === "restoring") return tell("wait", "restores its past windows");
   if (behind > 6 * state.now.window_ms + HOUR / 2) return tell("wait", `live · no window for ${span(behind)}${pulse.lag ? ` · ${whole(pulse.lag)} records behind` : ""}`);
@@ -91,12 +92,12 @@ async function beat() {
       state.version = pulse.version;
       choose();
       await load();
-      state.role = pulse.role;
+      [state.role, state.away] = [pulse.role, pulse.away_ms !== null];
       showEmpty();
       show();
     }
     state.failed = 0;
-    state.role = pulse.role;
+    [state.role, state.away] = [pulse.role, pulse.away_ms !== null];
     showEmpty();
     judgePulse(pulse);
   } catch (fault) {
@@ -173,7 +174,7 @@ function showEmpty() {
   by("panes").hidden = is_empty || state.now === null;
   by("empty").hidden = !is_empty;
   if (!is_empty) return;
-  const words = {
+  const words = state.away ? ["Kafka does not answer", "The monitor asks again every few seconds, and goes on where it ended once a broker answers."] : {
     standby: ["This instance stands by", "Another instance of the same group reads and judges; its page shows the windows. This one takes over when that one ends."],
     restoring: ["Reading past windows back", "The windows of the days before are read from their topic; then the page fills."],
   }[state.role] ?? ["No window yet", `A window holds ${span(state.now.window_ms)} of closed sessions and appears some minutes after its end. The first distances come with customers’ second sessions.`];

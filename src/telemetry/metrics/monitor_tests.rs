@@ -30,6 +30,7 @@ fn window(segment: &str, end: i64) -> DriftWindow {
         effects: map(&[("w1_log", 0.2)]),
         breaches: vec!["w1_log".into()],
         readings: map(&[("p50", 0.005), ("p90", 0.03), ("p99", 0.031), ("p50_before", 0.004)]),
+        pins_end: 0,
         alert: None,
     }
 }

@@ -27,7 +27,7 @@ impl Broker {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/kafka.sh")
     }
 
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with("")
     }
 
@@ -48,7 +48,7 @@ impl Broker {
         Self { script, dir, bootstrap, condition: Condition::Up }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.condition, Condition::Up)
     }
 
@@ -58,18 +58,18 @@ impl Broker {
         assert!(sent.expect("kill runs").success(), "the broker runs");
     }
 
-    pub(super) fn kill(&mut self, pause: Duration) {
+    pub(crate) fn kill(&mut self, pause: Duration) {
         self.signal("KILL");
         self.condition = Condition::DownUntil(Instant::now() + pause);
     }
 
-    pub(super) fn freeze(&mut self, pause: Duration) {
+    pub(crate) fn freeze(&mut self, pause: Duration) {
         self.signal("STOP");
         self.condition = Condition::FrozenUntil(Instant::now() + pause);
     }
 
     /// What is due.
-    pub(super) fn tend(&mut self) {
+    pub(crate) fn tend(&mut self) {
         let now = Instant::now();
         match &mut self.condition {
             Condition::FrozenUntil(until) if *until <= now => {
