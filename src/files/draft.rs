@@ -1,5 +1,5 @@
 //! A file that gets its name when it is whole: written beside it under another one, flushed to the disk, renamed. What is
-//! not published is removed.
+//! not published is removed. A device or a pipe, such as /dev/null or /dev/stdout, is written to as it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -15,8 +15,8 @@ const LEFT_BEHIND_MAX: u32 = 1_000;
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
-    /// Where it stands until it is whole.
-    temporary: PathBuf,
+    /// Where it stands until it is whole; `None`: what is written is there at once.
+    temporary: Option<PathBuf>,
     file: File,
     is_published: bool,
     replaces: bool,
@@ -28,13 +28,18 @@ impl Draft {
         let named = || path.display().to_string();
         let write = |why: String| FileError::Write { file: named(), why };
         let Some(name) = path.file_name() else { return Err(write("it names no file".to_owned())) };
+        // A link's aim: who writes to /dev/stdout means what it stands for.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let file = OpenOptions::new().write(true).open(path).map_err(|error| write(error.to_string()))?;
+            return Ok(Self { path: path.to_owned(), temporary: None, file, is_published: false, replaces });
+        }
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => return Err(write("it is a folder".to_owned())),
             Ok(_) if !replaces => return Err(FileError::Exists { file: named() }),
             Ok(_) | Err(_) => {}
         }
         let (temporary, file) = Self::temporary(path, name).map_err(|error| write(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), temporary, file, is_published: false, replaces })
+        Ok(Self { path: path.to_owned(), temporary: Some(temporary), file, is_published: false, replaces })
     }
 
     /// A new file beside `path`, which nobody else has.
@@ -60,16 +65,17 @@ impl Draft {
     /// Gives the file its name, and sees that both are on the disk.
     pub fn publish(mut self) -> Result<(), FileError> {
         let publish = || -> io::Result<()> {
+            let Some(temporary) = &self.temporary else { return Ok(()) };
             self.file.sync_all()?;
             if self.replaces {
-                fs::rename(&self.temporary, &self.path)?;
+                fs::rename(temporary, &self.path)?;
             } else {
                 // Unlike a rename this fails where somebody has taken the name meanwhile.
-                match fs::hard_link(&self.temporary, &self.path) {
+                match fs::hard_link(temporary, &self.path) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
                     // A file system without links.
-                    Err(_) => fs::rename(&self.temporary, &self.path)?,
-                    Ok(()) => fs::remove_file(&self.temporary)?,
+                    Err(_) => fs::rename(temporary, &self.path)?,
+                    Ok(()) => fs::remove_file(temporary)?,
                 }
             }
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -94,9 +100,9 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.is_published {
+        if let Some(temporary) = self.temporary.as_ref().filter(|_| !self.is_published) {
             // Nobody is left to be told; the name says what it is.
-            _ = fs::remove_file(&self.temporary);
+            _ = fs::remove_file(temporary);
         }
     }
 }
@@ -104,6 +110,23 @@ impl Drop for Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_written_to_and_stays() {
+        let folder = std::env::temp_dir().join(format!("dce-draft-device-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        // By a link, or who broke this would lose their /dev/null.
+        let path = folder.join("null");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        for replaces in [true, false] {
+            let mut draft = Draft::create(&path, replaces).unwrap();
+            draft.write_all(b"nothing").unwrap();
+            draft.publish().unwrap();
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/null"));
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn two_drafts_of_one_name_do_not_mix() {
