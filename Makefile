@@ -112,7 +112,7 @@ lint: cargo packages ## formatting, clippy, the documentation's links, shell scr
 	$(CARGO) fmt --check
 	echo "== cargo clippy"
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --test integration -- -D warnings
+	$(CARGO) clippy --test integration --bench eval_monitor --bench gpu_check -- -D warnings
 	echo "== cargo doc"
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	tools="$$(deploy/setup/lint-tools.sh | tail -n 1)"

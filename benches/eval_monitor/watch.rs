@@ -107,6 +107,7 @@ impl Watch {
                 from: at_ms - 7 * DAY_MS,
                 to: at_ms,
                 pinned_at: at_ms,
+                accepts: false,
                 zero: past.zero(),
                 buckets: past.filled().collect(),
             });

@@ -61,7 +61,8 @@ impl Prometheus {
 
     /// As a panel asks, since then: the series.
     fn panel(&self, query: &str, since_ms: i64) -> Vec<Value> {
-        let span = format!("&start={}&end={}&step=1", since_ms / 1_000, now_ms() / 1_000);
+        // In whole seconds, this one too.
+        let span = format!("&start={}&end={}&step=1", since_ms / 1_000, now_ms() / 1_000 + 1);
         self.answer(query, "query_range", &span)
     }
 

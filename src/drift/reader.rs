@@ -93,6 +93,7 @@ impl Stream {
     /// All records stamped before this time are read. Where `wanted_ms` is later than what is known, the broker is asked where
     /// the partitions end now; that there are more than are read is an error, before a window is closed without them.
     pub fn read_until(&mut self, wanted_ms: i64, now_ms: i64) -> Result<i64, MonitorError> {
+        self.sample.take_if(|sample| sample.at_ms > now_ms);
         if self.sample.as_ref().is_none_or(|sample| sample.at_ms < wanted_ms) && now_ms >= wanted_ms {
             let (read, partitions) = (self.partitions.len(), self.ends.partitions(&self.topic, WAIT)?);
             if partitions > read {

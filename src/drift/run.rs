@@ -333,6 +333,8 @@ impl<'a> Session<'a> {
             self.watch.health.ready();
             return Ok(Vec::new());
         }
+        // What is asked at a time that is not believed says nothing of that time.
+        let now_ms = now_ms.min(believed_ms);
         let mut until_ms = self.embeddings.read_until(due_ms + GUARD_MS, now_ms)?;
         if let Some(rejected) = &mut self.rejected {
             until_ms = until_ms.min(rejected.read_until(due_ms + GUARD_MS, now_ms)?);

@@ -28,9 +28,8 @@ impl Draft {
         let named = || path.display().to_string();
         let write = |why: String| FileError::Write { file: named(), why };
         let Some(name) = path.file_name() else { return Err(write("it names no file".to_owned())) };
-        // A link's aim: who writes to /dev/stdout means what it stands for.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            let file = OpenOptions::new().write(true).open(path).map_err(|error| write(error.to_string()))?;
+        if is_open_elsewhere(path) || fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            let file = OpenOptions::new().append(true).open(path).map_err(|error| write(error.to_string()))?;
             return Ok(Self { path: path.to_owned(), temporary: None, file, is_published: false, replaces });
         }
         match fs::symlink_metadata(path) {
@@ -88,6 +87,12 @@ impl Draft {
     }
 }
 
+/// A name of what a process has open, as /dev/stdout is of whatever that was sent to.
+fn is_open_elsewhere(path: &Path) -> bool {
+    let is_descriptor = |path: &Path| path.starts_with("/proc/self/fd") || path.starts_with("/dev/fd");
+    is_descriptor(path) || fs::read_link(path).is_ok_and(|aim| is_descriptor(&aim))
+}
+
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
@@ -115,15 +120,23 @@ mod tests {
     fn a_device_is_written_to_and_stays() {
         let folder = std::env::temp_dir().join(format!("dce-draft-device-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
+        // A file that is open already, as a shell opens what stdout is sent to.
+        let told = folder.join("told");
+        let open = File::create(&told).unwrap();
+        let descriptor = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
         // By a link, or who broke this would lose their /dev/null.
-        let path = folder.join("null");
-        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
-        for replaces in [true, false] {
-            let mut draft = Draft::create(&path, replaces).unwrap();
-            draft.write_all(b"nothing").unwrap();
-            draft.publish().unwrap();
-            assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/null"));
+        let path = folder.join("link");
+        for aim in ["/dev/null", &descriptor] {
+            std::os::unix::fs::symlink(aim, &path).unwrap();
+            for replaces in [true, false] {
+                let mut draft = Draft::create(&path, replaces).unwrap();
+                draft.write_all(b"said ").unwrap();
+                draft.publish().unwrap();
+                assert_eq!(fs::read_link(&path).unwrap(), Path::new(aim));
+            }
+            fs::remove_file(&path).unwrap();
         }
+        assert_eq!(fs::read(&told).unwrap(), b"said said ");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -3,6 +3,7 @@
 //! id: one that sleeps does not know that it has lost the lease. What it notes is fenced by its membership.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext as _;
@@ -28,7 +29,7 @@ pub struct Lease {
     consumer: Arc<Consumer>,
     group: String,
     topic: String,
-    is_held: bool,
+    is_held: Arc<AtomicBool>,
 }
 
 /// How far the group has come in a topic that its holder reads by hand.
@@ -37,6 +38,7 @@ pub struct Notes {
     consumer: Arc<Consumer>,
     group: String,
     topic: String,
+    is_held: Arc<AtomicBool>,
 }
 
 impl Lease {
@@ -51,7 +53,7 @@ impl Lease {
             .map_err(|error| client(refusal_text(&error)))?;
         consumer.subscribe(&[topic]).map_err(|error| client(error.to_string()))?;
         let consumer = Arc::new(consumer);
-        Ok(Self { consumer, group: group.to_owned(), topic: topic.to_owned(), is_held: false })
+        Ok(Self { consumer, group: group.to_owned(), topic: topic.to_owned(), is_held: Arc::default() })
     }
 
     /// Whether it is held now. To be asked at least every few seconds: who does not ask counts as dead after
@@ -62,7 +64,7 @@ impl Lease {
         for rebalance in self.consumer.context().take_rebalances() {
             self.answer(&rebalance)?;
         }
-        Ok(self.is_held)
+        Ok(self.is_held.load(Ordering::SeqCst))
     }
 
     /// Whether a broker answers, or what it is that keeps it from that.
@@ -76,7 +78,8 @@ impl Lease {
     }
 
     pub fn notes(&self, topic: &str) -> Notes {
-        Notes { consumer: Arc::clone(&self.consumer), group: self.group.clone(), topic: topic.to_owned() }
+        let (consumer, is_held) = (Arc::clone(&self.consumer), Arc::clone(&self.is_held));
+        Notes { consumer, group: self.group.clone(), topic: topic.to_owned(), is_held }
     }
 
     fn answer(&mut self, rebalance: &Rebalance) -> Result<(), LeaseError> {
@@ -92,15 +95,16 @@ impl Lease {
                 }
                 self.consumer.incremental_assign(&list).map_err(refused)?;
                 self.consumer.pause(&list).map_err(refused)?;
-                self.is_held |= partitions.contains(&PARTITION);
+                self.is_held.fetch_or(partitions.contains(&PARTITION), Ordering::SeqCst);
             }
             Rebalance::Revoked { partitions, .. } => {
                 let mut list = TopicPartitionList::new();
                 for partition in partitions {
                     list.add_partition(&self.topic, *partition);
                 }
+                // Before the client joins anew: as a member again it could note what is another's.
+                self.is_held.fetch_and(!partitions.contains(&PARTITION), Ordering::SeqCst);
                 self.consumer.incremental_unassign(&list).map_err(refused)?;
-                self.is_held &= !partitions.contains(&PARTITION);
             }
         }
         Ok(())
@@ -108,8 +112,13 @@ impl Lease {
 }
 
 impl Notes {
-    /// That all before `offset` is done. Refused where another holds the lease by now.
+    /// That all before `offset` is done. Refused where another holds the lease by now: here as soon as this process knows,
+    /// and until then by the broker, for which it is no member.
     pub fn note(&self, offset: i64) -> Result<(), LeaseError> {
+        if !self.is_held.load(Ordering::SeqCst) {
+            let why = format!("noting {}: the lease is lost", self.topic);
+            return Err(LeaseError::Refused { group: self.group.clone(), why });
+        }
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&self.topic, PARTITION, Offset::Offset(offset))
             .map_err(|error| self.refused(&error))?;

@@ -29,6 +29,7 @@ use crate::wire::packed::Unpacker;
 
 /// The value of the mark that an import is under way.
 const MARK: &[u8] = b"import";
+const UNFINISHED: &str = "the import has not ended, as dce run will say";
 
 /// The file, read to its end.
 struct Survey {
@@ -61,20 +62,20 @@ pub(super) fn run(import: &Import, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
 
     let id = format!("{}-import", desk.group());
     let mut bulk = Bulk::new(&desk.client, &id, desk.log())?;
-    for partition in numbers(partitions)? {
-        bulk.send(partition, &Key::Import.pack(), Some(MARK))?;
-    }
-    bulk.commit()?;
-    if let Err(error) = has_not_begun(desk, partitions) {
+    mark(&mut bulk, partitions, Some(MARK))?;
+    let begun = has_begun(desk, partitions).context(UNFINISHED)?;
+    if begun {
         // Nothing was written yet, and whoever has begun must be able to go on.
-        for partition in numbers(partitions)? {
-            bulk.send(partition, &Key::Import.pack(), None)?;
-        }
-        bulk.commit()?;
-        return Err(error);
+        let taken_back = mark(&mut bulk, partitions, None);
+        let why = format!(
+            "the group {} has begun by itself meanwhile: use another app.id, or delete its offsets and make {} anew",
+            desk.group(),
+            desk.log()
+        );
+        taken_back.with_context(|| why.clone())?;
+        anyhow::bail!(why);
     }
-    let records = write_customers(import, &mut bulk, &layout, partitions)
-        .context("the import has not ended, as dce run will say")?;
+    let records = write_customers(import, &mut bulk, &layout, partitions).context(UNFINISHED)?;
     finish(desk, &mut bulk, &layout, &id)?;
 
     let mut out = frame.output.lock();
@@ -218,16 +219,24 @@ fn check_empty(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A worker that came before the marks has seen an empty state, and goes on from that.
-fn has_not_begun(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
-    desk.wait_for_no_members()?;
-    anyhow::ensure!(
-        desk.committed(&numbers(partitions)?)?.is_empty(),
-        "the group {} has begun by itself meanwhile: use another app.id, or delete its offsets and make {} anew",
-        desk.group(),
-        desk.log()
-    );
-    Ok(())
+/// Whether a worker came before the marks, saw an empty state, and has gone on from that: then there is something that it has
+/// committed. One that comes later is refused, and may be tried again and again: while it is there this is an error, and
+/// the marks stay.
+fn has_begun(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<bool> {
+    let waited = desk.wait_for_no_members();
+    let is_begun = !desk.committed(&numbers(partitions)?)?.is_empty();
+    if !is_begun {
+        waited?;
+    }
+    Ok(is_begun)
+}
+
+/// Marks all partitions, or takes the marks away.
+fn mark(bulk: &mut Bulk, partitions: u32, mark: Option<&[u8]>) -> anyhow::Result<()> {
+    for partition in numbers(partitions)? {
+        bulk.send(partition, &Key::Import.pack(), mark)?;
+    }
+    Ok(bulk.commit()?)
 }
 
 /// That the offset is one of this input; what is not read yet.
