@@ -4,8 +4,9 @@
 //!   file, to its end ▸ topics and group ▸ marks ▸ customers ▸ heads, marks gone, offsets: one transaction
 //! ```
 //! Between the marks and the last transaction every restore of a partition is refused, so a half done import is never gone on
-//! from (a worker that was there before the marks ends it, and they go); after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
-//! transactions of bounded size: one for all would be aborted by the broker where the state is large.
+//! from; after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
+//! transactions of bounded size: one for all would be aborted by the broker where the state is large. Where a worker came
+//! before the marks and has committed since, the import ends before the first customer, and takes its marks back.
 
 use std::collections::BTreeMap;
 use std::io::Write;
