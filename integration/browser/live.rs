@@ -27,7 +27,7 @@ fn a_window_that_comes_changes_the_page_of_a_real_monitor() {
     tab.screen(1280, 900, "light");
     tab.go(&url);
     let alerts = || records::<DriftAlert>(&bed, &names.alerts);
-    play_until(&bed, &names, &mut random, "the alert is told", || !alerts().is_empty());
+    play_until(&bed, &names, &random, "the alert is told", || !alerts().is_empty());
     tab.until("document.querySelectorAll('#alerts .alert').length > 0");
     tab.until("document.querySelector('#state')?.dataset.state === 'live'");
     let body = tab.body();
@@ -41,7 +41,7 @@ fn a_window_that_comes_changes_the_page_of_a_real_monitor() {
     assert!(before.starts_with("live · window until "), "{before}");
     tab.look("window.kept = [...document.querySelectorAll('#segment-rows tr, #lanes, #alerts')]");
     let mut now = before.clone();
-    play_until(&bed, &names, &mut random, "another window is on the page", || {
+    play_until(&bed, &names, &random, "another window is on the page", || {
         now = tab.text(newest);
         now != before && now.starts_with("live · window until ")
     });

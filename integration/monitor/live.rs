@@ -15,15 +15,15 @@ pub(crate) fn minute(random: &mut Pcg64Mcg, is_shifted: bool) -> Vec<Published> 
     (0..CUSTOMERS).map(|number| (now_ms, partition(number), moved(random, number, now_ms, is_shifted))).collect()
 }
 
-/// Plays one minute after the other until it is so.
-pub(crate) fn play_until(bed: &Bed, names: &Names, random: &mut Pcg64Mcg, what: &str, mut is_so: impl FnMut() -> bool) {
+/// Plays one minute after the other until it is so, each with the same distances: how many are needed is up to the clock.
+pub(crate) fn play_until(bed: &Bed, names: &Names, random: &Pcg64Mcg, what: &str, mut is_so: impl FnMut() -> bool) {
     let mut played = 0;
     until(what, || {
         // Not at the very end of a minute, when some would come too late for it.
         let (this, second) = (now_ms().div_euclid(MINUTE_MS), now_ms().rem_euclid(MINUTE_MS) / 1_000);
         if played < this && (1..50).contains(&second) {
             played = this;
-            names.produce(bed, &[], &minute(random, true));
+            names.produce(bed, &[], &minute(&mut random.clone(), true));
         }
         is_so()
     });
@@ -51,7 +51,7 @@ fn what_is_accepted_ends_the_alert_and_is_what_is_compared_with() {
         let all: Vec<DriftWindow> = records(&bed, &names.windows);
         all.into_iter().filter(|window| window.segment.as_ref() == "all" && window.window_start >= begin).collect()
     };
-    play_until(&bed, &names, &mut random, "the alert is open", || newest().is_some());
+    play_until(&bed, &names, &random, "the alert is open", || newest().is_some());
     let open = newest().unwrap();
     assert_eq!((open.state, open.reference), (AlertState::Firing, Some(ReferenceKind::SameHour)));
     until("six windows of it are there", || windows().iter().filter(|window| window.alert.is_some()).count() >= 6);
@@ -60,7 +60,7 @@ fn what_is_accepted_ends_the_alert_and_is_what_is_compared_with() {
     let said =
         names.says(&bed, &["monitor", "pin", "--segment", "all", "--from", &span[0], "--to", &span[1], "--accept"]);
     assert!(said.contains("all is compared with 2000 distances"), "{said}");
-    play_until(&bed, &names, &mut random, "the alert is over", || newest().unwrap().state == AlertState::Resolved);
+    play_until(&bed, &names, &random, "the alert is over", || newest().unwrap().state == AlertState::Resolved);
     let over = newest().unwrap();
     assert_eq!(over.id, open.id);
     assert!(over.summary.starts_with("over: somebody said that this is how it is to be"), "{}", over.summary);
@@ -68,9 +68,7 @@ fn what_is_accepted_ends_the_alert_and_is_what_is_compared_with() {
     // The customers move as far as before, and that is well now.
     let is_after =
         |window: &&DriftWindow| window.window_start >= over.updated_at && window.outcome != Outcome::Insufficient;
-    play_until(&bed, &names, &mut random, "a window is judged by it", || {
-        windows().iter().any(|window| is_after(&window))
-    });
+    play_until(&bed, &names, &random, "a window is judged by it", || windows().iter().any(|window| is_after(&window)));
     let windows = windows();
     let before = windows.iter().filter(|window| window.pins_end == 0);
     let references: Vec<_> = before.map(|window| window.reference).collect();
