@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from ..spec import SpecError
 from .cell import Calibration, Gate, Head
 from .encoder import Contrast, Encoder
@@ -40,7 +41,7 @@ class Guard:
     calibration: Calibration
 
 
-def train(g: Gathered, s: Settings, seed: int, say: Say) -> Guard:
+def train(g: Gathered, s: Settings, seed: int, say: Say, device: torch.device = CPU) -> Guard:
     layout, sample = g.sample.layout, g.sample
     counts = all_counts(sample)
     contrast = Contrast(steps=s.encoder_steps)
@@ -48,22 +49,29 @@ def train(g: Gathered, s: Settings, seed: int, say: Say) -> Guard:
     order = np.random.default_rng([seed, 5]).permutation(sample.customers)
     members = [sorted(order[i::groups].tolist()) for i in range(groups)]
     worlds = [
-        world(sample, g.strange, counts, set(m), s.prototypes_max, contrast, seed * 100 + i)
+        world(sample, g.strange, counts, set(m), s.prototypes_max, contrast, seed * 100 + i, device)
         for i, m in enumerate(members)
     ]
-    full = world(sample, g.strange, counts, set(), s.prototypes_max, contrast, seed * 100 + 99)
+    full = world(sample, g.strange, counts, set(), s.prototypes_max, contrast, seed * 100 + 99, device)
     plays = simulated(sample, g.strange, members, s, seed)
     if not plays:
         raise SpecError(f"no intrusion could be simulated among {sample.customers} customers")
     say(f"{sample.customers} customers, {sample.first[-1]} sessions, {len(plays)} simulations in {groups} worlds")
     plays += labelled(sample, g.strange, g.labelled, members)
-    head, judged, z, gate = head_of(layout, plays, worlds, counts, s, seed, say)
+    head, judged, z, gate = head_of(layout, plays, worlds, counts, s, seed, say, device)
     calibration = calibrated(z, judged.y, base_rate(g, s))
     return Guard(full.encoder, full.population, head, gate, calibration)
 
 
 def head_of(
-    layout: Layout, plays: list[Play], worlds: list[World], counts: Tensor, s: Settings, seed: int, say: Say
+    layout: Layout,
+    plays: list[Play],
+    worlds: list[World],
+    counts: Tensor,
+    s: Settings,
+    seed: int,
+    say: Say,
+    device: torch.device = CPU,
 ) -> tuple[Head, Judged, Tensor, Gate]:
     """The head, what it was last judged by, its cross-fitted logits there, and the gate."""
     customers = 1 + max(int(play.host.max()) for play in plays)
@@ -72,12 +80,12 @@ def head_of(
     gate = Gate(s.open_below, s.closed_above, LEARNING[0])
 
     def rows(keeper: Gatekeeper | None) -> Judged:
-        made = [replay(layout, play, worlds[play.world], counts, keeper) for play in plays]
+        made = [replay(layout, play, worlds[play.world], counts, keeper, device) for play in plays]
         return sum(made[1:], made[0])
 
     def heads(judged: Judged) -> list[Head]:
         fold = fold_of[judged.host]
-        return [fit(judged.x[fold != f], judged.y[fold != f], how, seed * 10 + f) for f in range(FOLDS)]
+        return [fit(judged.x[fold != f], judged.y[fold != f], how, seed * 10 + f, device) for f in range(FOLDS)]
 
     judged = rows(None)
     if not 0 < judged.y.sum() < len(judged.y):
@@ -96,7 +104,7 @@ def head_of(
     judged = rows(Gatekeeper(keepers, fold_of, gate, watched=False))
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
     say(f"the head is its own gate:  {figures(z, judged.y)}")
-    return fit(learnt.x, learnt.y, how, seed * 10 + FOLDS), judged, z, gate
+    return fit(learnt.x, learnt.y, how, seed * 10 + FOLDS, device), judged, z, gate
 
 
 def sessions_min(z: Tensor, judged: Judged) -> float:

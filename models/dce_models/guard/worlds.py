@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from .encoder import Contrast, Encoder, encode, train
 from .features import Population
 from .ops import Torch
@@ -23,7 +24,7 @@ EARLY = 0.4  # of a customer's sessions, that encoder and population learn from
 class World:
     encoder: Encoder
     population: Population
-    vectors: Tensor  # [sessions, width]
+    vectors: Tensor  # [sessions, width], on the CPU
 
 
 def world(
@@ -34,10 +35,11 @@ def world(
     prototypes_max: int,
     contrast: Contrast,
     seed: int,
+    device: torch.device = CPU,
 ) -> World:
     early = [own for c, own in enumerate(early_sessions(sample, strange)) if c not in without]
-    encoder = train(sample, early, contrast, seed)
-    vectors = vectors_of(encoder, counts)
+    encoder = train(sample, early, contrast, seed, device)
+    vectors = vectors_of(encoder, counts, device)
     rows = torch.tensor([r for own in early for r in own])
     owner = torch.tensor([c for c, own in enumerate(early) for _ in own])
     people = population(sample.layout, counts[rows], vectors[rows], owner, prototypes_max, seed)
@@ -58,6 +60,6 @@ def all_counts(sample: Sample) -> Tensor:
 
 
 @torch.no_grad()
-def vectors_of(encoder: Encoder, counts: Tensor) -> Tensor:
-    o = Torch()
-    return torch.cat([encode(o, encoder, part) for part in counts.split(CHUNK)])  # type: ignore[no-untyped-call]
+def vectors_of(encoder: Encoder, counts: Tensor, device: torch.device = CPU) -> Tensor:
+    o = Torch(device)
+    return torch.cat([encode(o, encoder, part.to(device)).cpu() for part in counts.split(CHUNK)])  # type: ignore[no-untyped-call]
