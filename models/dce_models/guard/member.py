@@ -92,7 +92,7 @@ def train(material: Material, seed: int, say: Say, device: torch.device = CPU) -
 
 def tensors(arrays: Any) -> dict[str, Tensor]:  # noqa: ANN401
     items = arrays if isinstance(arrays, dict) else vars(arrays)
-    return {name: torch.from_numpy(value) for name, value in items.items()}
+    return {name: torch.from_numpy(value) for name, value in items.items() if value is not None}
 
 
 def arrays(saved: dict[str, Tensor]) -> dict[str, Floats]:

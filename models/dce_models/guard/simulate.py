@@ -88,13 +88,20 @@ def script(own: list[list[int]], host: int, intruders: list[int], s: Settings, r
     return rows, strange, [i >= quiet for i in range(len(rows))]
 
 
-def labelled(sample: Sample, strange: Tensor, told: Tensor, members: list[list[int]]) -> list[Play]:
-    """The customers of whom labels tell an intrusion, as it was; each in a world that knows them."""
-    robbed = [c for c in range(sample.customers) if strange[list(sample.sessions(c))].any()]
+def judged_in(group: int, members: list[list[int]]) -> list[int]:
+    """The customers whose labels are judged in a group's world, which knows them."""
+    return [c for c in members[(group + 1) % len(members)] if c not in set(members[group])]
+
+
+def labelled(
+    sample: Sample, strange: Tensor, told: Tensor, members: list[list[int]], everybody: bool = False
+) -> list[Play]:
+    """The customers of whom labels tell an intrusion, as it was, or all of whom labels tell anything."""
+    known = told if everybody else strange
+    some = {c for c in range(sample.customers) if known[list(sample.sessions(c))].any()}
     made = []
-    for group, intruders in enumerate(members):
-        following = set(members[(group + 1) % len(members)])
-        hosts = [c for c in robbed if c in following and c not in set(intruders)]
+    for group in range(len(members)):
+        hosts = [c for c in judged_in(group, members) if c in some]
         if hosts:
             rows = [list(sample.sessions(c)) for c in hosts]
             scripts = [(r, strange[r].tolist(), [k > 0 and bool(told[x]) for k, x in enumerate(r)]) for r in rows]

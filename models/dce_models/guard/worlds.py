@@ -13,7 +13,7 @@ from ..device import CPU
 from .encoder import Contrast, Encoder, encode, train
 from .features import Population
 from .ops import Torch
-from .population import population
+from .population import population, strangers
 from .sample import Sample
 
 CHUNK = 4096
@@ -35,14 +35,21 @@ def world(
     prototypes_max: int,
     contrast: Contrast,
     seed: int,
+    judged: set[int] | None = None,
     device: torch.device = CPU,
 ) -> World:
+    """`without` whom it is made. With `judged`, what strangers do is part of it: of those whom labels name, but for the
+    ones at these customers', who are to be told by it."""
     early = [own for c, own in enumerate(early_sessions(sample, strange)) if c not in without]
     encoder = train(sample, early, contrast, seed, device)
     vectors = vectors_of(encoder, counts, device)
     rows = torch.tensor([r for own in early for r in own])
     owner = torch.tensor([c for c, own in enumerate(early) for _ in own])
     people = population(sample.layout, counts[rows], vectors[rows], owner, prototypes_max, seed)
+    if judged is not None:
+        host = torch.repeat_interleave(torch.arange(sample.customers), torch.tensor(sample.first).diff())
+        known = (strange > 0) & ~torch.isin(host, torch.tensor(sorted(judged), dtype=torch.long))
+        people.strangers = strangers(sample.layout, counts[known], counts[strange == 0])
     return World(encoder, people, vectors)
 
 
