@@ -75,5 +75,6 @@ def edges_of(values: Floats, bins: int, is_always_there: bool) -> Floats:
     ends = np.quantile(given, np.arange(1, bins) / bins)
     if len(given) < len(values):
         ends = np.concatenate([ends, [-LITTLE, 0.0]])
-    found: Floats = np.unique(ends.astype(np.float32))
-    return found[found < values.max()]
+    found = np.unique(ends.astype(np.float32))
+    below: Floats = found[found < values.max()]
+    return below
