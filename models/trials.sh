@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Variants of `dce` on a generated bank, by the log losses of their heads on its `valid` labels; `test` is not looked at.
 # Prints a line a run: variant, seed, then takeover / call / intent, and the next session's recall@10 at close.
-#   models/trials.sh [VARIANT…]        DCE, PYTHON, WORK as in eval.sh; SEEDS ("1 2 3")
+#   models/trials.sh [VARIANT…]        DCE, PYTHON, WORK, DEVICE as in eval.sh; SEEDS ("1 2 3")
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 python="${PYTHON:-$("$here/../deploy/setup/models-python.sh" | tail -n 1)}"
@@ -41,7 +41,8 @@ for seed in ${SEEDS:-1}; do
     if ! grep -q '^trained in' "$log" 2>/dev/null; then
       sed "$(change "$variant")" "$here/bank-small.toml" > "$work/$variant.toml"
       "$python" -m dce_models train --data "$work/bank" --model dce --config "$work/$variant.toml" --seed "$seed" \
-        --out "$work/$variant-$seed.pt" 2> "$log" || { echo "$variant $seed failed: $(tail -n 1 "$log")" && continue; }
+        --device "${DEVICE:-cpu}" --out "$work/$variant-$seed.pt" 2> "$log" ||
+        { echo "$variant $seed failed: $(tail -n 1 "$log")" && continue; }
     fi
     loss() { sed -n "s/^head $1: .*loss \([0-9.]*\) .*/\1/p" "$log"; }
     recall="$(sed -n 's/^model at closed *\S* *\(\S*\).*/\1/p' "$log")"

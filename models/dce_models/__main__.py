@@ -10,6 +10,7 @@ from typing import Any
 from . import zoo
 from .spec import SpecError, load
 
+DEVICE = "cpu (default), cuda, cuda:N, or auto: cuda:0 where it is there, else the CPU"
 SET = "a setting for dce, such as session.gap=20m: to be the same for training, judging and the pipeline itself"
 
 
@@ -76,6 +77,9 @@ def main() -> int:
     evaluate.add_argument("--bundle", type=Path, required=True)
     compare.add_argument("--bundle", type=Path, action="append", required=True, help="give two or more")
 
+    for fitted in (train, heads):
+        fitted.add_argument("--device", default="cpu", metavar="DEVICE", help=DEVICE)
+
     for ruled in (train, heads, evaluate, compare):
         ruled.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SET)
 
@@ -92,8 +96,9 @@ def main() -> int:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from . import dce, material, train
+    from . import dce, device, material, train
 
+    where = device.chosen(args.device, say)
     config = load(args.config) if args.config else None
     if args.data:
         learn = material.of_folder(args.data, config, dce.find(args.dce), say, args.settings)
@@ -112,7 +117,7 @@ def run_train(args: argparse.Namespace) -> int:
         learn.encoder = train.load(args.encoder)
         if learn.encoder["model"] == "guard" or "encoder" not in learn.encoder:
             raise SpecError(f"{args.encoder}: a run of {learn.encoder['model']} has no session encoder to take")
-    train.save(train.train(args.model, learn, args.seed, say), args.out)
+    train.save(train.train(args.model, learn, args.seed, say, where), args.out)
     return 0
 
 
@@ -128,12 +133,13 @@ def run_export(args: argparse.Namespace) -> int:
 def run_heads(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from . import bundle, dce, frozen, material
+    from . import bundle, dce, device, frozen, material
 
+    where = device.chosen(args.device, say)
     b = bundle.read(args.bundle)
     spec = replace(b.spec, training={"label": args.label})
     learn = material.of_folder(args.data, spec, dce.find(args.dce), say, args.settings)
-    return refusals(frozen.add_heads(b, learn, args.out, args.seed, say))
+    return refusals(frozen.add_heads(b, learn, args.out, args.seed, say, where))
 
 
 def run_align(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .dataset import Dataset
+from .device import CPU
 from .features import Features
 from .network import Presence, SessionDecoder, SessionEncoder
 from .spec import Spec
@@ -22,14 +23,17 @@ class Trained:
     back: tuple[Tensor, Tensor] | None  # from a vector to what the decoder knows: see spread
 
 
-def padded(dataset: Dataset, rows: list[int], events_max: int) -> tuple[Tensor, Tensor, Tensor]:
+def padded(
+    dataset: Dataset, rows: list[int], events_max: int, device: torch.device = CPU
+) -> tuple[Tensor, Tensor, Tensor]:
     length = [min(len(dataset.fields[r]), events_max) for r in rows]
     fields = np.zeros((len(rows), max(length), dataset.fields[0].shape[1]), np.int64)
     numbers = np.zeros((len(rows), max(length), dataset.numbers[0].shape[1]), np.float32)
     for i, (r, n) in enumerate(zip(rows, length, strict=True)):
         fields[i, :n] = dataset.fields[r][:n]
         numbers[i, :n] = dataset.numbers[r][:n]
-    return torch.from_numpy(fields), torch.from_numpy(numbers), torch.tensor(length, dtype=torch.int32)
+    lengths = torch.tensor(length, dtype=torch.int32)
+    return torch.from_numpy(fields).to(device), torch.from_numpy(numbers).to(device), lengths.to(device)
 
 
 def batches(dataset: Dataset, size: int, random: np.random.Generator) -> Iterator[list[int]]:
@@ -45,14 +49,21 @@ def batches(dataset: Dataset, size: int, random: np.random.Generator) -> Iterato
 
 
 def train(
-    spec: Spec, features: Features, learn: Dataset, judge: Dataset, seed: int, say: Callable[[str], None]
+    spec: Spec,
+    features: Features,
+    learn: Dataset,
+    judge: Dataset,
+    seed: int,
+    say: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> Trained:
     t = spec.training
     tables = [features.table_rows(c) for c in range(len(spec.fields))]
     encoder = SessionEncoder(spec, tables)
-    decoder = SessionDecoder(spec, tables, encoder)
+    decoder = SessionDecoder(spec, tables, encoder).to(device)
+    encoder = encoder.to(device)
     parameters = [*encoder.parameters(), *decoder.parameters()]
-    presence = Presence(spec, tables) if t.get("presence") else None
+    presence = Presence(spec, tables).to(device) if t.get("presence") else None
     if presence:
         parameters += presence.parameters()
     optimiser = torch.optim.Adam(parameters, lr=t["session_rate"])
@@ -64,7 +75,7 @@ def train(
         encoder.train()
         began, losses = time.monotonic(), []
         for rows in batches(learn, t["session_batch"], random):
-            fields, numbers, length = padded(learn, rows, t["events_max"])
+            fields, numbers, length = padded(learn, rows, t["events_max"], device)
             fields = as_unknown(fields, known, tables, t["unknown_share"])
             session = encoder(fields, numbers, length)
             loss, _ = reconstruct(encoder, decoder, session, fields, numbers, length, t["forget_share"])
@@ -89,8 +100,8 @@ def as_unknown(fields: Tensor, known: list[int], tables: list[int], share: float
     """Shows some known values as unknown ones, or the buckets' rows would never be learnt."""
     fields = fields.clone()
     for c, (words, rows) in enumerate(zip(known, tables, strict=True)):
-        hide = (torch.rand(fields.shape[:2]) < share) & (fields[..., c] > 0)
-        bucket = torch.randint(words + 1, rows, fields.shape[:2])
+        hide = (torch.rand(fields.shape[:2]) < share).to(fields.device) & (fields[..., c] > 0)
+        bucket = torch.randint(words + 1, rows, fields.shape[:2]).to(fields.device)
         fields[..., c] = torch.where(hide, bucket, fields[..., c])
     return fields
 
@@ -107,9 +118,9 @@ def reconstruct(
     """The loss an event, and which events had their first field told right."""
     before = torch.zeros_like(encoder.events(fields, numbers))
     before[:, 1:] = encoder.events(fields, numbers)[:, :-1]
-    before = before * (torch.rand(before.shape[:2]) >= forget)[..., None]
+    before = before * (torch.rand(before.shape[:2]) >= forget).to(before.device)[..., None]
     names, values = decoder(session, before)
-    real = torch.arange(fields.shape[1])[None] < length[:, None]
+    real = torch.arange(fields.shape[1], device=fields.device)[None] < length[:, None]
     loss = functional.smooth_l1_loss(values[real], numbers[real])
     for c, logits in enumerate(names):
         loss = loss + functional.cross_entropy(logits[real], fields[..., c][real])
@@ -124,18 +135,18 @@ def accuracy(encoder: SessionEncoder, decoder: SessionDecoder, dataset: Dataset,
         return float("nan")
     right = []
     for rows in batches(dataset, 512, np.random.default_rng(0)):
-        read = padded(dataset, rows, events_max)
+        read = padded(dataset, rows, events_max, encoder.out.weight.device)
         right.append(reconstruct(encoder, decoder, encoder(*read), *read, forget=1.0)[1])
     return float(torch.cat(right).float().mean())
 
 
 @torch.no_grad()
 def encode(encoder: SessionEncoder, dataset: Dataset) -> Tensor:
-    """[sessions, S], whole sessions."""
+    """[sessions, S] on the CPU, whole sessions."""
     encoder.eval()
     vectors = torch.zeros(len(dataset.fields), encoder.out.out_features)
     for rows in batches(dataset, 256, np.random.default_rng(0)):
-        vectors[rows] = encoder(*padded(dataset, rows, 1_000_000))
+        vectors[rows] = encoder(*padded(dataset, rows, 1_000_000, encoder.out.weight.device)).cpu()
     return vectors
 
 
@@ -149,6 +160,6 @@ def spread(encoder: SessionEncoder, vectors: Tensor) -> tuple[Tensor, Tensor] | 
     mean, deviation = vectors.mean(0), vectors.std(0).clamp_min(1e-3)
     values, axes = torch.linalg.eigh(torch.cov(((vectors - mean) / deviation).T))
     halfway = axes @ torch.diag(values.clamp_min(1e-2) ** -0.25) @ axes.T / deviation
-    encoder.out.weight.copy_(halfway @ encoder.out.weight)
-    encoder.out.bias.copy_(halfway @ (encoder.out.bias - mean))
+    encoder.out.weight.copy_(halfway @ encoder.out.weight.cpu())
+    encoder.out.bias.copy_(halfway @ (encoder.out.bias.cpu() - mean))
     return torch.linalg.inv(halfway).T.contiguous(), mean

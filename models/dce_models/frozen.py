@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from . import bundle, check, heads
+from . import device as devices
 from .bundle import Bundle
+from .device import CPU
 from .export import keep
 from .features import Features
 from .golden import head_cases
@@ -62,15 +64,13 @@ def parts_of(b: Bundle) -> Parts:
     return Parts(b.spec, b.json("vocabulary"), graphs, forward, made)
 
 
-def add_heads(b: Bundle, material: Material, out: Path, seed: int, say: Say) -> list[str]:
+def add_heads(b: Bundle, material: Material, out: Path, seed: int, say: Say, device: torch.device = CPU) -> list[str]:
     """The bundle with heads trained anew, those it has by the same names replaced; what `check` says against it."""
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)
+    devices.reproducible(seed)
     parts = parts_of(b)
     parts.spec.training.update(material.spec.training)
     old, parts.heads = parts.heads, []
-    new = heads.built(heads.train(parts, material, seed, say), b.spec.opset)
+    new = heads.built(devices.on_cpu(heads.train(parts, material, seed, say, device)), b.spec.opset)
     parts.heads = [h for h in old if h.name not in {n.name for n in new}] + new
     files = {entry["file"]: (b.folder / entry["file"]).read_bytes() for entry in b.raw["graphs"].values()}
     files |= {f"heads/{h.name}.onnx": h.onnx for h in parts.heads}

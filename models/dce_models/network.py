@@ -26,7 +26,7 @@ class SessionEncoder(nn.Module):
 
     def forward(self, fields: Tensor, numbers: Tensor, length: Tensor) -> Tensor:
         hidden, _ = self.gru(self.events(fields, numbers))
-        session: Tensor = self.out(hidden[torch.arange(len(length)), length.long() - 1])
+        session: Tensor = self.out(hidden[torch.arange(len(length), device=hidden.device), length.long() - 1])
         return session
 
     def step(self, fields: Tensor, numbers: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,8 +62,8 @@ class Presence(nn.Module):
     def loss(self, session: Tensor, fields: Tensor, length: Tensor) -> Tensor:
         """Mean over the sessions of the nats for all names together."""
         names = self.out.out_features // 2
-        real = (torch.arange(fields.shape[1])[None] < length[:, None]).float()
-        counts = torch.zeros(len(fields), names).scatter_add_(1, fields[..., 0], real)
+        real = (torch.arange(fields.shape[1], device=fields.device)[None] < length[:, None]).float()
+        counts = torch.zeros(len(fields), names, device=fields.device).scatter_add_(1, fields[..., 0], real)
         truth = torch.cat([counts >= 1, counts >= 2], dim=1).float()
         loss = functional.binary_cross_entropy_with_logits(self.out(session), truth, reduction="none")
         return loss.sum(1).mean()

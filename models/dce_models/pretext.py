@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .dataset import READS, Dataset, Sequence
+from .device import CPU
 
 
 class Model(Protocol):
@@ -42,15 +43,16 @@ class Batch:
     real: Tensor
 
 
-def collate(sequences: list[Sequence], vectors: Tensor, sessions_max: int) -> Batch:
+def collate(sequences: list[Sequence], vectors: Tensor, sessions_max: int, device: torch.device = CPU) -> Batch:
+    """The batch on `device`; `vectors` may lie there or on the CPU."""
     longest = min(max(len(s) for s in sequences), sessions_max)
 
     def side_by_side(arrays: list[Tensor]) -> Tensor:
-        out = torch.zeros(len(arrays), longest, *arrays[0].shape[1:])
+        out = torch.zeros(len(arrays), longest, *arrays[0].shape[1:], device=arrays[0].device)
         for i, a in enumerate(arrays):
             a = a[-longest:]
             out[i, : len(a)] = a
-        return out
+        return out.to(device)
 
     def column(name: str) -> Tensor:
         return side_by_side([torch.from_numpy(getattr(s, name)) for s in sequences])
@@ -69,7 +71,7 @@ def collate(sequences: list[Sequence], vectors: Tensor, sessions_max: int) -> Ba
 
 def foretold(model: Model, batch: Batch) -> Tensor:
     """[B, K - 1, reads, S]: what is foretold of session k + 1 after session k, at each of the moments."""
-    state = torch.zeros(len(batch.session), model.units)
+    state = torch.zeros(len(batch.session), model.units, device=batch.session.device)
     states = []
     for k in range(batch.session.shape[1] - 1):
         state, _ = model.step(state, batch.session[:, k], batch.gap[:, k], batch.calendar[:, k], batch.context[:, k])
@@ -84,12 +86,23 @@ class Trainable(Model, Protocol):
 
     def eval(self) -> Any: ...  # noqa: ANN401 # nn.Module's
 
+    def to(self, device: torch.device) -> Any: ...  # noqa: ANN401
+
 
 M = TypeVar("M", bound=Trainable)
 
 
-def train(model: M, t: dict[str, Any], learn: Dataset, vectors: Tensor, seed: int, say: Callable[[str], None]) -> M:
-    """`t` is the configuration's [training]."""
+def train(
+    model: M,
+    t: dict[str, Any],
+    learn: Dataset,
+    vectors: Tensor,
+    seed: int,
+    say: Callable[[str], None],
+    device: torch.device = CPU,
+) -> M:
+    """`t` is the configuration's [training]. The model stays on the device."""
+    model.to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=t["customer_rate"])
     random = np.random.default_rng(seed)
     sequences = [s for s in learn.customers if len(s) > 1]
@@ -107,7 +120,7 @@ def train(model: M, t: dict[str, Any], learn: Dataset, vectors: Tensor, seed: in
         order = random.permutation(len(sequences))
         for at in range(0, len(order), t["customer_batch"]):
             chosen = [sequences[i] for i in order[at : at + t["customer_batch"]]]
-            batch = collate(chosen, vectors, t["sessions_max"])
+            batch = collate(chosen, vectors, t["sessions_max"], device)
             loss = next_session_loss(model, batch, t)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -127,20 +140,20 @@ def next_session_loss(model: Model, batch: Batch, t: dict[str, Any], moves: bool
     ahead = foretold(model, batch)[real]  # [n, reads, S]
     target = functional.normalize(batch.session[:, 1:][real], dim=-1)
     target = target if moves else target.detach()
-    owner = torch.arange(len(real))[:, None].expand_as(real)[real]
-    chosen = torch.randperm(len(target))[:512]
+    owner = torch.arange(len(real), device=real.device)[:, None].expand_as(real)[real]
+    chosen = torch.randperm(len(target))[:512].to(real.device)
     ahead, target, owner = ahead[chosen], target[chosen], owner[chosen]
     cosine = 1 - (ahead * target[:, None]).sum(-1).mean()
-    own = (owner[:, None] == owner[None]) & ~torch.eye(len(owner), dtype=torch.bool)
+    own = (owner[:, None] == owner[None]) & ~torch.eye(len(owner), dtype=torch.bool, device=real.device)
     logits = (torch.einsum("nrs,ms->rnm", ahead, target) / t["temperature"]).masked_fill(own, float("-inf"))
-    right = torch.arange(len(owner)).expand(len(READS), -1)
+    right = torch.arange(len(owner), device=real.device).expand(len(READS), -1)
     contrast = functional.cross_entropy(logits.flatten(0, 1), right.flatten())
     loss: Tensor = t["contrastive"] * contrast + t["cosine"] * cosine
     return loss
 
 
-def one_by_one(dataset: Dataset, vectors: Tensor) -> Iterator[Batch]:
+def one_by_one(dataset: Dataset, vectors: Tensor, device: torch.device = CPU) -> Iterator[Batch]:
     """Each customer that has a next session, whole."""
     for s in dataset.customers:
         if len(s) > 1:
-            yield collate([s], vectors, len(s))
+            yield collate([s], vectors, len(s), device)

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from . import device as devices
 from . import heads, zoo
+from .device import CPU
 from .material import Material
 from .parts import Parts
 from .spec import SpecError
@@ -17,14 +19,13 @@ Say = Callable[[str], None]
 Run = dict[str, Any]
 
 
-def train(model: str, material: Material, seed: int, say: Say) -> Run:
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)  # sums in another order are other weights; and these matrices are small
-    began = time.monotonic()
-    run: Run = {"model": model, "seed": seed, **zoo.member(model).train(material, seed, say)}
-    run["heads"] = heads.train(zoo.member(model).export(run), material, seed, say)
-    say(f"trained in {time.monotonic() - began:.0f} s")
+def train(model: str, material: Material, seed: int, say: Say, device: torch.device = CPU) -> Run:
+    devices.reproducible(seed)
+    began, where = time.monotonic(), devices.name(device)
+    made = devices.on_cpu(zoo.member(model).train(material, seed, say, device))
+    run: Run = {"model": model, "seed": seed, "device": where, **made}
+    run["heads"] = devices.on_cpu(heads.train(zoo.member(model).export(run), material, seed, say, device))
+    say(f"trained in {time.monotonic() - began:.0f} s on {where}")
     return run
 
 
@@ -51,7 +52,7 @@ def save(run: Run, path: Path) -> None:
 
 def load(path: Path) -> Run:
     try:
-        run: Run = torch.load(path, weights_only=True)
+        run: Run = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as wrong:
         raise SpecError(f"{path} is no run: {str(wrong).splitlines()[0]}") from None
     if "model" not in run:

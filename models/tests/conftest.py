@@ -35,3 +35,15 @@ def public_sets() -> Path:
             pytest.fail(f"DCE_DATA is {named}, which is no folder")
         pytest.skip("the public sets are not here: set DCE_DATA to the folder with their files")
     return path
+
+
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """The GPU to try: cuda:0, or DCE_GPU."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        named = os.environ.get("DCE_GPU")
+        if named:
+            pytest.fail(f"DCE_GPU is {named}, and PyTorch {torch.__version__} finds no GPU")
+        pytest.skip("no GPU is here: PyTorch finds none with CUDA")
+    return os.environ.get("DCE_GPU", "cuda:0")

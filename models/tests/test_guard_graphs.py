@@ -157,6 +157,28 @@ def test_features_are_those_of_plain_python(model: Model) -> None:
             assert found[row, place[f"{c.name}: new"]] == pytest.approx((count * new).sum() / n, abs=1e-5)
 
 
+def test_what_strangers_do_is_a_mean_of_likelihood_ratios(model: Model) -> None:
+    theirs, others = model.sessions[:6], model.sessions[6:]
+    people = replace(model.people, strangers=population.strangers(LAYOUT, theirs, others))
+    state, session = states(model, 4, model.gate), torch.cat([model.sessions, model.vectors], 1)[20:25]
+    found = features(Torch(), LAYOUT, people, state, session).numpy()
+    place = {name: i for i, name in enumerate(names(LAYOUT, strangers=True))}
+    assert found.shape == (5, len(place))
+    for c in COLUMNS:
+        cut = slice(c.base, c.end)
+        everyone = others[:, cut].sum(0).numpy().astype(np.float64) + population.RARE
+        everyone /= everyone.sum()
+        strange = theirs[:, cut].sum(0).numpy() + population.BACK_OFF * everyone
+        ratio = np.log(strange / strange.sum() / everyone)
+        count = session[:, cut].numpy()
+        np.testing.assert_allclose(
+            found[:, place[f"{c.name}: like strangers"]], count @ ratio / count.sum(1), atol=1e-5
+        )
+    without = features(Torch(), LAYOUT, model.people, state, session).numpy()
+    rest = [i for name, i in place.items() if not name.endswith("like strangers")]
+    assert (found[:, rest] == without).all()
+
+
 def test_the_graphs_are_what_was_trained_and_every_row_keeps_its_bits(model: Model) -> None:
     state = states(model, 5, model.gate)
     session = torch.cat([model.sessions, model.vectors], 1)[25:30]

@@ -13,7 +13,7 @@ from dce_models import bundle, check, export, spec, train  # noqa: E402
 from dce_models.clicks import Customer, Session  # noqa: E402
 from dce_models.features import Features  # noqa: E402
 from dce_models.folder import Label  # noqa: E402
-from dce_models.guard import gather, member, settings, trainer  # noqa: E402
+from dce_models.guard import gather, member, settings, trainer, words  # noqa: E402
 from dce_models.material import Material  # noqa: E402
 
 CONFIG = Path(__file__).resolve().parent.parent / "guard.toml"
@@ -69,27 +69,33 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(made: train.Run
     assert a.files == b.files != c.files
 
 
-def test_a_stranger_scores_higher_and_moves_the_state_less(made: train.Run) -> None:
-    spec_, layout, words, guard, bias = member.restored(made)
+def judged(run: train.Run, past: list[Session], session: Session) -> tuple[float, float]:
+    """The score of a session after others, and its gate."""
+    spec_, layout, words, guard, bias = member.restored(run)
     forward = member.GuardForward(layout, words, guard, bias)
-    features = Features(spec_, made["vocabulary"])
+    features = Features(spec_, run["vocabulary"])
 
     def vector(session: Session) -> Any:  # noqa: ANN401
         fields, numbers = (torch.from_numpy(x)[None] for x in features.session(session.events))
         return forward.encode(fields, numbers, torch.tensor([fields.shape[1]], dtype=torch.int32))
 
     rest = torch.zeros(1, 1), torch.zeros(1, 4), torch.zeros(1, spec_.context_columns)
+    state = torch.zeros(1, layout.state)
+    for known in past:
+        state, _ = forward.step(state, vector(known), *rest)
+    given = vector(session)
+    return float(forward.takeover({"state": state, "session": given})), float(forward.step(state, given, *rest)[1])
+
+
+def test_a_stranger_scores_higher_and_moves_the_state_less(made: train.Run) -> None:
     scores: dict[bool, list[float]] = {False: [], True: []}
     weights: dict[bool, list[float]] = {False: [], True: []}
     for number in range(12):
         own = customer(number, 21).sessions
-        state = torch.zeros(1, layout.state)
-        for session in own[:20]:
-            state, _ = forward.step(state, vector(session), *rest)
         for strange, session in ((False, own[20]), (True, customer(100 + number, 1).sessions[0])):
-            given = vector(session)
-            scores[strange].append(float(forward.takeover({"state": state, "session": given})))
-            weights[strange].append(float(forward.step(state, given, *rest)[1]))
+            score, weight = judged(made, own[:20], session)
+            scores[strange].append(score)
+            weights[strange].append(weight)
     assert np.median(scores[True]) > 2 * np.median(scores[False])
     assert np.mean(weights[True]) < 0.4 < 0.8 < np.mean(weights[False])
 
@@ -111,6 +117,58 @@ def test_a_labelled_intrusion_is_no_session_of_the_customers_own() -> None:
     assert found.labelled.sum() == 1
     # The known strangers alone say nothing of how many there are.
     assert trainer.base_rate(found, settings.settings({})) == trainer.RATE
+
+
+def robbed() -> Material:
+    """Everybody's sessions 13, 16 and 18 are a thief's: on the customer's own device he does what only thieves do."""
+    given = material()
+    for c in given.customers:
+        for k, session in enumerate(c.sessions):
+            strange = k in (13, 16, 18)
+            if strange:
+                for event in session.events[1:]:
+                    event["name"] = ("page-3", "new-payee", "empty-account")[event["event_time"] // 4000 % 3]
+            given.labels.append(Label("owner", c.customer_id, f"s{k}", session.start, str(int(strange)), "train"))
+    return given
+
+
+def test_strangers_that_labels_name_teach_what_strangers_do(tmp_path: Path) -> None:
+    said: list[str] = []
+    run = train.train("guard", robbed(), 1, said.append)
+    assert any(line.startswith("36 strangers' sessions have labels") for line in said)
+    assert sum("(labelled, customers cross-fitted)" in line for line in said) == 2
+    assert run["population"]["strangers"].shape[1] == len(run["layout"]["columns"])
+    assert export.export(train.parts(run), tmp_path / "bundle") == []
+    own = robbed().customers[0].sessions
+    (low, let_in), (high, kept_out) = (judged(run, own[:13], session) for session in (own[14], own[13]))
+    assert 1000 * low < high and kept_out < 0.1 < 0.9 < let_in
+
+
+def test_few_named_strangers_change_nothing_but_the_sample(made: train.Run) -> None:
+    assert "strangers" not in made["population"]
+    given = robbed()
+    given.labels = given.labels[:40]  # of two customers
+    found = gather.gathered(given, settings.settings(given.spec.training), 1)
+    assert not trainer.is_named(found) and found.rate == 6 / 40
+
+
+def test_a_number_that_few_events_have_is_cut_where_they_have_it() -> None:
+    values = np.zeros(1000, np.float32)
+    values[::10] = np.linspace(-1, 3, 100)
+    found = words.edges_of(values, 4, is_always_there=False)
+    assert found == pytest.approx([0, 0, 1, 2], abs=0.03) and found[0] < 0 == found[1]
+    assert words.edges_of(values, 4, is_always_there=True).tolist() == [0.0]
+    assert words.edges_of(values[1:10], 4, is_always_there=False).tolist() == []
+    full = values[::10]
+    assert words.edges_of(full, 4, is_always_there=False) == pytest.approx([0, 1, 2], abs=1e-6)
+
+
+def test_whom_labels_call_robbed_comes_first() -> None:
+    people = [customer(n, 3) for n in range(40)]
+    s = settings.settings({"customers_max": 10})
+    drawn = [c.customer_id for c in gather.draw(people, s, 1, set())]
+    assert len(drawn) == 10 and "c7" not in drawn
+    assert {"c7", "c31"} < {c.customer_id for c in gather.draw(people, s, 1, {"c7", "c31"})}
 
 
 def test_a_label_without_a_session_is_that_of_the_one_that_began_last() -> None:

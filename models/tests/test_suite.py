@@ -68,6 +68,7 @@ def test_settings_of_the_suite_are_checked(tmp_path: Path, monkeypatch: pytest.M
         ({}, "WORK must name"),
         ({"WORK": str(tmp_path), "EPOCHS_MAX": "few"}, "EPOCHS_MAX is 'few'"),
         ({"WORK": str(tmp_path), "MODELS": "best"}, "model 'best': must be one of"),
+        ({"WORK": str(tmp_path), "DEVICE": "cuda:999"}, "device cuda:999: "),
     ):
         with pytest.raises(SpecError, match=why):
             suite.main(environment, lambda _: None)

@@ -46,6 +46,7 @@ class Suite:
     models: list[str]
     say: Say
     epochs_max: int = 0  # of the models that are not reported; 0: as many as they would have
+    device: str = "cpu"  # where they are trained
 
     def run(self) -> Iterator[str]:
         """Lines of the tables, what is reported first; the last one is the JSON object's."""
@@ -151,7 +152,8 @@ class Suite:
     def trained(self, name: str, path: Path, model: str, seed: int) -> Path | None:
         """The bundle; kept from an earlier run if the package and the set are the same."""
         sources = sorted(p for p in Path(__file__).parents[1].rglob("*.py") if "evaluate" not in p.parts)
-        home = self.work / "runs" / f"{path.name}-{digest(sources)}"
+        where = "" if self.device == "cpu" else "-" + self.device.replace(":", "")
+        home = self.work / "runs" / f"{path.name}-{digest(sources)}{where}"
         short = self.epochs_max if model != REPORTED[name] else 0
         bundle = home / (f"{model}-{seed}" + (f"-{short}-epochs" if short else ""))
         if (bundle / "manifest.toml").is_file():
@@ -160,7 +162,7 @@ class Suite:
         run = bundle.with_suffix(".pt")
         self.say(f"{name}: training {model}, seed {seed}")
         train: list[str | Path] = ["train", "--data", path, "--model", model, "--seed", str(seed)]
-        train += ["--dce", self.dce, "--out", run]
+        train += ["--dce", self.dce, "--device", self.device, "--out", run]
         if short:
             train += ["--epochs-max", str(short)]
         shared = sorted(home.glob("dce-1*.pt"))
@@ -250,7 +252,7 @@ def figures(task: str, result: Result) -> dict[str, Any]:
 
 def main(environment: Mapping[str, str], say: Say) -> int:
     """DCE_DATA: folder of the public files; WORK: where everything is kept; MODELS: which of the zoo; EPOCHS_MAX: at
-    most so many for what is not reported; DCE: binary."""
+    most so many for what is not reported; DEVICE: where models are trained; DCE: binary."""
     data = Path(environment["DCE_DATA"]) if environment.get("DCE_DATA") else None
     if not environment.get("WORK"):
         raise SpecError("WORK must name the folder in which sets, runs and bundles are kept")
@@ -258,7 +260,12 @@ def main(environment: Mapping[str, str], say: Say) -> int:
     if not epochs.isdigit():
         raise SpecError(f"EPOCHS_MAX is {epochs!r}, must be a whole number")
     models = available(environment.get("MODELS", ""))
-    suite = Suite(pipeline.find(), data, Path(environment["WORK"]), models, say, int(epochs))
+    device = environment.get("DEVICE") or "cpu"
+    if device != "cpu":
+        from ..device import chosen
+
+        device = str(chosen(device, say))
+    suite = Suite(pipeline.find(), data, Path(environment["WORK"]), models, say, int(epochs), device)
     for line in suite.run():
         print(line, flush=True)
     return 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..device import CPU
 from .layout import Layout
 from .ops import Ops, V
 from .sample import Sample
@@ -56,11 +57,13 @@ class Contrast:
     decay: float = 0.02
 
 
-def train(sample: Sample, sessions: list[list[int]], settings: Contrast, seed: int) -> Encoder:
+def train(
+    sample: Sample, sessions: list[list[int]], settings: Contrast, seed: int, device: torch.device = CPU
+) -> Encoder:
     """`sessions`: each customer's rows to learn from; those with fewer than two take no part."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    bag = Bag(sample.layout)
+    bag = Bag(sample.layout).to(device)
     optimiser = torch.optim.AdamW(bag.parameters(), lr=settings.rate, weight_decay=settings.decay)
     usable = [torch.tensor(own) for own in sessions if len(own) >= 2]
     many = 1 + settings.others
@@ -72,11 +75,13 @@ def train(sample: Sample, sessions: list[list[int]], settings: Contrast, seed: i
             order = torch.randperm(len(own), generator=generator)
             # one session, and others for its prototype, again and again where they are few
             rows.append(own[torch.cat([order[:1], order[1:].repeat(many)[: settings.others]])])
-        counts = sample.stretches(torch.cat(rows), settings.shortest, settings.blanked, generator)
+        counts = sample.stretches(torch.cat(rows), settings.shortest, settings.blanked, generator).to(device)
         vectors = bag(counts).reshape(len(drawn), many, -1)
         prototypes = functional.normalize(vectors[:, 1:].mean(1), dim=-1)
-        loss = functional.cross_entropy(vectors[:, 0] @ prototypes.T * bag.scale, torch.arange(len(drawn)))
+        loss = functional.cross_entropy(
+            vectors[:, 0] @ prototypes.T * bag.scale, torch.arange(len(drawn), device=device)
+        )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return Encoder(bag.table.detach().numpy().copy(), bag.mix.detach().numpy().copy())
+    return Encoder(*(w.detach().cpu().numpy().copy() for w in (bag.table, bag.mix)))

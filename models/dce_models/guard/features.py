@@ -34,6 +34,7 @@ class Population:
     roots: Floats  # [words, U] their square roots over √columns
     vectors: Floats  # [width, U] unit vectors
     everyone: Floats  # [1, words] probabilities over all customers
+    strangers: Floats | None = None  # [words, columns] ln(probability in known strangers' sessions / everyone's)
 
     @property
     def prototypes(self) -> int:
@@ -49,12 +50,13 @@ def unit(o: Ops, x: V, width: int) -> V:
     return x / o.sqrt(o.sum(x * x, width) + 1e-12)
 
 
-def names(layout: Layout) -> list[str]:
+def names(layout: Layout, strangers: bool = False) -> list[str]:
     """One for each feature, in order."""
     decays = [f"decay {d:g}" for d in layout.decays]
     made = [f"ratio, {d}" for d in decays] + ["ratio, smoothed, clipped"]
     made += [f"burst ratio, {d}" for d in decays] + [f"root overlap, {d}" for d in decays]
     made += ["new", "new kinds", "surprise of the new", "own log likelihood", "best others"]
+    made += ["like strangers"] if strangers else []
     named = [f"{c.name}: {what}" for what in made for c in layout.columns]
     named += [f"vector: cosine, decay {d:g}" for d in layout.vector_decays]
     return [*named, "vector: others", "vector: best other", "known", "events"]
@@ -122,7 +124,10 @@ def column_features(o: Ops, layout: Layout, population: Population, profiles: li
     *means, novelty, surprise, own_log = means
     overlaps = [x / o.sqrt(events) for x in sums[len(each) :]]
     best = best_others(o, layout, population, counts, not_own) / events - own_log
-    return o.concat([*means, *overlaps, novelty, news / kinds, surprise, own_log, best], 1)
+    made = [*means, *overlaps, novelty, news / kinds, surprise, own_log, best]
+    if population.strangers is not None:
+        made.append(o.linear(counts, population.strangers) / events)
+    return o.concat(made, 1)
 
 
 def mass(o: Ops, layout: Layout, profile: V, membership: Floats) -> V:

@@ -26,13 +26,15 @@ class Gathered:
     sample: Sample
     strange: Tensor  # [sessions of the sample] 1: labelled a stranger's, 0: the customer's own or not labelled
     labelled: Tensor  # [sessions of the sample] whether there is a label
+    rate: float  # share of strangers' sessions among the labels to learn from: of all customers, drawn or not
 
 
 def gathered(material: Material, s: Settings, seed: int) -> Gathered:
     spec = replace(material.spec, fields=fields_of(material, s))
     vocabulary = fit.vocabulary(spec, material.customers)
     spec = fit.normalisation(spec, material.customers)
-    chosen = draw(material.customers, s, seed)
+    owner = [x for x in material.labels if x.task == "owner"]
+    chosen = draw(material.customers, s, seed, {x.customer_id for x in owner if x.label == "1"})
     features = Features(spec, vocabulary)
     sessions = [features.session(session.events) for c in chosen for session in c.sessions]
     numbers = np.concatenate([n for _, n in sessions]) if s.bins else np.zeros((0, 0), np.float32)
@@ -41,7 +43,7 @@ def gathered(material: Material, s: Settings, seed: int) -> Gathered:
     tokens = torch.cat([found.session(torch.from_numpy(f), torch.from_numpy(n)) for f, n in sessions])
     starts = torch.tensor([0, *(len(f) for f, _ in sessions)]).cumsum(0)
     first = [0, *np.cumsum([len(c.sessions) for c in chosen]).tolist()]
-    strange, labelled = answers(chosen, material.labels)
+    strange, labelled = answers(chosen, owner)
     return Gathered(
         spec=replace(spec, dimensions=layout.dimensions),
         vocabulary=vocabulary,
@@ -49,6 +51,7 @@ def gathered(material: Material, s: Settings, seed: int) -> Gathered:
         sample=Sample(layout, tokens, starts, first),
         strange=torch.tensor(strange),
         labelled=torch.tensor(labelled),
+        rate=sum(x.label == "1" for x in owner) / max(1, len(owner)),
     )
 
 
@@ -66,15 +69,17 @@ def fields_of(material: Material, s: Settings) -> tuple[Field, ...]:
     return tuple(made)
 
 
-def draw(customers: list[Customer], s: Settings, seed: int) -> list[Customer]:
-    """Those with sessions enough, their last ones; fewer than the limit, drawn by the seed, in the given order."""
+def draw(customers: list[Customer], s: Settings, seed: int, robbed: set[str]) -> list[Customer]:
+    """Those with sessions enough, their last ones; fewer than the limit, drawn by the seed, in the given order. Whom
+    labels call robbed comes first: nobody else can teach what thieves do."""
     usable = [c for c in customers if len(c.sessions) >= s.sessions_least]
     if len(usable) < 2:
         raise SpecError(
             f"{len(usable)} customers have {s.sessions_least} sessions or more before the first valid or test label: "
             "two at least are needed to simulate intrusions"
         )
-    picked = np.random.default_rng([seed, 3]).permutation(len(usable))[: s.customers_max]
+    drawn = np.random.default_rng([seed, 3]).permutation(len(usable)).tolist()
+    picked = sorted(drawn, key=lambda i: usable[i].customer_id not in robbed)[: s.customers_max]
     return [Customer(usable[i].customer_id, usable[i].sessions[-s.sessions_most :]) for i in sorted(picked)]
 
 
@@ -82,8 +87,7 @@ def answers(customers: list[Customer], labels: list[Label]) -> tuple[list[float]
     """By the owner labels to learn from: which sessions are a stranger's, and which have a label."""
     told: dict[str, list[Label]] = {}
     for label in labels:
-        if label.task == "owner":
-            told.setdefault(label.customer_id, []).append(label)
+        told.setdefault(label.customer_id, []).append(label)
     strange: list[float] = []
     labelled: list[bool] = []
     for customer in customers:

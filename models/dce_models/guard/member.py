@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from ..material import Material, Say
 from ..parts import Head as ZooHead
 from ..parts import Inputs, Parts
@@ -67,12 +68,12 @@ class GuardForward:
         return scores
 
 
-def train(material: Material, seed: int, say: Say) -> Run:
+def train(material: Material, seed: int, say: Say, device: torch.device = CPU) -> Run:
     s = settings(material.spec.training)
     found = gathered(material, s, seed)
     layout = found.sample.layout
     say(f"{layout.words} words in {len(layout.columns)} columns, a state of {layout.state} numbers")
-    guard = train_guard(found, s, seed, say)
+    guard = train_guard(found, s, seed, say, device)
     bias = np.random.default_rng([seed, 11]).normal(size=(1, layout.width))
     return {
         "spec": asdict(found.spec),
@@ -91,7 +92,7 @@ def train(material: Material, seed: int, say: Say) -> Run:
 
 def tensors(arrays: Any) -> dict[str, Tensor]:  # noqa: ANN401
     items = arrays if isinstance(arrays, dict) else vars(arrays)
-    return {name: torch.from_numpy(value) for name, value in items.items()}
+    return {name: torch.from_numpy(value) for name, value in items.items() if value is not None}
 
 
 def arrays(saved: dict[str, Tensor]) -> dict[str, Floats]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
 
+from ..device import CPU
 from ..graphs import Graph
 
 Array = NDArray[Any]
@@ -48,10 +49,13 @@ class Ops(Protocol):
 
 
 class Torch:
-    """Tensors."""
+    """Tensors, all on one device."""
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
 
     def constant(self, value: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.ascontiguousarray(value)).to(self.device)
 
     def sqrt(self, x: Tensor) -> Tensor:
         return torch.sqrt(x)

@@ -8,7 +8,7 @@ from .features import Floats, Population
 from .layout import Layout
 
 RARE = 0.01  # counts added to each word of everyone's
-BACK_OFF = 20.0  # events that everyone's probability weighs in a prototype's
+BACK_OFF = 20.0  # events that everyone's probability weighs in a prototype's, and in the strangers'
 
 
 def population(
@@ -43,6 +43,19 @@ def population(
         single((means / norm).T.numpy()),
         single(everyone[None]),
     )
+
+
+def strangers(layout: Layout, theirs: Tensor, others: Tensor) -> Floats:
+    """[words, columns] from counts [n, words] of strangers' sessions and of the others: how much likelier a word is to
+    be a stranger's, in its column's place."""
+    made = np.zeros((layout.words, len(layout.columns)))
+    found, total = (x.sum(0).numpy().astype(np.float64) for x in (theirs, others))
+    for i, c in enumerate(layout.columns):
+        everyone = total[c.base : c.end] + RARE
+        everyone /= everyone.sum()
+        strange = found[c.base : c.end] + BACK_OFF * everyone
+        made[c.base : c.end, i] = np.log(strange / strange.sum() / everyone)
+    return np.ascontiguousarray(made, np.float32)
 
 
 def grouped(sums: Tensor, many: int, seed: int) -> Tensor:

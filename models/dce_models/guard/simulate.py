@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from .cell import Gate, Head, fold, gate_of, logit
 from .features import features
 from .layout import Layout
@@ -87,13 +88,20 @@ def script(own: list[list[int]], host: int, intruders: list[int], s: Settings, r
     return rows, strange, [i >= quiet for i in range(len(rows))]
 
 
-def labelled(sample: Sample, strange: Tensor, told: Tensor, members: list[list[int]]) -> list[Play]:
-    """The customers of whom labels tell an intrusion, as it was; each in a world that knows them."""
-    robbed = [c for c in range(sample.customers) if strange[list(sample.sessions(c))].any()]
+def judged_in(group: int, members: list[list[int]]) -> list[int]:
+    """The customers whose labels are judged in a group's world, which knows them."""
+    return [c for c in members[(group + 1) % len(members)] if c not in set(members[group])]
+
+
+def labelled(
+    sample: Sample, strange: Tensor, told: Tensor, members: list[list[int]], everybody: bool = False
+) -> list[Play]:
+    """The customers of whom labels tell an intrusion, as it was, or all of whom labels tell anything."""
+    known = told if everybody else strange
+    some = {c for c in range(sample.customers) if known[list(sample.sessions(c))].any()}
     made = []
-    for group, intruders in enumerate(members):
-        following = set(members[(group + 1) % len(members)])
-        hosts = [c for c in robbed if c in following and c not in set(intruders)]
+    for group in range(len(members)):
+        hosts = [c for c in judged_in(group, members) if c in some]
         if hosts:
             rows = [list(sample.sessions(c)) for c in hosts]
             scripts = [(r, strange[r].tolist(), [k > 0 and bool(told[x]) for k, x in enumerate(r)]) for r in rows]
@@ -123,25 +131,30 @@ class Gatekeeper:
 
 
 @torch.no_grad()
-def replay(layout: Layout, play: Play, world: World, counts: Tensor, keeper: Gatekeeper | None) -> Judged:
-    """Folds every host's sessions and keeps what the head saw. Without a gatekeeper the gate knows the truth."""
-    o = Torch()
+def replay(
+    layout: Layout, play: Play, world: World, counts: Tensor, keeper: Gatekeeper | None, device: torch.device = CPU
+) -> Judged:
+    """Folds every host's sessions and keeps what the head saw. Without a gatekeeper the gate knows the truth. States
+    are on the device; what is judged comes to the CPU."""
+    o = Torch(device)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    state = torch.zeros(len(play.host), layout.state)
+    state = torch.zeros(len(play.host), layout.state, device=device)
     for k in range(play.rows.shape[1]):
         there = (play.rows[:, k] >= 0).nonzero().flatten()
         row, host, intruder = play.rows[there, k], play.host[there], play.intruder[there, k]
-        session = torch.cat([counts[row], world.vectors[row]], dim=1)
-        now = state[there]
+        session = torch.cat([counts[row], world.vectors[row]], dim=1).to(device)
+        at = there.to(device)
+        now = state[at]
         x = features(o, layout, world.population, now, session)
-        weight = 1.0 - intruder[:, None]
+        weight = 1.0 - intruder[:, None].to(device)
         if keeper:
             z = cross_fitted(o, keeper.heads, keeper.fold_of, x, host)
             own = gate_of(o, layout, keeper.gate, now, z)
             weight = own * weight if keeper.watched else own
-        state[there] = fold(o, layout, now, session, weight)
+        state[at] = fold(o, layout, now, session, weight)
         judged = play.judged[there, k]
-        found.append((x[judged], intruder[judged], host[judged], now[judged, layout.sessions_at]))
+        known = now[:, layout.sessions_at].cpu()
+        found.append((x.cpu()[judged], intruder[judged], host[judged], known[judged]))
     return Judged(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
@@ -149,4 +162,4 @@ def replay(layout: Layout, play: Play, world: World, counts: Tensor, keeper: Gat
 def cross_fitted(o: Torch, heads: list[Head], fold_of: Tensor, x: Tensor, host: Tensor) -> Tensor:
     """[n, 1] logits, each by the head that does not know the customer."""
     z = torch.cat([logit(o, head, x) for head in heads], dim=1)
-    return z.gather(1, fold_of[host][:, None])
+    return z.gather(1, fold_of[host][:, None].to(z.device))

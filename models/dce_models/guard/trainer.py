@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from ..spec import SpecError
 from .cell import Calibration, Gate, Head
 from .encoder import Contrast, Encoder
@@ -17,7 +18,7 @@ from .head import HeadSettings, fit
 from .layout import Layout
 from .ops import Torch
 from .settings import Settings
-from .simulate import Gatekeeper, Judged, Play, cross_fitted, labelled, replay, simulated
+from .simulate import Gatekeeper, Judged, Play, cross_fitted, judged_in, labelled, replay, simulated
 from .worlds import World, all_counts, world
 
 Say = Callable[[str], None]
@@ -27,6 +28,7 @@ LEARNING = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0)  # sessions known, of which one is th
 CLOSE_TO_BEST = 0.05  # in AUC
 POSITIVES_MIN = 20
 RATE = 0.01  # of intrusions, if nothing tells
+NAMED_MIN = 30  # sessions that labels call strangers', and as many owners', with which simulated ones teach no head
 
 
 @dataclass
@@ -40,46 +42,77 @@ class Guard:
     calibration: Calibration
 
 
-def train(g: Gathered, s: Settings, seed: int, say: Say) -> Guard:
+@dataclass
+class Lessons:
+    """What heads learn from: what labels tell, where they tell enough; else simulations, and what they tell."""
+
+    plays: list[Play]
+    beside: list[Play]  # simulations that teach no head that is kept: they tell how many sessions one must know
+    share: float  # of intrusions that the gate's bounds are meant for
+    what: str
+
+
+def train(g: Gathered, s: Settings, seed: int, say: Say, device: torch.device = CPU) -> Guard:
     layout, sample = g.sample.layout, g.sample
     counts = all_counts(sample)
     contrast = Contrast(steps=s.encoder_steps)
     groups = min(s.groups, sample.customers)
     order = np.random.default_rng([seed, 5]).permutation(sample.customers)
     members = [sorted(order[i::groups].tolist()) for i in range(groups)]
-    worlds = [
-        world(sample, g.strange, counts, set(m), s.prototypes_max, contrast, seed * 100 + i)
-        for i, m in enumerate(members)
-    ]
-    full = world(sample, g.strange, counts, set(), s.prototypes_max, contrast, seed * 100 + 99)
-    plays = simulated(sample, g.strange, members, s, seed)
-    if not plays:
+    named = is_named(g)
+
+    def world_without(left: list[int], judged: list[int], at: int) -> World:
+        told = set(judged) if named else None
+        return world(sample, g.strange, counts, set(left), s.prototypes_max, contrast, seed * 100 + at, told, device)
+
+    worlds = [world_without(m, judged_in(i, members), i) for i, m in enumerate(members)]
+    full = world_without([], [], 99)
+    drawn = simulated(sample, g.strange, members, s, seed)
+    if not drawn:
         raise SpecError(f"no intrusion could be simulated among {sample.customers} customers")
-    say(f"{sample.customers} customers, {sample.first[-1]} sessions, {len(plays)} simulations in {groups} worlds")
-    plays += labelled(sample, g.strange, g.labelled, members)
-    head, judged, z, gate = head_of(layout, plays, worlds, counts, s, seed, say)
+    say(f"{sample.customers} customers, {sample.first[-1]} sessions, {len(drawn)} simulations in {groups} worlds")
+    told = labelled(sample, g.strange, g.labelled, members, everybody=named)
+    if named:
+        lessons = Lessons(told, drawn, g.rate, "labelled")
+        say(f"{int(g.strange.sum())} strangers' sessions have labels: these teach, not the simulations")
+    else:
+        lessons = Lessons(drawn + told, [], s.simulated_share, "simulated")
+    head, judged, z, gate = head_of(layout, lessons, worlds, counts, s, seed, say, device)
     calibration = calibrated(z, judged.y, base_rate(g, s))
     return Guard(full.encoder, full.population, head, gate, calibration)
 
 
+def is_named(g: Gathered) -> bool:
+    """Whether labels name strangers enough, and owners."""
+    strange = g.strange[g.labelled] > 0
+    return min(int(strange.sum()), int((~strange).sum())) >= NAMED_MIN
+
+
 def head_of(
-    layout: Layout, plays: list[Play], worlds: list[World], counts: Tensor, s: Settings, seed: int, say: Say
+    layout: Layout,
+    lessons: Lessons,
+    worlds: list[World],
+    counts: Tensor,
+    s: Settings,
+    seed: int,
+    say: Say,
+    device: torch.device = CPU,
 ) -> tuple[Head, Judged, Tensor, Gate]:
     """The head, what it was last judged by, its cross-fitted logits there, and the gate."""
-    customers = 1 + max(int(play.host.max()) for play in plays)
+    customers = 1 + max(int(play.host.max()) for play in lessons.plays + lessons.beside)
     fold_of = torch.from_numpy(np.random.default_rng([seed, 9]).permutation(customers) % FOLDS)
     how = HeadSettings(nets=s.nets, epochs=s.epochs)
     gate = Gate(s.open_below, s.closed_above, LEARNING[0])
 
-    def rows(keeper: Gatekeeper | None) -> Judged:
-        made = [replay(layout, play, worlds[play.world], counts, keeper) for play in plays]
+    def rows(plays: list[Play], keeper: Gatekeeper | None) -> Judged:
+        made = [replay(layout, play, worlds[play.world], counts, keeper, device) for play in plays]
         return sum(made[1:], made[0])
 
-    def heads(judged: Judged) -> list[Head]:
-        fold = fold_of[judged.host]
-        return [fit(judged.x[fold != f], judged.y[fold != f], how, seed * 10 + f) for f in range(FOLDS)]
+    def heads(judged: Judged, nets: int = s.nets) -> list[Head]:
+        fold, many = fold_of[judged.host], replace(how, nets=nets)
+        return [fit(judged.x[fold != f], judged.y[fold != f], many, seed * 10 + f, device) for f in range(FOLDS)]
 
-    judged = rows(None)
+    judged = rows(lessons.plays, None)
     if not 0 < judged.y.sum() < len(judged.y):
         raise SpecError(
             f"the simulations hold {int(judged.y.sum())} intrusions among {len(judged.y)} sessions, too little "
@@ -88,15 +121,20 @@ def head_of(
     learnt = judged
     keepers = heads(learnt)
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
-    gate = replace(gate, sessions_min=sessions_min(z, judged), shift=odds(s.simulated_share) - odds(share(judged.y)))
-    say(f"the gate knows the truth: {figures(z, judged.y)}; it learns from {gate.sessions_min:g} sessions first")
+    gate = replace(gate, shift=odds(lessons.share) - odds(share(judged.y)))
+    told = figures(z, judged.y, lessons.what)
+    if lessons.beside:
+        judged = rows(lessons.beside, None)
+        z = cross_fitted(Torch(), heads(judged, nets=1), fold_of, judged.x, judged.host).flatten()
+    gate = replace(gate, sessions_min=sessions_min(z, judged))
+    say(f"the gate knows the truth: {told}; it learns from {gate.sessions_min:g} sessions first")
     for _ in range(s.rounds):
-        learnt = learnt + rows(Gatekeeper(keepers, fold_of, gate, watched=True))
+        learnt = learnt + rows(lessons.plays, Gatekeeper(keepers, fold_of, gate, watched=True))
         keepers = heads(learnt)
-    judged = rows(Gatekeeper(keepers, fold_of, gate, watched=False))
+    judged = rows(lessons.plays, Gatekeeper(keepers, fold_of, gate, watched=False))
     z = cross_fitted(Torch(), keepers, fold_of, judged.x, judged.host).flatten()
-    say(f"the head is its own gate:  {figures(z, judged.y)}")
-    return fit(learnt.x, learnt.y, how, seed * 10 + FOLDS), judged, z, gate
+    say(f"the head is its own gate:  {figures(z, judged.y, lessons.what)}")
+    return fit(learnt.x, learnt.y, how, seed * 10 + FOLDS, device), judged, z, gate
 
 
 def sessions_min(z: Tensor, judged: Judged) -> float:
@@ -117,8 +155,7 @@ def base_rate(g: Gathered, s: Settings) -> float:
     if s.base_rate:
         return s.base_rate
     # A list of known strangers alone says nothing of how many they are.
-    strange = float(g.strange[g.labelled].mean()) if g.labelled.any() else 0.0
-    return strange if 0.0 < strange < 1.0 else RATE
+    return g.rate if 0.0 < g.rate < 1.0 else RATE
 
 
 def calibrated(z: Tensor, y: Tensor, rate: float) -> Calibration:
@@ -154,9 +191,9 @@ def auc(z: Tensor, y: Tensor) -> float:
     return float(below.double().mean()) / (2 * max(1, len(own)))
 
 
-def figures(z: Tensor, y: Tensor) -> str:
+def figures(z: Tensor, y: Tensor, what: str) -> str:
     own = z[y == 0].double()
     if not len(own) or not (y == 1).any():
         return "no intrusions to judge by"
     hits = [float((z[y == 1] > torch.quantile(own, 1 - n)).double().mean()) for n in (0.05, 0.01)]
-    return f"AUC {auc(z, y):.3f}, hits at 5 % {hits[0]:.3f}, at 1 % {hits[1]:.3f} (simulated, customers cross-fitted)"
+    return f"AUC {auc(z, y):.3f}, hits at 5 % {hits[0]:.3f}, at 1 % {hits[1]:.3f} ({what}, customers cross-fitted)"

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..features import Features
 from .layout import Column
 
+LITTLE = 1e-6
 FACTOR = 31_337  # of a pair's first name in its hash: (first * FACTOR + second) mod buckets
 
 Floats = NDArray[np.float32]
@@ -46,7 +47,8 @@ class Words:
 
 
 def words(features: Features, numbers: Floats, pair_buckets: int, bins: int, kinds_max: int) -> Words:
-    """`numbers` [events, N] of the sessions to learn from: bins are even in events. What never varies has none."""
+    """`numbers` [events, N] of the sessions to learn from: bins are even in the events that have the number; those that
+    have none are a bin of their own. What never varies has none."""
     columns: list[Column] = []
 
     def add(name: str, size: int, most: int) -> None:
@@ -58,9 +60,21 @@ def words(features: Features, numbers: Floats, pair_buckets: int, bins: int, kin
         add("pair of names", pair_buckets, kinds_max + kinds_max // 2)
     edges = []
     for number in range(numbers.shape[1]):
-        ends = np.unique(np.quantile(numbers[:, number], np.arange(1, bins) / bins).astype(np.float32))
-        ends = ends[ends < numbers[:, number].max()] if len(numbers) else ends
+        ends = edges_of(numbers[:, number], bins, is_always_there=number == 0)
         if len(ends):
             edges.append((number, tuple(float(e) for e in ends)))
             add("time between" if number == 0 else features.spec.numbers[number - 1].source, len(ends) + 1, kinds_max)
     return Words(tuple(columns), len(features.spec.fields), pair_buckets, tuple(edges))
+
+
+def edges_of(values: Floats, bins: int, is_always_there: bool) -> Floats:
+    """Upper ends of all bins but the last. Where an event lacks a number, features have 0."""
+    given = values if is_always_there else values[values != 0]
+    if not len(given):
+        return np.zeros(0, np.float32)
+    ends = np.quantile(given, np.arange(1, bins) / bins)
+    if len(given) < len(values):
+        ends = np.concatenate([ends, [-LITTLE, 0.0]])
+    found = np.unique(ends.astype(np.float32))
+    below: Floats = found[found < values.max()]
+    return below

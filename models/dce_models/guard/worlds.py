@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..device import CPU
 from .encoder import Contrast, Encoder, encode, train
 from .features import Population
 from .ops import Torch
-from .population import population
+from .population import population, strangers
 from .sample import Sample
 
 CHUNK = 4096
@@ -23,7 +24,7 @@ EARLY = 0.4  # of a customer's sessions, that encoder and population learn from
 class World:
     encoder: Encoder
     population: Population
-    vectors: Tensor  # [sessions, width]
+    vectors: Tensor  # [sessions, width], on the CPU
 
 
 def world(
@@ -34,13 +35,21 @@ def world(
     prototypes_max: int,
     contrast: Contrast,
     seed: int,
+    judged: set[int] | None = None,
+    device: torch.device = CPU,
 ) -> World:
+    """`without` whom it is made. With `judged`, what strangers do is part of it: of those whom labels name, but for the
+    ones at these customers', who are to be told by it."""
     early = [own for c, own in enumerate(early_sessions(sample, strange)) if c not in without]
-    encoder = train(sample, early, contrast, seed)
-    vectors = vectors_of(encoder, counts)
+    encoder = train(sample, early, contrast, seed, device)
+    vectors = vectors_of(encoder, counts, device)
     rows = torch.tensor([r for own in early for r in own])
     owner = torch.tensor([c for c, own in enumerate(early) for _ in own])
     people = population(sample.layout, counts[rows], vectors[rows], owner, prototypes_max, seed)
+    if judged is not None:
+        host = torch.repeat_interleave(torch.arange(sample.customers), torch.tensor(sample.first).diff())
+        known = (strange > 0) & ~torch.isin(host, torch.tensor(sorted(judged), dtype=torch.long))
+        people.strangers = strangers(sample.layout, counts[known], counts[strange == 0])
     return World(encoder, people, vectors)
 
 
@@ -58,6 +67,6 @@ def all_counts(sample: Sample) -> Tensor:
 
 
 @torch.no_grad()
-def vectors_of(encoder: Encoder, counts: Tensor) -> Tensor:
-    o = Torch()
-    return torch.cat([encode(o, encoder, part) for part in counts.split(CHUNK)])  # type: ignore[no-untyped-call]
+def vectors_of(encoder: Encoder, counts: Tensor, device: torch.device = CPU) -> Tensor:
+    o = Torch(device)
+    return torch.cat([encode(o, encoder, part.to(device)).cpu() for part in counts.split(CHUNK)])  # type: ignore[no-untyped-call]

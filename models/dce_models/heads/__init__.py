@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..device import CPU
 from ..material import Material, Say
 from ..parts import Head, Parts
 from ..spec import SpecError
@@ -26,8 +27,9 @@ INPUTS = {
 }
 
 
-def train(parts: Parts, material: Material, seed: int, say: Say) -> list[Saved]:
-    """A head for each task that has labels enough and no head yet; owner's needs none."""
+def train(parts: Parts, material: Material, seed: int, say: Say, device: torch.device = CPU) -> list[Saved]:
+    """A head for each task that has labels enough and no head yet; owner's needs none. Its inputs are made on the CPU
+    by the model's forward, which may be ONNX Runtime's; its weights are fitted on the device."""
     done = {head.task for head in parts.heads}
     wanted = [task for task in INPUTS if task not in done and (task == "owner" or any_of(material, task))]
     if not wanted:
@@ -44,7 +46,7 @@ def train(parts: Parts, material: Material, seed: int, say: Say) -> list[Saved]:
         if isinstance(rows, str):
             say(f"no head {name}: {rows}")
             continue
-        made.append(trained(name, task, rows, parts, seed, say))
+        made.append(trained(name, task, rows, parts, seed, say, device))
     return made
 
 
@@ -57,14 +59,16 @@ def name_of(task: str, material: Material) -> str:
     return names[task]
 
 
-def trained(name: str, task: str, rows: tasks.TaskRows, parts: Parts, seed: int, say: Say) -> Saved:
+def trained(
+    name: str, task: str, rows: tasks.TaskRows, parts: Parts, seed: int, say: Say, device: torch.device
+) -> Saved:
     widths = {n: x.shape[1] for n, x in rows.learn.inputs.items()}
     shape = Shape(
         inputs=tuple(widths.items()),
         outputs=len(rows.classes) or 1,
         pair=("prior", "session") if task == "owner" else None,
     )
-    net, loss = fit.fit(shape, rows.learn, rows.choose, seed)
+    net, loss = fit.fit(shape, rows.learn, rows.choose, seed, device)
     factor, shift = fit.calibrate(net, rows.choose)
     net.rescale(1.0, rows.prior_shift)
     say(

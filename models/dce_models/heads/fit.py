@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..device import CPU
 from ..spec import SpecError
 from .network import HeadNet, Shape
 
@@ -38,18 +39,24 @@ class Rows:
     def at(self, chosen: Tensor) -> "Rows":
         return Rows({n: x[chosen] for n, x in self.inputs.items()}, self.y[chosen], self.weight[chosen])
 
+    def to(self, device: torch.device) -> "Rows":
+        inputs = {n: x.to(device) for n, x in self.inputs.items()}
+        return Rows(inputs, self.y.to(device), self.weight.to(device))
 
-def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, float]:
-    """The weights of the epoch that does best on `choose`, and its loss there. Not yet calibrated."""
+
+def fit(shape: Shape, learn: Rows, choose: Rows, seed: int, device: torch.device = CPU) -> tuple[HeadNet, float]:
+    """The weights of the epoch that does best on `choose`, and its loss there. Not yet calibrated. The rows stay on the
+    CPU, wide as they may be, and go to the device part by part; the net comes back from it."""
     torch.manual_seed(seed)
-    net = HeadNet(shape)
+    net = HeadNet(shape).to(device)
     mean = {n: x.mean(0) for n, x in learn.inputs.items()}
     scale = {n: spread(x) for n, x in learn.inputs.items()}
 
     def scaled(rows: Rows) -> Rows:
-        return Rows({n: (x - mean[n]) / scale[n] for n, x in rows.inputs.items()}, rows.y, rows.weight)
+        inputs = {n: (x - mean[n]) / scale[n] for n, x in rows.inputs.items()}
+        return Rows(inputs, rows.y, rows.weight).to(device)
 
-    mass = learn.weight.mean()  # of the whole: a batch with more heavy rows is a larger step
+    mass = learn.weight.mean().to(device)  # of the whole: a batch with more heavy rows is a larger step
     batch = min(BATCH, max(32, len(learn) // 20))
     per_epoch = -(-len(learn) // batch)
     epochs = max(EPOCHS, min(100, STEPS_MIN // per_epoch))
@@ -71,6 +78,7 @@ def fit(shape: Shape, learn: Rows, choose: Rows, seed: int) -> tuple[HeadNet, fl
             best, kept = found, copy.deepcopy(net)
     if not math.isfinite(best):
         raise SpecError(f"the head gives no finite loss on the {len(choose)} rows that its weights are chosen by")
+    kept = kept.to(CPU)
     kept.standardise(mean, scale)
     return kept.eval(), best
 

@@ -1,7 +1,8 @@
 """The models, all behind the same contract: each is a module with
 
-    train(material, seed, say) -> run     what it learnt: tensors, texts and numbers alone, so that torch.save keeps it
-    export(run) -> Parts                  its graphs
+    train(material, seed, say, device) -> run    what it learnt: tensors, texts and numbers alone, so that torch.save
+                                                 keeps it
+    export(run) -> Parts                         its graphs
 
 Heads for the data set's tasks are trained afterwards by common code, for every task for which `export` gives none.
 """

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..device import CPU
 from ..graphs import FLOAT, Graph, constant_gate, linear, unit_length
 from ..material import Material, Say
 from ..network import CALENDAR, SessionEncoder
@@ -102,12 +103,12 @@ class CoseRnnForward:
         self.step, self.read = customer.step, customer.read
 
 
-def train(material: Material, seed: int, say: Say) -> Run:
-    e = encoded(material, seed, say)
+def train(material: Material, seed: int, say: Say, device: torch.device = CPU) -> Run:
+    e = encoded(material, seed, say, device)
     d = e.spec.dimensions
     spec = replace(e.spec, dimensions=replace(d, state=state_size(d.session), embedding=d.session))
     paper = {"contrastive": 0.0, "cosine": 1.0}
-    return trained(e, CoseRnn(spec), spec, spec.training | paper, seed, say)
+    return trained(e, CoseRnn(spec), spec, spec.training | paper, seed, say, device)
 
 
 def export(run: Run) -> Parts:

@@ -5,9 +5,11 @@ choice: README.md has what was tried."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import autoencoder, graphs
+from ..device import CPU
 from ..material import Material, Say
 from ..network import CustomerModel, SessionEncoder
 from ..parts import Parts
@@ -24,17 +26,17 @@ class DceForward:
         self.step, self.read = customer.step, customer.read
 
 
-def train(material: Material, seed: int, say: Say) -> Run:
+def train(material: Material, seed: int, say: Say, device: torch.device = CPU) -> Run:
     """Two stages: the sessions' autoencoder, then the customers over its frozen session vectors. With joint_epochs both
     learn together in between."""
-    e = encoded(material, seed, say)
+    e = encoded(material, seed, say, device)
     t, customer = e.spec.training, CustomerModel(e.spec)
     if t.get("joint_epochs"):
         if not e.made:
             raise SpecError("training.joint_epochs: a session encoder that was taken from another run stands still")
-        joint.train(e.encoder, e.made.decoder, e.made.back, customer, t, e.learn, seed, say)
+        joint.train(e.encoder, e.made.decoder, e.made.back, customer, t, e.learn, seed, say, device)
         e.vectors, e.judge_vectors = (autoencoder.encode(e.encoder, d) for d in (e.learn, e.judge))
-    return trained(e, customer, e.spec, t, seed, say)
+    return trained(e, customer, e.spec, t, seed, say, device)
 
 
 def export(run: Run) -> Parts:

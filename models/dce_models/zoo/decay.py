@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..device import CPU
 from ..graphs import FLOAT, Graph, constant_gate, unit_length
 from ..material import Material, Say
 from ..network import SessionEncoder
@@ -52,9 +53,9 @@ def empty(size: int) -> NDArray[np.float32]:
     return np.full(size, size**-0.5, np.float32)
 
 
-def train(material: Material, seed: int, say: Say) -> Run:
-    e = encoded(material, seed, say)
-    decay = fitted(e, seed)
+def train(material: Material, seed: int, say: Say, device: torch.device = CPU) -> Run:
+    e = encoded(material, seed, say, device)
+    decay = fitted(e, seed, device)
     d = e.spec.dimensions
     spec = replace(e.spec, dimensions=replace(d, state=d.session + 1, embedding=d.session))
     say(f"decay {decay:.4f}, fitted")
@@ -66,16 +67,17 @@ def train(material: Material, seed: int, say: Say) -> Run:
     }
 
 
-def fitted(e: Encoded, seed: int) -> float:
+def fitted(e: Encoded, seed: int, device: torch.device = CPU) -> float:
     """λ = sigmoid(θ); θ by Adam from λ = 0.9."""
     sequences = [s for s in e.learn.customers if len(s) > 1]
-    theta = torch.tensor([np.log(0.9 / 0.1)], dtype=torch.float32, requires_grad=True)
+    theta = torch.tensor([np.log(0.9 / 0.1)], dtype=torch.float32).to(device).requires_grad_()
     optimiser = torch.optim.Adam([theta], lr=RATE)
     random = np.random.default_rng(seed)
     for step in range(STEPS if sequences else 0):
         optimiser.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         chosen = [sequences[i] for i in random.choice(len(sequences), min(BATCH, len(sequences)), replace=False)]
-        loss = loss_of(torch.sigmoid(theta), collate(chosen, e.vectors, e.spec.training["sessions_max"]))
+        batch = collate(chosen, e.vectors, e.spec.training["sessions_max"], device)
+        loss = loss_of(torch.sigmoid(theta), batch)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import autoencoder, pretext
 from ..dataset import Dataset, Sequence
+from ..device import CPU
 from ..network import SessionDecoder, SessionEncoder
 
 Spread = tuple[Tensor, Tensor]  # what turns a vector back into what the decoder learnt from: vector @ [0] + [1]
@@ -32,10 +33,14 @@ def train(
     learn: Dataset,
     seed: int,
     say: Callable[[str], None],
+    device: torch.device = CPU,
 ) -> None:
+    """`encoder` and `decoder` are on the device already."""
     sequences = [s for s in learn.customers if len(s) > 1]
     if not sequences:
         return
+    customer.to(device)
+    back = (back[0].to(device), back[1].to(device)) if back else None
     parameters = [*encoder.parameters(), *decoder.parameters(), *customer.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=t["customer_rate"])
     random = np.random.default_rng([seed, 21])
@@ -73,16 +78,17 @@ def losses_of(
 ) -> tuple[Tensor, Tensor]:
     """Of these customers' last sessions: telling them again, and foretelling each from those before it."""
     rows = [r for s in chosen for r in range(max(s.first, s.first + len(s) - t["sessions_max"]), s.first + len(s))]
-    vectors = torch.zeros(max(rows) + 1, encoder.out.out_features)
+    device = encoder.out.weight.device
+    vectors = torch.zeros(max(rows) + 1, encoder.out.out_features, device=device)
     told = []
     by_length = sorted(rows, key=lambda r: len(learn.fields[r]))
     for at in range(0, len(rows), t["session_batch"]):
         part = by_length[at : at + t["session_batch"]]
-        fields, numbers, length = autoencoder.padded(learn, part, t["events_max"])
+        fields, numbers, length = autoencoder.padded(learn, part, t["events_max"], device)
         session = encoder(fields, numbers, length)
         seen = session @ back[0] + back[1] if back else session
         loss, _ = autoencoder.reconstruct(encoder, decoder, seen, fields, numbers, length, t["forget_share"])
         told.append(loss * len(part) / len(rows))
-        vectors = vectors.index_put((torch.tensor(part),), session)
-    batch = pretext.collate(chosen, vectors, t["sessions_max"])
+        vectors = vectors.index_put((torch.tensor(part).to(device),), session)
+    batch = pretext.collate(chosen, vectors, t["sessions_max"], device)
     return torch.stack(told).sum(), pretext.next_session_loss(customer, batch, t, moves=bool(t.get("joint_moves")))

@@ -4,11 +4,13 @@ learn from, and the session vectors."""
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import autoencoder, fit, graphs, pretext, validate
 from ..clicks import Customer
 from ..dataset import Dataset, build, held_out
+from ..device import CPU
 from ..features import Features
 from ..material import Material, Say
 from ..network import SessionEncoder
@@ -17,7 +19,8 @@ from ..spec import Spec, parse
 
 @dataclass
 class Encoded:
-    """Sessions to learn from and to judge by (of other customers; perhaps none), and their vectors [n, S]."""
+    """Sessions to learn from and to judge by (of other customers; perhaps none), and their vectors [n, S], on the CPU;
+    the encoder is where it was trained."""
 
     spec: Spec
     vocabulary: fit.Vocabulary
@@ -29,7 +32,7 @@ class Encoded:
     made: autoencoder.Trained | None  # here, and not taken from another run
 
 
-def encoded(material: Material, seed: int, say: Say) -> Encoded:
+def encoded(material: Material, seed: int, say: Say, device: torch.device = CPU) -> Encoded:
     spec, customers = material.spec, material.customers
     learning, judging = divide(customers, spec.training["validation_share"])
     taken = material.encoder
@@ -45,8 +48,8 @@ def encoded(material: Material, seed: int, say: Say) -> Encoded:
         f"{len(learn.customers)} customers with {len(learn.fields)} sessions to learn from, "
         f"{len(judge.customers)} with {len(judge.fields)} to judge by"
     )
-    made = None if taken else autoencoder.train(spec, features, learn, judge, seed, say)
-    encoder = made.encoder if made else encoder_of(taken or {})[1]
+    made = None if taken else autoencoder.train(spec, features, learn, judge, seed, say, device)
+    encoder = made.encoder if made else encoder_of(taken or {})[1].to(device)
     vectors, judge_vectors = autoencoder.encode(encoder, learn), autoencoder.encode(encoder, judge)
     return Encoded(spec, vocabulary, encoder, learn, vectors, judge, judge_vectors, made)
 
@@ -58,9 +61,10 @@ def trained(
     settings: dict[str, Any],
     seed: int,
     say: Say,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """The second stage, over the frozen session vectors, and its figures: a run."""
-    fitted = pretext.train(customer, settings, e.learn, e.vectors, seed, say)
+    fitted = pretext.train(customer, settings, e.learn, e.vectors, seed, say, device).to(CPU)
     figures = validate.figures(fitted, e.judge, e.judge_vectors, e.learn, e.vectors, seed)
     say(validate.table(figures))
     return {
