@@ -84,7 +84,7 @@ pub(super) fn load_model(frame: &Frame, config: &Config) -> anyhow::Result<OnnxM
 }
 
 /// The same, opened once for each worker; there is one at least.
-pub(super) fn load_models(frame: &Frame, config: &Config, count: usize) -> anyhow::Result<Vec<OnnxModel>> {
+fn load_models(frame: &Frame, config: &Config, count: usize) -> anyhow::Result<Vec<OnnxModel>> {
     let (runtime, found) = device::find(config.inference_device, |name| frame.variable(name))?;
     if let Some(why) = &found.why_not_cuda {
         tracing::info!(device = %found.device, why_not_cuda = why, "inference.device is auto, and no GPU can be used");

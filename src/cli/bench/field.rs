@@ -45,9 +45,9 @@ impl<'a> Field<'a> {
     }
 
     /// Makes a topic that keeps everything.
-    pub(super) fn topic(&mut self, what: &str, partitions: usize) -> anyhow::Result<String> {
+    pub(super) fn topic(&mut self, what: &str) -> anyhow::Result<String> {
         let name = self.new_name(what);
-        let spec = TopicSpec::new(&name, partitions, None, Purpose::Clicks { future_max_ms: 3_600_000 });
+        let spec = TopicSpec::new(&name, self.partitions, None, Purpose::Clicks { future_max_ms: 3_600_000 });
         let created = topics::create(&self.client, &[spec], WAIT)?;
         ensure!(created == [name.as_str()], "topic {name} is there already: does another bench run?");
         self.topics.push(name.clone());
@@ -60,28 +60,28 @@ impl<'a> Field<'a> {
     }
 
     /// The settings of a pipeline of its own over that input, its topics made.
-    pub(super) fn pipeline(&mut self, input: &str, partitions: usize) -> anyhow::Result<Config> {
+    pub(super) fn pipeline(&mut self, input: &str) -> anyhow::Result<Config> {
         let mut config = self.config.clone();
         config.app.id = self.new_name("app");
         config.topics.clickstream = input.to_owned();
-        config.topics.embeddings = self.topic("embeddings", partitions)?;
-        config.topics.rejected = self.topic("rejected", partitions)?;
-        config.topics.state = self.topic("state", partitions)?;
+        config.topics.embeddings = self.topic("embeddings")?;
+        config.topics.rejected = self.topic("rejected")?;
+        config.topics.state = self.topic("state")?;
         if let Some(live) = &mut config.topics.embeddings_live {
-            *live = self.topic("live", partitions)?;
+            *live = self.topic("live")?;
         }
         if let Some(sessions) = &mut config.topics.sessions {
-            *sessions = self.topic("sessions", partitions)?;
+            *sessions = self.topic("sessions")?;
         }
         Ok(config)
     }
 
     /// Writes all records, each partition's in order, and waits until they are stored.
-    pub(super) fn fill<'r>(&self, topic: &str, records: impl Iterator<Item = (i32, &'r Raw)>) -> anyhow::Result<()> {
+    pub(super) fn fill(&self, topic: &str, records: &[Raw]) -> anyhow::Result<()> {
         let producer: ThreadedProducer<DefaultProducerContext> =
             ThreadedProducer::from_config_and_context(&self.client.plain_producer(), DefaultProducerContext)?;
-        for (partition, record) in records {
-            send(&producer, topic, partition, record)?;
+        for record in records {
+            send(&producer, topic, record)?;
         }
         producer.flush(WAIT).with_context(|| format!("topic {topic}: not all records were stored"))
     }
@@ -109,11 +109,10 @@ impl<'a> Field<'a> {
 pub(super) fn send(
     producer: &ThreadedProducer<DefaultProducerContext>,
     topic: &str,
-    partition: i32,
     record: &Raw,
 ) -> anyhow::Result<()> {
     let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
-        .partition(partition)
+        .partition(record.partition)
         .timestamp(record.timestamp_ms)
         .key(record.key.as_bytes())
         .payload(&record.value);

@@ -67,8 +67,8 @@ pub(super) fn point(
     delivery: Delivery,
     rate: Option<f64>,
 ) -> anyhow::Result<Point> {
-    let input = field.topic("input", field.partitions)?;
-    let mut config = field.pipeline(&input, field.partitions)?;
+    let input = field.topic("input")?;
+    let mut config = field.pipeline(&input)?;
     config.delivery = delivery;
     let shared = Shared::new(&field.stop);
     let begun = now();
@@ -185,7 +185,7 @@ fn offer(
         if n % 1_024 == 0 && shared.has_failed() {
             break;
         }
-        send(&producer, topic, record.partition, record)?;
+        send(&producer, topic, record)?;
     }
     producer.flush(WAIT)?;
     Ok(Load { first_due })

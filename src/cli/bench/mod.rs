@@ -6,11 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::run::load_models;
+use super::run::load_model;
 use super::{Frame, WrongUse, stop_on_signals};
 use crate::config::{Config, Delivery, Encoding};
 use crate::model::Model;
-use crate::model::onnx::OnnxModel;
 use crate::pipeline::epoch::Terms;
 use crate::telemetry::Clock;
 use crate::wire::avro::Schemas;
@@ -46,10 +45,6 @@ pub(super) struct Arguments {
     /// Partitions of the topics.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=256))]
     partitions: u64,
-    /// Over a full topic, measure so many workers and so many copying loops side by side too, each on its share of the
-    /// partitions.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
-    workers: u64,
     /// Only these parts; all without it.
     #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]
     only: Vec<Part>,
@@ -81,31 +76,27 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     }
     frame.start_logs(&config)?;
     let bench = Bench { arguments, frame, config: &config };
-    if arguments.workers > arguments.partitions {
-        return Err(WrongUse("--workers: each needs a partition (--partitions)".to_owned()).into());
-    }
-    let workers = usize::try_from(arguments.workers)?;
-    let mut models = load_models(frame, &config, workers)?;
+    let mut model = load_model(frame, &config)?;
     let mut report = Report::default();
     if bench.wants(Part::Stages) {
-        bench.at_rest(&mut models[0], &mut report)?;
+        bench.at_rest(&mut model, &mut report)?;
     }
     let clicks = clicks::clicks(arguments.events, Clock::start().wall_ms());
     let partitions = usize::try_from(arguments.partitions)?;
     let json = clicks::encoded(&clicks, Encoding::Json, partitions);
     if bench.wants(Part::Stages) {
         let avro = clicks::encoded(&clicks[..STAGE_EVENTS.min(clicks.len())], Encoding::Avro, partitions);
-        bench.stages(&json[..STAGE_EVENTS.min(json.len())], &avro, &mut models[0], &mut report)?;
+        bench.stages(&json[..STAGE_EVENTS.min(json.len())], &avro, &mut model, &mut report)?;
     }
     let mut field = Field::new(&config, partitions, stop_on_signals()?);
     let ran = (|| -> anyhow::Result<()> {
         if bench.wants(Part::Throughput) {
-            bench.throughput(&mut field, &json, &mut models, ("", "JSON"), &mut report)?;
+            bench.throughput(&mut field, &json, &mut model, ("", "JSON"), &mut report)?;
             let avro = clicks::encoded(&clicks, Encoding::Avro, partitions);
-            bench.throughput(&mut field, &avro, &mut models, ("avro_", "Avro"), &mut report)?;
+            bench.throughput(&mut field, &avro, &mut model, ("avro_", "Avro"), &mut report)?;
         }
         if bench.wants(Part::Latency) {
-            bench.latency(&mut field, &json, &mut models[0], &mut report)?;
+            bench.latency(&mut field, &json, &mut model, &mut report)?;
         }
         Ok(())
     })();
@@ -197,58 +188,44 @@ impl Bench<'_> {
         &self,
         field: &mut Field<'_>,
         raws: &[Raw],
-        models: &mut [OnnxModel],
+        model: &mut dyn Model,
         (key, name): (&str, &str),
         report: &mut Report,
     ) -> anyhow::Result<()> {
+        let input = field.topic("clicks")?;
+        field.fill(&input, raws)?;
+        let records = raws.len() as u64;
+        let mut null = Null::like(model);
+        let rounds = (usize::try_from(self.arguments.rounds)?, records);
+        let ran = throughput::rounds(field, &input, (&mut null, model), rounds)?;
+        field.remove_all_but(&[])?;
         let bytes = raws.iter().map(|raw| raw.value.len() + raw.key.len()).sum::<usize>() / raws.len();
         self.say(format!(
-            "\n{} clicks as {name} ({bytes} bytes each) from full topics of {} partitions   events/s, CPU an event",
-            raws.len(),
+            "\n{records} clicks as {name} ({bytes} bytes each) from a full topic of {} partitions   events/s, CPU an event",
             field.partitions
         ))?;
-        let mut nulls: Vec<Null> = models.iter().map(|model| Null::like(model)).collect();
-        let mut sides = vec![1];
-        sides.extend((models.len() > 1).then_some(models.len()));
-        // By how many run side by side: the rounds of each.
-        let mut ran: Vec<(usize, Vec<[Ran; 3]>)> = Vec::new();
-        for side in sides {
-            let shares = throughput::shares(field, raws, side)?;
-            let mut rounds = Vec::new();
-            for _ in 0..self.arguments.rounds {
-                let nulls = nulls.iter_mut().take(side).map(|null| null as _).collect();
-                let models = models.iter_mut().take(side).map(|model| model as _).collect();
-                rounds.push(throughput::round(field, &shares, nulls, models, self.config.epoch.events_max)?);
-                field.remove_all_but(&shares.iter().map(|share| share.topic.clone()).collect::<Vec<_>>())?;
-            }
-            field.remove_all_but(&[])?;
-            ran.push((side, rounds));
-        }
-        let speeds = |at: usize| {
-            ran.iter().map(move |(side, rounds)| {
-                (*side, median_speed(&rounds.iter().map(|round| round[at].speed).collect::<Vec<_>>()), rounds[0][at])
-            })
+        let speed = |ran: &[Ran]| median_speed(&ran.iter().map(|ran| ran.speed).collect::<Vec<_>>());
+        let [copy, without, whole] = [speed(&ran[0]), speed(&ran[1]), speed(&ran[2])];
+        let ratio = |at: usize| {
+            measure::median(ran[at].iter().zip(&ran[0]).map(|(ran, copy)| ran.speed.per_s / copy.speed.per_s).collect())
         };
-        let best = |at: usize| speeds(at).map(|(_, speed, _)| speed).max_by(|a, b| a.per_s.total_cmp(&b.per_s));
-        let limit = best(0).context("nothing was copied")?;
-        for (what, at, json) in [
-            ("bare librdkafka loop that copies", 0, "copy"),
-            ("pipeline without a model", 1, "null"),
-            ("pipeline", 2, "pipeline"),
+        for (what, speed, at) in [
+            ("bare librdkafka loop that copies", copy, 0),
+            ("pipeline without a model", without, 1),
+            ("pipeline", whole, 2),
         ] {
-            for (side, speed, Ran { written, epochs, .. }) in speeds(at) {
-                let what = if side == 1 { what.to_owned() } else { format!("{what}, {side} side by side") };
-                let value = format!("{}, {:.1} µs", rate(speed.per_s), speed.cpu_ns / 1e3);
-                let out = format!("{written} records out, {epochs} epochs");
-                self.row(&what, &value, &out, (at > 0).then(|| speed.per_s / limit.per_s))?;
-            }
-            let best = best(at).context("nothing ran")?;
-            report.number(&format!("{key}{json}_per_s"), best.per_s);
-            report.number(&format!("{key}{json}_cpu_ns"), best.cpu_ns);
-            if at == 1 {
-                report.number(&format!("{key}copy_ratio"), best.per_s / limit.per_s);
-            }
+            let value = format!("{}, {:.1} µs", rate(speed.per_s), speed.cpu_ns / 1e3);
+            let Ran { written, epochs, .. } = ran[at][0];
+            let limit = format!("{written} records out, {epochs} epochs");
+            self.row(what, &value, &limit, (at > 0).then(|| ratio(at)))?;
         }
+        report.number(&format!("{key}copy_ratio"), ratio(1));
+        report.number(&format!("{key}copy_per_s"), copy.per_s);
+        report.number(&format!("{key}null_per_s"), without.per_s);
+        report.number(&format!("{key}pipeline_per_s"), whole.per_s);
+        report.number(&format!("{key}copy_cpu_ns"), copy.cpu_ns);
+        report.number(&format!("{key}null_cpu_ns"), without.cpu_ns);
+        report.number(&format!("{key}pipeline_cpu_ns"), whole.cpu_ns);
         Ok(())
     }
 
