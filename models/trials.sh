@@ -37,7 +37,7 @@ variants=("$@")
   session-96 hidden-32 hidden-128 state-32 state-128 cosine-alone contrast-alone)
 for seed in ${SEEDS:-1}; do
   for variant in "${variants[@]}"; do
-    log="$work/$variant-$seed.log"
+    log="$work/$variant-$seed${DEVICE:+-${DEVICE/:/}}.log"
     if ! grep -q '^trained in' "$log" 2>/dev/null; then
       sed "$(change "$variant")" "$here/bank-small.toml" > "$work/$variant.toml"
       "$python" -m dce_models train --data "$work/bank" --model dce --config "$work/$variant.toml" --seed "$seed" \

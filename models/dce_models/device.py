@@ -42,6 +42,10 @@ def lacking(number: int) -> str:
         return f"PyTorch {torch.__version__} finds no GPU: no NVIDIA driver, or CUDA_VISIBLE_DEVICES hides them all"
     if number >= count:
         return f"there is no GPU {number}: PyTorch counts {count}, the first one 0"
+    try:
+        torch.zeros(1, device=torch.device("cuda", number))
+    except (RuntimeError, AssertionError) as wrong:  # it is counted where the driver is too old, too
+        return f"PyTorch cannot use it: {str(wrong).splitlines()[0]}"
     return ""
 
 

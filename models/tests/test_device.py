@@ -130,6 +130,16 @@ def test_a_gpu_that_is_not_there_is_told(
         device.chosen(asked, quiet)
 
 
+def test_a_gpu_that_is_counted_and_of_no_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:  # noqa: ANN401
+        raise RuntimeError("the driver is too old\nand more")
+
+    no_gpu(monkeypatch, 1, True)
+    monkeypatch.setattr(torch, "zeros", refused)
+    with pytest.raises(spec.SpecError, match=r"device cuda: PyTorch cannot use it: the driver is too old$"):
+        device.chosen("cuda", quiet)
+
+
 def test_auto_says_what_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     no_gpu(monkeypatch)
@@ -140,6 +150,7 @@ def test_auto_says_what_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gpu_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     no_gpu(monkeypatch, 2)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)  # as if it could be used
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     said: list[str] = []
     before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.rnn.fp32_precision

@@ -1,6 +1,7 @@
 """A whole guard on a small made-up bank, in seconds: trained, exported, checked, and what it does with a stranger."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +164,31 @@ def test_a_number_that_few_events_have_is_cut_where_they_have_it() -> None:
     assert words.edges_of(full, 4, is_always_there=False) == pytest.approx([0, 1, 2], abs=1e-6)
 
 
-def test_whom_labels_call_robbed_comes_first() -> None:
+def test_whom_labels_call_robbed_comes_first_where_they_are_enough() -> None:
     people = [customer(n, 3) for n in range(40)]
-    s = settings.settings({"customers_max": 10})
-    drawn = [c.customer_id for c in gather.draw(people, s, 1, set())]
-    assert len(drawn) == 10 and "c7" not in drawn
-    assert {"c7", "c31"} < {c.customer_id for c in gather.draw(people, s, 1, {"c7", "c31"})}
+    s = settings.settings({"customers_max": 12})
+
+    def drawn(robbed: set[str]) -> set[str]:
+        return {c.customer_id for c in gather.draw(people, s, 1, robbed)}
+
+    robbed = {f"c{n}" for n in range(7, 37, 3)}
+    assert len(robbed) == gather.ROBBED_MIN and not robbed <= drawn(set())
+    assert robbed < drawn(robbed)
+    assert drawn(robbed - {"c7"}) == drawn(set())
+
+
+def test_strangers_at_few_customers_or_in_first_sessions_teach_nothing() -> None:
+    found = gather.gathered(robbed(), settings.settings(robbed().spec.training), 1)
+    assert trainer.is_named(found) and int(found.strange.sum()) == 36
+    host = torch.repeat_interleave(torch.arange(found.sample.customers), torch.tensor(found.sample.first).diff())
+    at_few = replace(found, strange=(host < gather.ROBBED_MIN - 1) * torch.ones(len(host)))
+    assert int(at_few.strange[at_few.labelled].sum()) >= trainer.NAMED_MIN and not trainer.is_named(at_few)
+    moved = found.strange.clone()
+    for at in found.sample.first[:-1]:  # one of the three of each customer to where nothing is judged
+        moved[at + int(moved[at:].nonzero()[0])], moved[at] = 0.0, 1.0
+    assert moved.sum() == 36 and not trainer.is_named(
+        replace(found, strange=moved, labelled=found.labelled | (moved > 0))
+    )
 
 
 def test_a_label_without_a_session_is_that_of_the_one_that_began_last() -> None:

@@ -17,6 +17,8 @@ from .sample import Sample
 from .settings import Settings
 from .words import Words, words
 
+ROBBED_MIN = 10  # customers at whom labels name strangers, with which labels can teach: fewer are told by each other
+
 
 @dataclass
 class Gathered:
@@ -71,7 +73,8 @@ def fields_of(material: Material, s: Settings) -> tuple[Field, ...]:
 
 def draw(customers: list[Customer], s: Settings, seed: int, robbed: set[str]) -> list[Customer]:
     """Those with sessions enough, their last ones; fewer than the limit, drawn by the seed, in the given order. Whom
-    labels call robbed comes first: nobody else can teach what thieves do."""
+    labels call robbed comes first where they are enough to teach: nobody else can say what thieves do."""
+    first = robbed if len(robbed) >= ROBBED_MIN else set()
     usable = [c for c in customers if len(c.sessions) >= s.sessions_least]
     if len(usable) < 2:
         raise SpecError(
@@ -79,7 +82,7 @@ def draw(customers: list[Customer], s: Settings, seed: int, robbed: set[str]) ->
             "two at least are needed to simulate intrusions"
         )
     drawn = np.random.default_rng([seed, 3]).permutation(len(usable)).tolist()
-    picked = sorted(drawn, key=lambda i: usable[i].customer_id not in robbed)[: s.customers_max]
+    picked = sorted(drawn, key=lambda i: usable[i].customer_id not in first)[: s.customers_max]
     return [Customer(usable[i].customer_id, usable[i].sessions[-s.sessions_most :]) for i in sorted(picked)]
 
 

@@ -13,7 +13,7 @@ from ..spec import SpecError
 from .cell import Calibration, Gate, Head
 from .encoder import Contrast, Encoder
 from .features import Population
-from .gather import Gathered
+from .gather import ROBBED_MIN, Gathered
 from .head import HeadSettings, fit
 from .layout import Layout
 from .ops import Torch
@@ -73,7 +73,7 @@ def train(g: Gathered, s: Settings, seed: int, say: Say, device: torch.device = 
     say(f"{sample.customers} customers, {sample.first[-1]} sessions, {len(drawn)} simulations in {groups} worlds")
     told = labelled(sample, g.strange, g.labelled, members, everybody=named)
     if named:
-        lessons = Lessons(told, drawn, g.rate, "labelled")
+        lessons = Lessons(told, drawn, base_rate(g, s), "labelled")
         say(f"{int(g.strange.sum())} strangers' sessions have labels: these teach, not the simulations")
     else:
         lessons = Lessons(drawn + told, [], s.simulated_share, "simulated")
@@ -83,9 +83,13 @@ def train(g: Gathered, s: Settings, seed: int, say: Say, device: torch.device = 
 
 
 def is_named(g: Gathered) -> bool:
-    """Whether labels name strangers enough, and owners."""
-    strange = g.strange[g.labelled] > 0
-    return min(int(strange.sum()), int((~strange).sum())) >= NAMED_MIN
+    """Whether labels name strangers enough, at customers enough, and owners. No customer's first session is judged."""
+    first = torch.tensor(g.sample.first)
+    judged = g.labelled.clone()
+    judged[first[:-1]] = False
+    strange, own = judged & (g.strange > 0), judged & (g.strange == 0)
+    robbed = set(torch.repeat_interleave(torch.arange(g.sample.customers), first.diff())[strange].tolist())
+    return min(int(strange.sum()), int(own.sum())) >= NAMED_MIN and len(robbed) >= ROBBED_MIN
 
 
 def head_of(
@@ -115,8 +119,8 @@ def head_of(
     judged = rows(lessons.plays, None)
     if not 0 < judged.y.sum() < len(judged.y):
         raise SpecError(
-            f"the simulations hold {int(judged.y.sum())} intrusions among {len(judged.y)} sessions, too little "
-            "to learn from: more customers or longer histories are needed"
+            f"the {lessons.what} histories hold {int(judged.y.sum())} intrusions among {len(judged.y)} sessions, too "
+            "little to learn from: more customers or longer histories are needed"
         )
     learnt = judged
     keepers = heads(learnt)

@@ -38,8 +38,8 @@ def world(
     judged: set[int] | None = None,
     device: torch.device = CPU,
 ) -> World:
-    """`without` whom it is made. With `judged`, what strangers do is part of it: of those whom labels name, but for the
-    ones at these customers', who are to be told by it."""
+    """`without` whom it is made. With `judged`, what strangers do is part of it, and what everyone does: by all
+    customers but these, whose sessions are to be told by it."""
     early = [own for c, own in enumerate(early_sessions(sample, strange)) if c not in without]
     encoder = train(sample, early, contrast, seed, device)
     vectors = vectors_of(encoder, counts, device)
@@ -48,8 +48,9 @@ def world(
     people = population(sample.layout, counts[rows], vectors[rows], owner, prototypes_max, seed)
     if judged is not None:
         host = torch.repeat_interleave(torch.arange(sample.customers), torch.tensor(sample.first).diff())
-        known = (strange > 0) & ~torch.isin(host, torch.tensor(sorted(judged), dtype=torch.long))
-        people.strangers = strangers(sample.layout, counts[known], counts[strange == 0])
+        others = ~torch.isin(host, torch.tensor(sorted(judged), dtype=torch.long))
+        known, own = others & (strange > 0), others & (strange == 0)
+        people.strangers = strangers(sample.layout, counts[known], counts[own])
     return World(encoder, people, vectors)
 
 
