@@ -103,7 +103,7 @@ pub struct CollectLimits {
     pub events_max: usize,
     /// Of keys and values; may be passed by the records of one call to the client.
     pub bytes_max: usize,
-    /// After the first record.
+    /// After the first record; where it has come since the last collection, after that.
     pub wait_max: Duration,
     /// For the first record.
     pub idle_max: Duration,
@@ -171,6 +171,8 @@ pub struct Source {
     unanswered: Vec<Rebalance>,
     /// What the group called this member when it was asked last; empty without partitions.
     member: String,
+    /// Until when records may wait that have come since the last collection.
+    gathering: Deadline,
 }
 
 impl Source {
@@ -195,6 +197,7 @@ impl Source {
             topic_c,
             unanswered: Vec::new(),
             member: String::new(),
+            gathering: Deadline::after(Duration::ZERO),
         };
         source.consumer.subscribe(&[&settings.topic]).map_err(client_error)?;
         Ok(source)
@@ -202,9 +205,17 @@ impl Source {
 
     /// Waits for records, and gives them with the rebalances that came meanwhile.
     pub fn collect(&mut self, limits: &CollectLimits) -> Result<Collected, SourceError> {
+        let collected = self.collect_until(limits);
+        self.gathering = Deadline::after(limits.wait_max);
+        collected
+    }
+
+    fn collect_until(&mut self, limits: &CollectLimits) -> Result<Collected, SourceError> {
         let mut messages = self.queue.messages();
         let idle = Deadline::after(limits.idle_max);
-        let mut collecting: Option<Deadline> = None;
+        // What the caller computed for as long as they may wait has made them wait enough: they are taken as they are.
+        self.take(&mut messages, 1, Duration::ZERO)?;
+        let mut collecting = (!messages.is_empty()).then_some(self.gathering);
         loop {
             let rebalances = self.serve_events()?;
             if !rebalances.is_empty() {

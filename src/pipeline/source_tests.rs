@@ -91,6 +91,23 @@ fn records_come_in_order_up_to_the_limits() {
 }
 
 #[test]
+fn what_has_waited_while_the_caller_computed_waits_no_longer() {
+    let bed = Bed::new();
+    let mut source = bed.source();
+    source.assign(&[(0, ResumeAt(0)), (1, ResumeAt(0))]).expect("assigned");
+    let first = source.collect(&CollectLimits { events_max: 1, ..LIMITS }).expect("a record").batch;
+    assert_eq!(first.len(), 1, "the others of its partition have come with it");
+
+    // The caller has computed for as long as they may wait.
+    source.gathering = Deadline::after(Duration::ZERO);
+    let patient = Deadline::after(WAIT);
+    let limits = CollectLimits { events_max: 1_000, wait_max: WAIT * 2, ..LIMITS };
+    let batch = source.collect(&limits).expect("records").batch;
+    assert!((9..20).contains(&batch.len()), "{}", batch.len());
+    assert!(!patient.passed(), "they are taken as they are");
+}
+
+#[test]
 fn a_source_closes_with_a_rebalance_unanswered() {
     let bed = Bed::new();
     drop(bed.source());
