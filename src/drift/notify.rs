@@ -102,7 +102,10 @@ impl Alertmanagers {
 impl Drop for Alertmanagers {
     fn drop(&mut self) {
         self.stop.stop();
+        // Only under the lock: between its look at the stop and its wait, the thread would sleep through this.
+        let present = lock(&self.shared.0);
         self.shared.1.notify_all();
+        drop(present);
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -128,6 +131,10 @@ fn tell_alertmanagers(
         let payload = alertmanager_payload(&alerts, receivers, now);
         let mut failed = false;
         for url in receivers.alertmanagers.iter().filter(|_| payload.as_array().is_some_and(|all| !all.is_empty())) {
+            // Each may take as long as an answer is waited for, and a process that ends is not given long.
+            if stop.is_stopped() {
+                return;
+            }
             let sent = post(&agent, &format!("{url}/api/v2/alerts"), "application/json", &payload);
             failed |= sent.is_err();
             told(url, sent.as_ref().copied());
@@ -339,6 +346,24 @@ mod tests {
         let over = payload(alert(AlertState::Resolved, Some(900_000)), 960_000);
         assert_eq!((&over[0]["endsAt"], &over[0]["labels"]), (&"1970-01-01T00:15:00Z".into(), &firing[0]["labels"]));
         assert_eq!(payload(alert(AlertState::Resolved, Some(900_000)), 900_000 + RESOLVED_MS), serde_json::json!([]));
+    }
+
+    #[test]
+    fn who_ends_tells_no_further_alertmanager() {
+        // Nothing listens there: each attempt fails at once.
+        let receivers = Receivers {
+            alertmanagers: vec!["http://127.0.0.1:1".to_owned(); 3],
+            webhook: None,
+            monitor: "dce".to_owned(),
+            link: None,
+        };
+        let (stop, attempts) = (Stop::new(), std::cell::Cell::new(0));
+        let present = Present { alerts: vec![alert(AlertState::Firing, None)], version: 1 };
+        tell_alertmanagers(&receivers, Clock::start(), &(Mutex::new(present), Condvar::new()), &stop, |_, _| {
+            attempts.set(attempts.get() + 1);
+            stop.stop();
+        });
+        assert_eq!(attempts.get(), 1);
     }
 
     #[test]
