@@ -98,7 +98,7 @@ bench: cargo packages-test ## each stage and the whole beside its limit, on a Ka
 	@$(ORT)
 	echo "building dce (release)"
 	$(CARGO) build --release
-	# A broker as for work, not for a quick start: compiled in full, and a garbage collection (its pause is in each latency) every half a minute.
+	# A broker as for work, not for a quick start: compiled in full, and a garbage collection (its pause is in each latency) every 40 s.
 	export DCE_TEST_KAFKA_JAVA_OPTS="$${DCE_TEST_KAFKA_JAVA_OPTS:--Xms3g -Xmx3g -Xmn2500m -XX:+UseParallelGC}"
 	if [[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]]; then run=(env); else run=(integration/kafka.sh run --); fi
 	"$${run[@]}" bash -c '"$(BUILT)/release/dce" bench --set "kafka.bootstrap=$$DCE_TEST_BOOTSTRAP" --set log.level=warn $(ARGS)'

@@ -41,6 +41,9 @@ host_mirror() {
   sed -nE 's/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p; s/^URIs: *([^ ]+).*/\1/p' "$file" | head -n 1
 }
 
+# Root's home in the bare Debian.
+home_inside() { awk -F: '$1 == "root" { print $6 }' "$inside/etc/passwd"; }
+
 # take FILE: the same file inside, if the host has it.
 take() {
   if [[ -s "$1" ]]; then
@@ -89,7 +92,9 @@ create() {
     take "$file"
   done
   # Where the host's user has another home than the root inside.
-  if [[ "$HOME" != /root && -d "$inside$HOME" ]]; then cp -r "$inside$HOME/." "$inside/root/"; fi
+  local home
+  home="$(home_inside)"
+  if [[ "$HOME" != "$home" && -d "$inside$HOME" ]]; then cp -r "$inside$HOME/." "$inside$home/"; fi
   host_certificates
 
   toolchain="$(rustc --print sysroot)"
@@ -128,7 +133,7 @@ inside_debian() {
     mount -t tmpfs tmpfs "$1/dev/shm" 2>/dev/null || true
     ip link set lo up 2>/dev/null || true
     exec chroot "$1" "${@:3}" bash -c "cd \"\$1\" && eval \"\$2\"" - /srv/dce "$2"
-  ' - "$inside" "$2" env -i "${keep[@]}" HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  ' - "$inside" "$2" env -i "${keep[@]}" HOME="$(home_inside)" LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin
 }
 
 step() { # step NAME NETWORK COMMAND

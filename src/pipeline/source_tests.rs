@@ -30,8 +30,9 @@ impl Bed {
             slot: "0".to_owned(),
             prefetch_kbytes: 1 << 10,
         };
+        // One batch a partition, so that its records are fetched together.
         let producer: ThreadedProducer<DefaultProducerContext> =
-            settings.client.plain_producer().create().expect("a producer");
+            settings.client.plain_producer().set("linger.ms", "1000").create().expect("a producer");
         for n in 0..20 {
             let value = n.to_string();
             let record = BaseRecord::to("clicks").partition(n % 2).key("k").payload(&value);

@@ -195,6 +195,7 @@ impl Bench<'_> {
         let input = field.topic("clicks")?;
         field.fill(&input, raws)?;
         let records = raws.len() as u64;
+        throughput::warm_up(field, &input, (records, self.config.epoch.events_max))?;
         let mut null = Null::like(model);
         let rounds = (usize::try_from(self.arguments.rounds)?, records);
         let ran = throughput::rounds(field, &input, (&mut null, model), rounds)?;
