@@ -29,7 +29,7 @@ use dce::model::{CALENDAR, Model};
 use dce::pipeline::epoch::{self, Body, Terms};
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::rest::Nothing;
-use dce::pipeline::source::Record;
+use dce::pipeline::source::{Record, Trace};
 use dce::types::Position;
 use dce::wire::avro::Schemas;
 use ndarray::{Array1, Array2, Array3};
@@ -209,7 +209,7 @@ fn embeddings(model: &mut OnnxModel, clicks: &Clicks, config: &Config) -> anyhow
             timestamp_ms: Some(*time),
             key: Some(customer.as_bytes()),
             value: Some(value),
-            traceparent: None,
+            trace: Trace::None,
         });
         for output in epoch::run(&mut partitions, &mut Nothing, model, &schemas, &terms, records, |_| ())?.outputs {
             if let Body::Embedding(embedding) = output.body {

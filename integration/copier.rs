@@ -143,7 +143,7 @@ pub(crate) fn copy(batch: &Batch) -> EpochResult {
     let outputs = batch.records().map(|record| {
         let key = std::str::from_utf8(record.key.expect("a key")).expect("text");
         let value = std::str::from_utf8(record.value.expect("a value")).expect("text");
-        output(record.position, key, value, record.traceparent)
+        output(record.position, key, value, record.trace.text())
     });
     EpochResult {
         outputs: outputs.collect(),

@@ -10,6 +10,7 @@ use dce::pipeline::encode::SessionInput;
 use dce::pipeline::epoch::{Body, Epoch, EpochError, Origin, Terms};
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
+use dce::pipeline::source::Trace;
 use dce::types::{ClickKind, CustomerId, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
 use ndarray::{Array1, Array2, Array3};
@@ -26,7 +27,7 @@ fn position(offset: usize) -> Position {
 }
 
 fn origin(offset: usize) -> Origin<'static> {
-    Origin { position: position(offset), timestamp_ms: None, traceparent: None }
+    Origin { position: position(offset), timestamp_ms: None, trace: Trace::None }
 }
 
 /// Heads that read all that a head can.

@@ -13,6 +13,7 @@ use dce::pipeline::log::{self, Head, StateRecord};
 use dce::pipeline::logged::Logged;
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::savepoint::{Rekeying, Stands, Stood};
+use dce::pipeline::source::Trace;
 use dce::types::{CustomerId, EventTime, Moment, Position, ResumeAt};
 use rand::RngExt;
 
@@ -59,7 +60,7 @@ impl Application {
             let partition = partition_of(click.customer.as_bytes(), count) as i32;
             let offset = &mut self.offsets[partition as usize];
             let origin =
-                Origin { position: Position { partition, offset: *offset }, timestamp_ms: None, traceparent: None };
+                Origin { position: Position { partition, offset: *offset }, timestamp_ms: None, trace: Trace::None };
             epoch.click(origin, CustomerId::parse(&click.customer).unwrap(), &click.event()).unwrap();
             *offset += 1;
         }
@@ -76,7 +77,7 @@ impl Application {
             for (more, time) in [(0, 1 << 40), (1, 1 << 41)] {
                 let position = Position { partition, offset: offset + more };
                 let time = Moment::from(EventTime::parse(time).unwrap());
-                epoch.tick(Origin { position, timestamp_ms: None, traceparent: None }, time);
+                epoch.tick(Origin { position, timestamp_ms: None, trace: Trace::None }, time);
             }
         }
         epoch.finish(&mut self.model, |_| ()).unwrap();

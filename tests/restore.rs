@@ -11,6 +11,7 @@ use dce::pipeline::log::{Head, StateRecord};
 use dce::pipeline::logged::Logged;
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::rest::{Beyond, BeyondError};
+use dce::pipeline::source::Trace;
 use dce::types::{CustomerId, EventTime, Moment, Position, RejectReason};
 use rand::RngExt;
 
@@ -135,7 +136,7 @@ impl Worker {
                 epoch.bring(&mut self.disk, chunk.iter().map(|customer| (0, customer))).unwrap();
             }
             let position = Position { partition: 0, offset };
-            let origin = Origin { position, timestamp_ms: None, traceparent: None };
+            let origin = Origin { position, timestamp_ms: None, trace: Trace::None };
             match input {
                 Input::Click(click) => {
                     let refused = epoch.click(origin, customer(&click.customer), &click.event()).err();

@@ -101,6 +101,7 @@ fn no_customer(what: &str, len: usize) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::source::Trace;
     use crate::types::Position;
     use expect_test::{Expect, expect};
 
@@ -120,7 +121,7 @@ mod tests {
 
     fn say(timestamp_ms: Option<i64>, key: Option<&[u8]>, value: Option<&[u8]>, rules: &SessionRules) -> String {
         let position = Position { partition: 0, offset: 0 };
-        let record = Record { position, timestamp_ms, key, value, traceparent: None };
+        let record = Record { position, timestamp_ms, key, value, trace: Trace::None };
         match decode(&record, &Schemas::released(), rules) {
             Ok(Decoded::Click { customer, click }) => format!("{} of {customer}", click.kind.as_str()),
             Ok(Decoded::Tick(event_time)) => format!("tick {}", event_time.ms()),

@@ -16,7 +16,7 @@ use crate::pipeline::log::{LogError, StateRecord};
 use crate::pipeline::partitions::{Partitions, Standing};
 use crate::pipeline::rest::{Beyond, BeyondError};
 use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
-use crate::pipeline::source::Record;
+use crate::pipeline::source::{Record, Trace};
 use crate::types::{CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
 use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
@@ -185,7 +185,7 @@ impl Reader<'_> {
 pub struct Origin<'a> {
     pub position: Position,
     pub timestamp_ms: Option<i64>,
-    pub traceparent: Option<&'a [u8]>,
+    pub trace: Trace<'a>,
 }
 
 /// An epoch in the making: inputs in order, then [`Epoch::finish`].
@@ -241,8 +241,8 @@ impl<'e> Epoch<'e> {
 
     fn take(&mut self, record: &Record<'_>, read: Read) {
         self.records += 1;
-        let Record { position, timestamp_ms, traceparent, .. } = *record;
-        let origin = Origin { position, timestamp_ms, traceparent };
+        let Record { position, timestamp_ms, trace, .. } = *record;
+        let origin = Origin { position, timestamp_ms, trace };
         self.comes(origin);
         let refusal = match read {
             Read::Click(arrival) => match self.arrive(origin, arrival) {
@@ -361,18 +361,19 @@ impl<'e> Epoch<'e> {
 
     fn emit(&mut self, origin: Origin<'_>, body: Body) {
         let order = self.next_order(origin);
-        let Origin { position, timestamp_ms, traceparent } = origin;
-        let traceparent = traceparent.map(Box::from);
+        let Origin { position, timestamp_ms, trace } = origin;
+        let traceparent = trace.text().map(Box::from);
         self.plain.push((order, Output { cause: position, timestamp_ms, traceparent, body }));
     }
 
     /// Takes the steps over as work, and their list as scratch.
     fn queue(&mut self, origin: Origin<'_>, mut steps: Vec<Step>, own: Option<&CustomerId>) {
-        let Origin { position: source, traceparent, .. } = origin;
+        let Origin { position: source, trace, .. } = origin;
         for step in steps.drain(..) {
             let order = self.next_order(origin);
             if let Change::Fold { session, .. } | Change::Provisional { session, .. } = &step.what
-                && let Some(trace) = traceparent.filter(|_| own == Some(&session.customer))
+                && own == Some(&session.customer)
+                && let Some(trace) = trace.text()
             {
                 self.traces.insert(order, Box::from(trace));
             }

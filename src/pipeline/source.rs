@@ -40,8 +40,28 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Null asks for the erasure of the key's customer.
     pub value: Option<&'a [u8]>,
-    /// The W3C `traceparent` header, which goes on with what the record causes.
-    pub traceparent: Option<&'a [u8]>,
+    pub trace: Trace<'a>,
+}
+
+/// A record's W3C `traceparent` header, which goes on with what the record causes. It is looked for when somebody asks: the
+/// client parses the headers of a record at the first question, and few records cause anything.
+#[derive(Debug, Clone, Copy)]
+pub enum Trace<'a> {
+    None,
+    Text(&'a [u8]),
+    HeaderOf(raw::Message<'a>),
+}
+
+impl<'a> Trace<'a> {
+    /// A plausible one: it is copied to all that the record causes.
+    pub fn text(self) -> Option<&'a [u8]> {
+        let text = match self {
+            Self::None => None,
+            Self::Text(text) => Some(text),
+            Self::HeaderOf(message) => message.header(c"traceparent"),
+        };
+        text.filter(|text| text.len() <= TRACEPARENT_BYTES_MAX)
+    }
 }
 
 /// Records in the client's own memory, each partition's in order. Keeps the consumer alive: drop it before the source.
@@ -70,12 +90,11 @@ impl Batch {
             timestamp_ms: message.timestamp_ms(),
             key: message.key(),
             value: message.value(),
-            // A plausible one: it is copied to all that the record causes.
-            traceparent: message.header(c"traceparent").filter(|trace| trace.len() <= TRACEPARENT_BYTES_MAX),
+            trace: Trace::HeaderOf(message),
         })
     }
 
-    /// Those that are not null, and their places: without what [`Self::records`] has to look for in each.
+    /// Those that are not null, and their places.
     pub fn values(&self) -> impl Iterator<Item = (Position, &[u8])> {
         self.messages.iter().filter_map(|message| {
             Some((Position { partition: message.partition(), offset: message.offset() }, message.value()?))

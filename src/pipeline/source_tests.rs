@@ -70,7 +70,7 @@ fn records_come_in_order_up_to_the_limits() {
         for record in batch.records() {
             let Position { partition, offset } = record.position;
             assert_eq!(record.value, Some((offset * 2 + i64::from(partition)).to_string().as_bytes()));
-            assert_eq!((record.key, record.traceparent), (Some(b"k".as_slice()), None));
+            assert_eq!((record.key, record.trace.text()), (Some(b"k".as_slice()), None));
             assert!(record.timestamp_ms.is_some());
             offsets[usize::try_from(partition).expect("0 or 1")].push(offset);
         }

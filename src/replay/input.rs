@@ -9,6 +9,7 @@ use crate::files::clicks::{self, Limits, Size};
 use crate::kafka::client::ClientSettings;
 use crate::kafka::reader::{ReadError, Span, SpanReader};
 use crate::kafka::topics::{self, Inspector, TopicError};
+use crate::pipeline::source::Trace;
 use crate::types::{Position, ResumeAt};
 use crate::wire;
 use crate::wire::avro::Schemas;
@@ -30,8 +31,6 @@ const FETCH_RECORDS: usize = 1_000;
 const PREFETCH_KBYTES: u32 = 64 * 1024;
 /// Without a record for so long a read is at an end, with the reason.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// W3C says 55; a longer one is not passed on.
-const TRACEPARENT_BYTES_MAX: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
@@ -161,7 +160,7 @@ impl TopicInput {
                     timestamp_ms: message.timestamp_ms(),
                     key: message.key(),
                     value: message.value(),
-                    traceparent: message.header(c"traceparent").filter(|trace| trace.len() <= TRACEPARENT_BYTES_MAX),
+                    traceparent: Trace::HeaderOf(message).text(),
                     event_time: message.value().and_then(|value| event_time(value, &self.schemas)),
                     fault: None,
                 });

@@ -22,7 +22,7 @@ use crate::model::Model;
 use crate::pipeline::epoch::{self, Body, Epoch, EpochError, Origin, Output, Phase, Reject, Terms};
 use crate::pipeline::partitions::Partitions;
 use crate::pipeline::rest::Nothing;
-use crate::pipeline::source;
+use crate::pipeline::source::{self, Trace};
 use crate::registry::{Event, RegistryError, Resolver};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
@@ -315,7 +315,7 @@ impl Run<'_> {
     fn close_open(&mut self, position: Position) -> Result<Vec<Output>, ReplayError> {
         let terms = self.terms();
         let mut epoch = Epoch::begin(&mut self.partitions, self.model, &terms);
-        epoch.tick(Origin { position, timestamp_ms: None, traceparent: None }, Moment::INFINITY);
+        epoch.tick(Origin { position, timestamp_ms: None, trace: Trace::None }, Moment::INFINITY);
         let outputs = epoch.finish(self.model, |_| ())?.outputs;
         self.summary.outputs(&outputs);
         Ok(outputs)
@@ -327,7 +327,8 @@ const _: () = assert!(Phase::Sessionize as usize == 0 && Phase::Encode as usize 
 
 fn as_source<'a>(record: Record<'a>) -> source::Record<'a> {
     let Record { position, timestamp_ms, key, value, traceparent, .. } = record;
-    source::Record { position, timestamp_ms, key, value, traceparent }
+    let trace = traceparent.map_or(Trace::None, Trace::Text);
+    source::Record { position, timestamp_ms, key, value, trace }
 }
 
 /// The outputs, and among them, in the records' order, a reject for each record that is none.

@@ -132,6 +132,7 @@ pub(super) struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// The lengths alone: what a line that is no click must keep to as well.
+    #[inline(always)]
     pub(super) fn checked_lengths(&self) -> Result<(), DecodeError> {
         let fields = [
             ("event_id", &self.event_id),
@@ -150,17 +151,19 @@ impl<'a> Raw<'a> {
     }
 
     /// The rules that hold whatever the encoding.
+    #[inline(always)]
     pub(super) fn checked(self) -> Result<Input<'a>, DecodeError> {
         self.checked_lengths()?;
-        let kind = self.kind.ok_or(DecodeError::Missing { field: "kind" })?;
-        let ms = self.event_time.ok_or(DecodeError::Missing { field: "event_time" })?;
+        // Not by `ok_or`: the error would be made, and dropped, at each click.
+        let Some(kind) = self.kind else { return Err(DecodeError::Missing { field: "kind" }) };
+        let Some(ms) = self.event_time else { return Err(DecodeError::Missing { field: "event_time" }) };
         let event_time = EventTime::parse(ms)
             .ok_or_else(|| DecodeError::invalid("event_time", &ms.to_string(), "0 or more milliseconds"))?;
         let kind = match kind {
             RawKind::Tick => return Ok(Input::Tick(event_time)),
             RawKind::Click(kind) => kind,
         };
-        let event_id = self.event_id.ok_or(DecodeError::Missing { field: "event_id" })?;
+        let Some(event_id) = self.event_id else { return Err(DecodeError::Missing { field: "event_id" }) };
         if event_id.is_empty() {
             return Err(DecodeError::Empty { field: "event_id" });
         }

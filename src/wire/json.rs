@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::click::{Input, Pairs, Raw, RawKind, last_wins};
 use super::error::DecodeError;
 use super::row::{ERASE, Envelope};
-use super::scan::{self, Kind, Value};
+use super::scan::{self, Kind, Name, Value};
 
 /// A line of `dce sessions`: a click with its place, or an erasure.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,7 @@ pub enum LineEntry<'a> {
 }
 
 /// Reads one record's value.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
     Members::of(bytes)?.input()
 }
@@ -33,15 +34,12 @@ pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
 /// Reads one line of `dce sessions`.
 pub fn decode_line(bytes: &[u8]) -> Result<Line<'_>, DecodeError> {
     let members = Members::of(bytes)?;
-    let partition = match members.partition {
+    let partition = match members.get(Known::Partition) {
         None => 0,
-        Some(value) => whole("partition", value, "0 or more, below 2^31")?,
+        Some(value) => whole("partition", members.text, value, "0 or more, below 2^31")?,
     };
-    let record_time = match members.record_time {
-        None | Some(Value { kind: Kind::Null, .. }) => None,
-        Some(value) => Some(whole("record_time", value, "null or 0 or more milliseconds")?),
-    };
-    let kind = members.kind.and_then(Value::text);
+    let record_time = members.optional_whole("record_time", Known::RecordTime, "null or 0 or more milliseconds")?;
+    let kind = members.get(Known::Kind).and_then(|kind| kind.text(members.text));
     let entry = match kind.as_deref() {
         Some(ERASE) => LineEntry::Erase(members.erased()?),
         _ => LineEntry::Input(members.input()?),
@@ -54,16 +52,16 @@ pub fn decode_line(bytes: &[u8]) -> Result<Line<'_>, DecodeError> {
 pub fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     const PLACE: &str = "null or 0 or more";
     let members = Members::of(bytes)?;
-    let kind = members.kind.and_then(Value::text);
-    let is_erasure = kind.as_deref() == Some(ERASE);
-    let customer = if is_erasure { Some(members.erased()?) } else { members.customer_id.and_then(Value::text) };
+    let said = |member: Known| members.get(member).and_then(|value| value.text(members.text));
+    let is_erasure = said(Known::Kind).as_deref() == Some(ERASE);
+    let customer = if is_erasure { Some(members.erased()?) } else { said(Known::CustomerId) };
     Ok(Envelope {
-        partition: optional_whole("partition", members.partition, PLACE)?,
-        offset: optional_whole("offset", members.offset, PLACE)?,
-        record_time: optional_whole("record_time", members.record_time, PLACE)?,
-        key: if members.key.is_some() { text("key", members.key)? } else { customer },
+        partition: members.optional_whole("partition", Known::Partition, PLACE)?,
+        offset: members.optional_whole("offset", Known::Offset, PLACE)?,
+        record_time: members.optional_whole("record_time", Known::RecordTime, PLACE)?,
+        key: if members.get(Known::Key).is_some() { members.text("key", Known::Key)? } else { customer },
         is_erasure,
-        event_time: optional_whole("event_time", members.event_time, PLACE).unwrap_or(None),
+        event_time: members.optional_whole("event_time", Known::EventTime, PLACE).unwrap_or(None),
     })
 }
 
@@ -72,66 +70,183 @@ pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| matches!(byte, b' ' | b'\t'..=b'\r'))
 }
 
+/// The members that mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    EventId,
+    CustomerId,
+    EventTime,
+    Kind,
+    Name,
+    Channel,
+    SessionId,
+    DeviceId,
+    Context,
+    Attributes,
+    Partition,
+    RecordTime,
+    Offset,
+    Key,
+}
+
+const KNOWN: usize = Known::Key as usize + 1;
+
+impl Known {
+    /// By its name in quotes, with which the bytes begin: of the names that a click has, plainly written.
+    #[inline(always)]
+    fn at(bytes: &[u8]) -> Option<(usize, Self)> {
+        // The first eight bytes tell them apart, and the next eight say whether the rest is right.
+        const fn eight(bytes: &[u8; 8]) -> u64 {
+            u64::from_le_bytes(*bytes)
+        }
+        const fn first(bytes: usize) -> u64 {
+            u64::MAX >> (64 - 8 * bytes)
+        }
+        const EVENT_ID: u64 = eight(b"\"event_i");
+        const EVENT_TIME: u64 = eight(b"\"event_t");
+        const CUSTOMER_ID: u64 = eight(b"\"custome");
+        const CHANNEL: u64 = eight(b"\"channel");
+        const SESSION_ID: u64 = eight(b"\"session");
+        const DEVICE_ID: u64 = eight(b"\"device_");
+        const CONTEXT: u64 = eight(b"\"context");
+        const ATTRIBUTES: u64 = eight(b"\"attribu");
+        const KIND: u64 = eight(b"\"kind\"\0\0");
+        const NAME: u64 = eight(b"\"name\"\0\0");
+        let (head, rest) = bytes.first_chunk::<16>()?.split_at(8);
+        let (head, rest) = (u64::from_le_bytes(*head.first_chunk()?), u64::from_le_bytes(*rest.first_chunk()?));
+        let (len, tail, known) = match head {
+            EVENT_ID => (10, eight(b"d\"\0\0\0\0\0\0"), Self::EventId),
+            EVENT_TIME => (12, eight(b"ime\"\0\0\0\0"), Self::EventTime),
+            CUSTOMER_ID => (13, eight(b"r_id\"\0\0\0"), Self::CustomerId),
+            CHANNEL => (9, eight(b"\"\0\0\0\0\0\0\0"), Self::Channel),
+            SESSION_ID => (12, eight(b"_id\"\0\0\0\0"), Self::SessionId),
+            DEVICE_ID => (11, eight(b"id\"\0\0\0\0\0"), Self::DeviceId),
+            CONTEXT => (9, eight(b"\"\0\0\0\0\0\0\0"), Self::Context),
+            ATTRIBUTES => (12, eight(b"tes\"\0\0\0\0"), Self::Attributes),
+            _ => match head & first(6) {
+                KIND => return Some((6, Self::Kind)),
+                NAME => return Some((6, Self::Name)),
+                _ => return None,
+            },
+        };
+        (rest & first(len - 8) == tail).then_some((len, known))
+    }
+
+    /// Of any way to write it.
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "event_id" => Self::EventId,
+            "customer_id" => Self::CustomerId,
+            "event_time" => Self::EventTime,
+            "kind" => Self::Kind,
+            "name" => Self::Name,
+            "channel" => Self::Channel,
+            "session_id" => Self::SessionId,
+            "device_id" => Self::DeviceId,
+            "context" => Self::Context,
+            "attributes" => Self::Attributes,
+            "partition" => Self::Partition,
+            "record_time" => Self::RecordTime,
+            "offset" => Self::Offset,
+            "key" => Self::Key,
+            _ => return None,
+        })
+    }
+}
+
 /// The known members of the object, the last of each name.
-#[derive(Default)]
 struct Members<'a> {
-    event_id: Option<Value<'a>>,
-    customer_id: Option<Value<'a>>,
-    event_time: Option<Value<'a>>,
-    kind: Option<Value<'a>>,
-    name: Option<Value<'a>>,
-    channel: Option<Value<'a>>,
-    session_id: Option<Value<'a>>,
-    device_id: Option<Value<'a>>,
-    context: Option<Value<'a>>,
-    attributes: Option<Value<'a>>,
-    partition: Option<Value<'a>>,
-    record_time: Option<Value<'a>>,
-    offset: Option<Value<'a>>,
-    key: Option<Value<'a>>,
+    text: &'a str,
+    values: [Option<Value>; KNOWN],
 }
 
 impl<'a> Members<'a> {
+    #[inline(always)]
     fn of(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let text = std::str::from_utf8(bytes).map_err(|fault| DecodeError::NotUtf8 { at: fault.valid_up_to() })?;
-        let mut members = Self::default();
-        scan::object(text, |key, value| {
-            // A name that is no text is none of ours.
-            let Some(key) = key.text() else { return };
-            // The length first: it alone tells most of them apart.
-            let member = match (key.len(), key.as_ref()) {
-                (8, "event_id") => &mut members.event_id,
-                (11, "customer_id") => &mut members.customer_id,
-                (10, "event_time") => &mut members.event_time,
-                (4, "kind") => &mut members.kind,
-                (4, "name") => &mut members.name,
-                (7, "channel") => &mut members.channel,
-                (10, "session_id") => &mut members.session_id,
-                (9, "device_id") => &mut members.device_id,
-                (7, "context") => &mut members.context,
-                (10, "attributes") => &mut members.attributes,
-                (9, "partition") => &mut members.partition,
-                (11, "record_time") => &mut members.record_time,
-                (6, "offset") => &mut members.offset,
-                (3, "key") => &mut members.key,
-                _ => return,
+        let mut values = [None; KNOWN];
+        scan::object(text, Known::at, |name, value| {
+            let known = match name {
+                Name::Known(known) => Some(known),
+                // A name that is no text is none of ours.
+                Name::Other(name) => name.text(text).and_then(|name| Known::parse(&name)),
             };
-            *member = Some(value);
+            if let Some(known) = known {
+                values[known as usize] = Some(value);
+            }
         })?;
-        Ok(members)
+        Ok(Self { text, values })
     }
 
+    #[inline(always)]
+    fn get(&self, member: Known) -> Option<Value> {
+        self.values[member as usize]
+    }
+
+    #[inline(always)]
+    fn text(&self, field: &'static str, member: Known) -> Result<Option<Cow<'a, str>>, DecodeError> {
+        match self.get(member) {
+            None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
+            Some(value) => match value.text(self.text) {
+                Some(text) => Ok(Some(text)),
+                None => Err(self.no_text(field, value)),
+            },
+        }
+    }
+
+    #[cold]
+    fn no_text(&self, field: &'static str, value: Value) -> DecodeError {
+        if value.is_string() {
+            DecodeError::LoneSurrogate { field }
+        } else {
+            DecodeError::invalid(field, value.raw(self.text), "null or a string")
+        }
+    }
+
+    fn optional_whole<T: Whole>(
+        &self,
+        field: &'static str,
+        member: Known,
+        must: &'static str,
+    ) -> Result<Option<T>, DecodeError> {
+        match self.get(member) {
+            None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
+            Some(value) => whole(field, self.text, value, must).map(Some),
+        }
+    }
+
+    #[inline(always)]
     fn input(&self) -> Result<Input<'a>, DecodeError> {
         let mut raw = self.texts()?;
-        let kind = self.kind.ok_or(DecodeError::Missing { field: "kind" })?;
-        let parsed = kind.text().and_then(|symbol| RawKind::parse(&symbol));
-        raw.kind = Some(parsed.ok_or_else(|| DecodeError::invalid("kind", kind.raw, RawKind::MUST))?);
-        if let Some(value) = self.event_time {
-            raw.event_time = Some(whole("event_time", value, "0 or more milliseconds")?);
+        let Some(kind) = self.get(Known::Kind) else { return Err(DecodeError::Missing { field: "kind" }) };
+        let parsed = kind.text(self.text).and_then(|symbol| RawKind::parse(&symbol));
+        raw.kind = Some(parsed.ok_or_else(|| DecodeError::invalid("kind", kind.raw(self.text), RawKind::MUST))?);
+        if let Some(value) = self.get(Known::EventTime) {
+            raw.event_time = Some(whole("event_time", self.text, value, "0 or more milliseconds")?);
         }
-        raw.context = pairs(self.context, number)?;
-        raw.attributes = pairs(self.attributes, attribute)?;
+        raw.context = self.pairs(Known::Context, number)?;
+        raw.attributes = self.pairs(Known::Attributes, attribute)?;
         raw.checked()
+    }
+
+    /// The members of `context` or `attributes` that `read` takes; what is no object has none.
+    #[inline(always)]
+    fn pairs<T>(&self, member: Known, read: impl Fn(&'a str, Value) -> Option<T>) -> Result<Pairs<'a, T>, DecodeError> {
+        let Some(value @ Value { kind: Kind::Object, .. }) = self.get(member) else { return Ok(Vec::new()) };
+        let text = value.raw(self.text);
+        let mut pairs = Vec::new();
+        scan::object::<Known>(
+            text,
+            |_| None,
+            |name, value| {
+                if let Name::Other(name) = name
+                    && let Some(name) = name.text(text)
+                {
+                    pairs.push((name, read(text, value)));
+                }
+            },
+        )?;
+        Ok(last_wins(pairs))
     }
 
     /// The customer of an ERASE line, whose strings keep to the rules of a click's, but need no event.
@@ -145,84 +260,59 @@ impl<'a> Members<'a> {
         }
     }
 
+    #[inline(always)]
     fn texts(&self) -> Result<Raw<'a>, DecodeError> {
         Ok(Raw {
-            event_id: text("event_id", self.event_id)?,
-            customer_id: text("customer_id", self.customer_id)?,
-            name: text("name", self.name)?,
-            channel: text("channel", self.channel)?,
-            session_id: text("session_id", self.session_id)?,
-            device_id: text("device_id", self.device_id)?,
+            event_id: self.text("event_id", Known::EventId)?,
+            customer_id: self.text("customer_id", Known::CustomerId)?,
+            name: self.text("name", Known::Name)?,
+            channel: self.text("channel", Known::Channel)?,
+            session_id: self.text("session_id", Known::SessionId)?,
+            device_id: self.text("device_id", Known::DeviceId)?,
             ..Raw::default()
         })
     }
 }
 
-#[inline(always)]
-fn text<'a>(field: &'static str, value: Option<Value<'a>>) -> Result<Option<Cow<'a, str>>, DecodeError> {
-    match value {
-        None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
-        Some(value) => match value.text() {
-            Some(text) => Ok(Some(text)),
-            None => Err(no_text(field, value)),
-        },
-    }
-}
+/// A number without a sign.
+trait Whole: std::str::FromStr + PartialOrd + Default + TryFrom<u64> {}
 
-#[cold]
-fn no_text(field: &'static str, value: Value<'_>) -> DecodeError {
-    if value.is_string() {
-        DecodeError::LoneSurrogate { field }
-    } else {
-        DecodeError::invalid(field, value.raw, "null or a string")
-    }
-}
+impl<T: std::str::FromStr + PartialOrd + Default + TryFrom<u64>> Whole for T {}
 
 /// A plain integer literal from 0 up; `-0` is 0, while `1.0` and `1e3` are no integers.
-fn whole<T>(field: &'static str, value: Value<'_>, must: &'static str) -> Result<T, DecodeError>
-where
-    T: std::str::FromStr + PartialOrd + Default,
-{
-    let parsed = if value.kind == Kind::Number { value.raw.parse().ok() } else { None };
+#[inline(always)]
+fn whole<T: Whole>(field: &'static str, text: &str, value: Value, must: &'static str) -> Result<T, DecodeError> {
+    let raw = value.raw(text);
+    let parsed = match few_digits(raw.as_bytes()) {
+        Some(number) => T::try_from(number).ok(),
+        None if value.kind == Kind::Number => raw.parse().ok(),
+        None => None,
+    };
     let whole = parsed.filter(|number| *number >= T::default());
-    whole.ok_or_else(|| DecodeError::invalid(field, value.raw, must))
+    whole.ok_or_else(|| DecodeError::invalid(field, raw, must))
 }
 
-fn optional_whole<T>(
-    field: &'static str,
-    value: Option<Value<'_>>,
-    must: &'static str,
-) -> Result<Option<T>, DecodeError>
-where
-    T: std::str::FromStr + PartialOrd + Default,
-{
-    match value {
-        None | Some(Value { kind: Kind::Null, .. }) => Ok(None),
-        Some(value) => whole(field, value, must).map(Some),
+/// Digits and nothing else, so few that no sum can overflow.
+#[inline(always)]
+fn few_digits(raw: &[u8]) -> Option<u64> {
+    if raw.len() > 18 {
+        return None;
     }
+    raw.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| number * 10 + u64::from(digit))
+    })
 }
 
-/// The members of `context` or `attributes` that `read` takes; what is no object has none.
-fn pairs<'a, T>(value: Option<Value<'a>>, read: impl Fn(Value<'a>) -> Option<T>) -> Result<Pairs<'a, T>, DecodeError> {
-    let Some(Value { kind: Kind::Object, raw }) = value else { return Ok(Vec::new()) };
-    let mut pairs = Vec::new();
-    scan::object(raw, |name, value| {
-        if let Some(name) = name.text() {
-            pairs.push((name, read(value)));
-        }
-    })?;
-    Ok(last_wins(pairs))
-}
-
-fn number(value: Value<'_>) -> Option<f64> {
-    let number = if value.kind == Kind::Number { value.raw.parse().ok() } else { None };
+fn number(text: &str, value: Value) -> Option<f64> {
+    let number = if value.kind == Kind::Number { value.raw(text).parse().ok() } else { None };
     number.filter(|number: &f64| number.is_finite())
 }
 
-fn attribute(value: Value<'_>) -> Option<Cow<'_, str>> {
+fn attribute(text: &str, value: Value) -> Option<Cow<'_, str>> {
     match value.kind {
-        Kind::Text | Kind::Escaped => value.text(),
-        Kind::Number | Kind::Bool => Some(Cow::Borrowed(value.raw)),
+        Kind::Text | Kind::Escaped => value.text(text),
+        Kind::Number | Kind::Bool => Some(Cow::Borrowed(value.raw(text))),
         Kind::Null | Kind::Object | Kind::Array => None,
     }
 }

@@ -21,6 +21,7 @@ use click::Input;
 use error::DecodeError;
 
 /// Reads a record of the clickstream, in whatever encoding it came.
+#[inline]
 pub fn decode<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<Input<'a>, DecodeError> {
     match encoding(bytes, schemas)? {
         Found::Json => json::decode(bytes),
@@ -40,6 +41,7 @@ enum Found<'a> {
     },
 }
 
+#[inline]
 fn encoding<'a>(bytes: &'a [u8], schemas: &Schemas) -> Result<Found<'a>, DecodeError> {
     match bytes {
         [] => Err(DecodeError::NoBytes),

@@ -28,25 +28,32 @@ pub(super) enum Kind {
     Array,
 }
 
-/// One JSON value, as it stands in the text: a string with its quotes, an object from brace to brace.
+/// Where one JSON value stands in the text: a string with its quotes, an object from brace to brace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Value<'a> {
+pub(super) struct Value {
     pub(super) kind: Kind,
-    pub(super) raw: &'a str,
+    start: usize,
+    end: usize,
 }
 
-impl<'a> Value<'a> {
+impl Value {
     pub(super) fn is_string(self) -> bool {
         matches!(self.kind, Kind::Text | Kind::Escaped)
+    }
+
+    /// As it stands in the text that it was found in.
+    #[inline(always)]
+    pub(super) fn raw(self, text: &str) -> &str {
+        &text[self.start..self.end]
     }
 
     /// What a string says, borrowed where nothing is escaped. `None` for a lone surrogate, which JSON can write and
     /// text cannot hold, and for what is no string.
     #[inline(always)]
-    pub(super) fn text(self) -> Option<Cow<'a, str>> {
+    pub(super) fn text(self, text: &str) -> Option<Cow<'_, str>> {
         match self.kind {
-            Kind::Text => Some(Cow::Borrowed(&self.raw[1..self.raw.len() - 1])),
-            Kind::Escaped => unescaped(self.raw),
+            Kind::Text => Some(Cow::Borrowed(&text[self.start + 1..self.end - 1])),
+            Kind::Escaped => unescaped(self.raw(text)),
             Kind::Null | Kind::Bool | Kind::Number | Kind::Object | Kind::Array => None,
         }
     }
@@ -57,12 +64,28 @@ fn unescaped(raw: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
 }
 
-/// Calls `member` with the name (a string) and the value of each member of the one object that `text` must be, in
-/// order, duplicates included.
+/// The name of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name<K> {
+    /// Found by the caller at first sight.
+    Known(K),
+    Other(Value),
+}
+
+/// Calls `member` with the name and the value of each member of the one object that `text` must be, in order, duplicates
+/// included. `known` looks at the text from a name's first quote on: the length of a name that it knows, with both quotes,
+/// is not walked through again.
 #[inline]
-pub(super) fn object<'a>(text: &'a str, member: impl FnMut(Value<'a>, Value<'a>)) -> Result<(), DecodeError> {
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, fault: None };
-    match scanner.members(member) {
+pub(super) fn object<K>(
+    text: &str,
+    known: impl Fn(&[u8]) -> Option<(usize, K)>,
+    member: impl FnMut(Name<K>, Value),
+) -> Result<(), DecodeError> {
+    let bytes = text.as_bytes();
+    // Nearly all records have neither: then a string ends at the next quote.
+    let is_plain = !bytes.iter().fold(false, |stops, byte| stops | (*byte == b'\\') | (*byte < 32));
+    let mut scanner = Scanner { bytes, at: 0, is_plain, fault: None };
+    match scanner.members(known, member) {
         Some(()) => Ok(()),
         None => Err(scanner.fault.expect("whoever stops says why")),
     }
@@ -71,26 +94,45 @@ pub(super) fn object<'a>(text: &'a str, member: impl FnMut(Value<'a>, Value<'a>)
 /// Walks through the text. Its steps give `None` when they have left a fault: answers stay small enough for registers,
 /// where a `Result` with the error in it would go through memory at every step.
 struct Scanner<'a> {
-    text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// There is no backslash and no control character in all of the text.
+    is_plain: bool,
     fault: Option<DecodeError>,
 }
 
+const ONES: u64 = u64::MAX / 255;
+const HIGHS: u64 = ONES << 7;
+
+/// The high bit of each byte that is this one; what is above the lowest such bit may be wrong.
+#[inline(always)]
+fn bytes_that_are(byte: u8, chunk: u64) -> u64 {
+    let zeros = chunk ^ (ONES * u64::from(byte));
+    zeros.wrapping_sub(ONES) & !zeros & HIGHS
+}
+
+/// How far the next quote is, in plain text; eight bytes at a time.
+#[inline(always)]
+fn quote_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk() {
+        let quotes = bytes_that_are(b'"', u64::from_le_bytes(*chunk));
+        if quotes != 0 {
+            return at + (quotes.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| *byte == b'"').map_or(bytes.len(), |quote| at + quote)
+}
+
 /// How far the next quote, backslash or control character is, which JSON forbids in a string; eight bytes at a time.
-#[inline]
 fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
     let mut at = 0;
     while let Some(chunk) = bytes[at..].first_chunk() {
         let chunk = u64::from_le_bytes(*chunk);
-        // The high bit of each byte that is 0, or that is below 32; what is above the lowest such bit may be wrong.
-        let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
-        let quote = zero(chunk ^ (ONES * u64::from(b'"')));
-        let backslash = zero(chunk ^ (ONES * u64::from(b'\\')));
-        let control = chunk.wrapping_sub(ONES * 32) & !chunk;
-        let stops = (quote | backslash | control) & HIGHS;
+        // Of a control character, the high bit of a byte below 32.
+        let control = chunk.wrapping_sub(ONES * 32) & !chunk & HIGHS;
+        let stops = bytes_that_are(b'"', chunk) | bytes_that_are(b'\\', chunk) | control;
         if stops != 0 {
             return at + (stops.trailing_zeros() / 8) as usize;
         }
@@ -100,9 +142,13 @@ fn plain_len(bytes: &[u8]) -> usize {
     bytes[at..].iter().position(stop).map_or(bytes.len(), |stop| at + stop)
 }
 
-impl<'a> Scanner<'a> {
+impl Scanner<'_> {
     #[inline(always)]
-    fn members(&mut self, mut member: impl FnMut(Value<'a>, Value<'a>)) -> Option<()> {
+    fn members<K>(
+        &mut self,
+        known: impl Fn(&[u8]) -> Option<(usize, K)>,
+        mut member: impl FnMut(Name<K>, Value),
+    ) -> Option<()> {
         self.space();
         self.take(b'{', "'{'")?;
         self.space();
@@ -110,15 +156,23 @@ impl<'a> Scanner<'a> {
             self.at += 1;
         } else {
             loop {
-                let start = self.at;
-                let kind = self.string("a name in quotes")?;
-                let key = Value { kind, raw: &self.text[start..self.at] };
+                let name = match known(&self.bytes[self.at..]) {
+                    Some((len, name)) => {
+                        self.at += len;
+                        Name::Known(name)
+                    }
+                    None => {
+                        let start = self.at;
+                        let kind = self.string("a name in quotes")?;
+                        Name::Other(Value { kind, start, end: self.at })
+                    }
+                };
                 self.space();
                 self.take(b':', "':'")?;
                 self.space();
                 let start = self.at;
                 let kind = self.value()?;
-                member(key, Value { kind, raw: &self.text[start..self.at] });
+                member(name, Value { kind, start, end: self.at });
                 self.space();
                 match self.peek() {
                     Some(b',') => self.at += 1,
@@ -139,7 +193,11 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+        // Nearly always there is none.
+        while self.peek().is_some_and(|byte| byte <= b' ') {
+            if !matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+                break;
+            }
             self.at += 1;
         }
     }
@@ -159,10 +217,13 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&mut self) -> Option<Kind> {
+        if self.peek() == Some(b'"') { self.string("a value") } else { self.no_string() }
+    }
+
+    fn no_string(&mut self) -> Option<Kind> {
         match self.peek() {
-            Some(b'"') => self.string("a value"),
             Some(b'{') => self.nested().map(|()| Kind::Object),
             Some(b'[') => self.nested().map(|()| Kind::Array),
             _ => self.scalar(),
@@ -195,7 +256,8 @@ impl<'a> Scanner<'a> {
         self.take(b'"', expected)?;
         let mut kind = Kind::Text;
         loop {
-            self.at += plain_len(&self.bytes[self.at..]);
+            let rest = &self.bytes[self.at..];
+            self.at += if self.is_plain { quote_len(rest) } else { plain_len(rest) };
             match self.peek() {
                 Some(b'"') => break self.at += 1,
                 Some(b'\\') => {

@@ -15,7 +15,7 @@ use crate::pipeline::epoch::{self, Body, EpochError, Output, Terms};
 use crate::pipeline::partitions::Partitions;
 use crate::pipeline::rest::Nothing;
 use crate::pipeline::session::{Arrival, Change, Partition, Step};
-use crate::pipeline::source::Record;
+use crate::pipeline::source::{Record, Trace};
 use crate::types::{Moment, Position};
 use crate::wire::avro::Schemas;
 
@@ -30,7 +30,7 @@ pub(super) fn records(raws: &[Raw]) -> Vec<Record<'_>> {
             timestamp_ms: Some(raw.timestamp_ms),
             key: Some(raw.key.as_bytes()),
             value: Some(&raw.value),
-            traceparent: None,
+            trace: Trace::None,
         });
         *next += 1;
     }
@@ -205,7 +205,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
                     attributes: Vec::new(),
                 };
                 let position = Position { partition: 0, offset: i64::from(n) };
-                let origin = epoch::Origin { position, timestamp_ms: None, traceparent: None };
+                let origin = epoch::Origin { position, timestamp_ms: None, trace: Trace::None };
                 let customer = CustomerId::parse(&id).expect("short");
                 _ = epoch.click(origin, customer, &event);
             }
@@ -216,7 +216,7 @@ pub(super) fn customer_bytes(model: &mut dyn Model, terms: &Terms, customers: u3
     let mut epoch = epoch::Epoch::begin(&mut states, model, terms);
     let position = Position { partition: 0, offset: ResumeAt(i64::from(n)).0 };
     epoch.tick(
-        epoch::Origin { position, timestamp_ms: None, traceparent: None },
+        epoch::Origin { position, timestamp_ms: None, trace: Trace::None },
         Moment::from(EventTime::parse(1 << 41).expect("after 1970")),
     );
     epoch.finish(model, |_| ())?;

@@ -16,7 +16,7 @@ use crate::kafka::admin::{Admin, TopicFacts};
 use crate::kafka::follow::{self, Extent, Lookup, Visit};
 use crate::kafka::resend::{Outgoing, Resender};
 use crate::pipeline::decode;
-use crate::pipeline::source::Record;
+use crate::pipeline::source::{Record, Trace};
 use crate::registry::Resolver;
 use crate::stop::Stop;
 use crate::types::Position;
@@ -352,7 +352,7 @@ impl Judge<'_> {
             return None;
         }
         let position = Position { partition: origin.partition, offset: origin.offset };
-        let record = Record { position, timestamp_ms: Some(self.desk.now_ms), key, value, traceparent: None };
+        let record = Record { position, timestamp_ms: Some(self.desk.now_ms), key, value, trace: Trace::None };
         let refusal = decode::decode(
             &record,
             self.resolver.glance(value.unwrap_or_default(), self.stop),

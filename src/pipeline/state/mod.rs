@@ -319,6 +319,7 @@ fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::source::Trace;
 
     #[test]
     fn a_state_goes_on_only_from_a_whole_history_under_the_same_terms() {
@@ -375,7 +376,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             value: Some(&value),
-            traceparent: None,
+            trace: Trace::None,
         };
         assert_eq!([4, 5].map(|offset| rejected_for_its_id(&restored, &at(offset))), [Some(true), Some(false)]);
         let mut schemas = Schemas::released();
