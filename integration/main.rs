@@ -12,6 +12,7 @@ mod pipeline;
 mod succession;
 mod lease;
 mod workers;
+mod ticks;
 mod local_store;
 mod state;
 mod registry;

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 use crate::harness::{Bed, Dce, WAIT};
 use crate::pipeline::{Outputs, PARTITIONS, dce_says, expected, get};
+use crate::ticks;
 
 const CLICK_EVENT: &str = include_str!("../schemas/ClickEvent.avsc");
 
@@ -442,4 +443,22 @@ fn an_outage_is_waited_for_in_the_group_and_loses_and_doubles_nothing() {
     let last = CustomerEmbedding::decode(values.last().unwrap(), resolver.schemas()).unwrap();
     assert_eq!((last.sequence, last.cause.session_start.ms()), (5, 6_000));
     assert_eq!(bed.read_all(&outputs.rejected).len(), 2);
+}
+
+#[test]
+fn ticks_are_framed_by_the_id_of_our_schema() {
+    let (bed, apicurio) = (Bed::new("framed-ticks"), Apicurio::shared());
+    let input = bed.topic("clicks", PARTITIONS);
+    let outputs = Outputs::new(&bed, &input, "t");
+    let setting = apicurio.setting();
+    let settings = [&ticks::SETTINGS[..], &["encoding=confluent", &setting]].concat();
+    let mut dce = outputs.run(&bed, "t", &settings);
+    dce.until_said("outputs are framed");
+    let id = apicurio.client().look_up(&format!("{input}-value"), CLICK_EVENT).unwrap();
+    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    bed.produce_bytes(&input, 0, "ana", &[framed(id, click("e", "ana", now, ClickKind::Login))]);
+    bed.collector(&outputs.embeddings).until(1);
+    let values = bed.read_bytes(&input);
+    assert!(values.len() > 1, "a TICK closed the session");
+    assert!(values.iter().all(|value| value[0] == 0 && value[1..5] == id.to_be_bytes()));
 }

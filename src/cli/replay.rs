@@ -338,7 +338,7 @@ fn ask_registry(
     match &places.to {
         End::Topic(embeddings) if config.encoding == Encoding::Confluent => {
             let sessions = if let End::Topic(sessions) = &places.sessions { Some(sessions.as_str()) } else { None };
-            let topics = RegisteredTopics { embeddings, live: None, sessions };
+            let topics = RegisteredTopics { embeddings, live: None, sessions, ticks: None };
             outputs.frame_by(resolver.register_outputs(registry, &topics, stop, &mut on_event)??);
         }
         _ if matches!(places.from, End::Topic(_)) => resolver.greet(stop, &mut on_event)??,

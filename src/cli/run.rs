@@ -146,6 +146,7 @@ fn settings_of(config: &Config, worker: usize, workers: usize) -> WorkerSettings
         epoch_events_max: config.epoch.events_max,
         epoch_bytes_max: EPOCH_BYTES_MAX / workers,
         epoch_wait_max: config.epoch.wait_max,
+        idle_after: config.idle_after,
         store: None,
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ConfigError> {
         },
         registry,
         session,
+        idle_after: idle_after(&read)?,
         labels: labels(&read)?,
         epoch: Epoch {
             events_max: read.count("epoch.events_max", 1..=1_000_000)?,
@@ -86,6 +87,17 @@ fn session(read: &Reader<'_>) -> Result<SessionRules, ConfigError> {
         revisions_max: read.count("session.revisions_max", COUNTS)?,
         provisional_every_events: read.count("provisional.every_events", 0..=*COUNTS.end())?,
     })
+}
+
+/// Off at 0.
+fn idle_after(read: &Reader<'_>) -> Result<Option<Duration>, ConfigError> {
+    const MIN: Duration = Duration::from_millis(100);
+    let key = "session.idle_after";
+    let idle_after = Duration::from_millis(read.duration_ms(key, Moment::DURATION_MAX, "26687997791d")?);
+    if !idle_after.is_zero() && idle_after < MIN {
+        return Err(read.invalid(key, r#""0s" for never, or at least "100ms""#));
+    }
+    Ok(Some(idle_after).filter(|idle_after| !idle_after.is_zero()))
 }
 
 fn kafka(read: &Reader<'_>) -> Result<Kafka, ConfigError> {

@@ -35,6 +35,8 @@ pub struct Config {
     /// `None` where there is none.
     pub registry: Option<Registry>,
     pub session: SessionRules,
+    /// Of an input partition: silent for so long, its time is moved on. `None`: never.
+    pub idle_after: Option<Duration>,
     /// Names of the attributes that become labels; distinct, none empty.
     pub labels: Vec<String>,
     pub epoch: Epoch,

@@ -32,6 +32,7 @@ fn every_setting_has_an_effect() {
         "app.workers" => "7",
         _ if key.contains("topics.") || key.contains("app.") || key.contains("model.") => "other",
         "session.gap" | "session.allowed_lateness" | "session.future_max" | "session.duration_max" => "77s",
+        "session.idle_after" => "77s",
         "epoch.wait_max" => "77ms",
         _ => "77",
     };

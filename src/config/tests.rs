@@ -121,6 +121,8 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
 
         file: session.revisions_max = '64'
 
+        set: session.idle_after=99ms
+
         set: provisional.every_events=-1
 
         set: embedding.labels=country
@@ -195,6 +197,7 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
         session.open_max = -1 (from --set): must be a whole number from 1 to 4294967295
         session.revisable_max = 1.5 (from my.toml:1): must be a whole number from 1 to 4294967295
         session.revisions_max = "64" (from my.toml:1): must be a whole number from 1 to 4294967295
+        session.idle_after = "99ms" (from --set): must be "0s" for never, or at least "100ms"
         provisional.every_events = -1 (from --set): must be a whole number from 0 to 4294967295
         embedding.labels = "country" (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
         embedding.labels = ["country", "country"] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
@@ -493,6 +496,7 @@ fn the_defaults_are_those_of_the_design() {
                 revisions_max: 64,
                 provisional_every_events: 0,
             },
+            idle_after: None,
             labels: [],
             epoch: Epoch {
                 events_max: 10000,

@@ -12,6 +12,7 @@ pub mod reader;
 pub mod follow;
 pub mod admin;
 pub mod conform;
+pub mod append;
 pub mod resend;
 pub mod bulk;
 pub mod lease;

@@ -6,10 +6,11 @@ use super::resolver::{Event, Interrupted, Resolver, Waiter};
 use crate::config::{Registry, SubjectStrategy};
 use crate::stop::Stop;
 use crate::telemetry::Clock;
-use crate::wire::avro::{CUSTOMER_EMBEDDING_AVSC, SESSION_SUMMARY_AVSC};
+use crate::wire::avro::{CLICK_EVENT_AVSC, CUSTOMER_EMBEDDING_AVSC, SESSION_SUMMARY_AVSC};
 
 const CUSTOMER_EMBEDDING: &str = "dce.v1.CustomerEmbedding";
 const SESSION_SUMMARY: &str = "dce.v1.SessionSummary";
+const CLICK_EVENT: &str = "dce.v1.ClickEvent";
 
 /// The topics whose records are framed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct RegisteredTopics<'a> {
     pub embeddings: &'a str,
     pub live: Option<&'a str>,
     pub sessions: Option<&'a str>,
+    /// The input, where TICKs are written into it.
+    pub ticks: Option<&'a str>,
 }
 
 /// What the outputs are framed by. An id means the same schema under every subject.
@@ -25,6 +28,8 @@ pub struct OutputIds {
     pub embedding: u32,
     /// `None` where no sessions are written.
     pub session: Option<u32>,
+    /// `None` where no TICKs are written.
+    pub click: Option<u32>,
 }
 
 impl RegisteredTopics<'_> {
@@ -34,6 +39,7 @@ impl RegisteredTopics<'_> {
         let mut subjects: Vec<_> = embeddings
             .map(|topic| (strategy.subject(topic, CUSTOMER_EMBEDDING), CUSTOMER_EMBEDDING_AVSC))
             .chain(self.sessions.map(|topic| (strategy.subject(topic, SESSION_SUMMARY), SESSION_SUMMARY_AVSC)))
+            .chain(self.ticks.map(|topic| (strategy.subject(topic, CLICK_EVENT), CLICK_EVENT_AVSC)))
             .collect();
         subjects.dedup();
         subjects
@@ -54,7 +60,7 @@ impl Resolver {
         let clock = Clock::start();
         let mut waiter = Waiter { client, clock: &clock, stop, on_event };
         let register = registry.register;
-        let mut ids = OutputIds { embedding: 0, session: None };
+        let mut ids = OutputIds { embedding: 0, session: None, click: None };
         // The table's comes last, so that its id is the one that counts.
         for (subject, avsc) in topics.subjects(registry.subject_strategy).into_iter().rev() {
             let under = subject.clone();
@@ -66,10 +72,10 @@ impl Resolver {
                 Err(error) => return Ok(Err(error)),
             };
             tracing::info!(subject, id, "outputs are framed by the schema registry's id");
-            if avsc == SESSION_SUMMARY_AVSC {
-                ids.session = Some(id);
-            } else {
-                ids.embedding = id;
+            match avsc {
+                SESSION_SUMMARY_AVSC => ids.session = Some(id),
+                CLICK_EVENT_AVSC => ids.click = Some(id),
+                _ => ids.embedding = id,
             }
         }
         Ok(Ok(ids))

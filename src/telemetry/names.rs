@@ -34,6 +34,7 @@ pub struct Metric {
 pub const RECORDS: &str = "dce_records_total";
 pub const DUPLICATES: &str = "dce_duplicates_total";
 pub const REJECTS: &str = "dce_rejects_total";
+pub const TICKS_WRITTEN: &str = "dce_ticks_written_total";
 pub const ERASURES: &str = "dce_erasures_total";
 pub const SESSIONS_CLOSED: &str = "dce_sessions_closed_total";
 pub const SESSIONS_REVISED: &str = "dce_sessions_revised_total";
@@ -90,7 +91,7 @@ pub const DRIFT_ALERT_OPEN: &str = "dce_drift_alert_open";
 const PARTITION: &[Label] = &[("partition", &[])];
 
 /// In the order in which `docs/metrics.md` shows them: what came in, what went out, how epochs go, how partitions stand.
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 31] = [
     Metric {
         name: RECORDS,
         kind: Kind::Counter,
@@ -110,6 +111,12 @@ pub const METRICS: [Metric; 30] = [
         help: "records that went to the rejected topic",
     },
     Metric { name: ERASURES, kind: Kind::Counter, labels: &[], help: "customers forgotten on request" },
+    Metric {
+        name: TICKS_WRITTEN,
+        kind: Kind::Counter,
+        labels: &[],
+        help: "TICK records written into silent partitions of the input (session.idle_after)",
+    },
     Metric {
         name: SESSIONS_CLOSED,
         kind: Kind::Counter,

@@ -48,6 +48,8 @@ pub(super) fn check(report: &mut Report, config: &Config, settings: &ClientSetti
 /// Each implies Describe.
 fn needed(role: Role, config: &Config) -> &'static [Right] {
     match role {
+        // TICKs are written into it.
+        Role::Clicks if config.idle_after.is_some() => &[Right::Read, Right::Write],
         Role::Clicks => &[Right::Read],
         Role::Table | Role::Live | Role::Sessions | Role::Rejected => &[Right::Write],
         // How long it keeps deletions decides whether the local store is believed.

@@ -218,6 +218,7 @@ fn demo_config(frame: &Frame, bootstrap: &str) -> anyhow::Result<Config> {
         set("app.id", "dce-demo"),
         set("session.gap", "30s"),
         set("session.allowed_lateness", "5s"),
+        set("session.idle_after", "10s"),
         set("provisional.every_events", "5"),
         set("http.listen", "off"),
         set("encoding", "json"),

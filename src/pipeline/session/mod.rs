@@ -335,6 +335,11 @@ impl Partition {
         self.machine.stream_time
     }
 
+    /// Something is due at a later stream time: a silence ends, a session freezes or can no longer be continued.
+    pub fn waits_for_time(&self) -> bool {
+        !self.machine.alarms.is_empty()
+    }
+
     pub fn open_sessions(&self) -> usize {
         self.machine.open_sessions
     }

@@ -34,9 +34,11 @@ use crate::types::{EventTime, Position, ResumeAt, Uptime};
 mod again;
 mod moves;
 mod rows;
+mod ticks;
 mod written;
 
 use rows::beyond;
+use ticks::Ticker;
 use written::{Written, encoder, written};
 
 /// How long an idle worker waits for records before it looks at its other duties.
@@ -65,6 +67,8 @@ pub struct WorkerSettings {
     /// Of keys and values.
     pub epoch_bytes_max: usize,
     pub epoch_wait_max: Duration,
+    /// Partitions in which nothing comes for so long get a TICK; `None`: never.
+    pub idle_after: Option<Duration>,
     /// `None`: all customers are in memory.
     pub store: Option<LocalStore>,
 }
@@ -122,6 +126,8 @@ pub enum WorkerError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the Kafka producer of {topic} cannot be made: {why}")]
+    Ticker { topic: String, why: String },
     #[error("a customer's record could not be read from the local store: {why}")]
     LocalStore { partition: i32, why: String },
     #[error(
@@ -165,6 +171,7 @@ pub fn run(
         written,
         partitions: Partitions::with_cache(settings.store.as_ref().map_or(0, |local| local.cache_bytes)),
         shelf: shelf.transpose()?,
+        ticker: Ticker::new(settings)?,
         lookups,
         doubted: BTreeMap::new(),
         histories: BTreeMap::new(),
@@ -197,6 +204,7 @@ struct Worker<'w, 's> {
     partitions: Partitions,
     /// Where the customers are that memory does not hold.
     shelf: Option<Shelf>,
+    ticker: Option<Ticker>,
     lookups: Arc<Lookups>,
     /// Partitions whose part of the store is to be filled anew, and why.
     doubted: BTreeMap<i32, String>,
@@ -259,6 +267,7 @@ impl Worker<'_, '_> {
         let waiting = self.watch.clock.uptime();
         self.watch.health.progress(waiting, "collect");
         self.look_at_shelf()?;
+        self.tick(waiting);
         let is_restoring = !self.restoring.is_empty() && self.restore_some()?;
         let collected = self.source.collect(&CollectLimits {
             events_max: self.settings.epoch_events_max,
@@ -378,6 +387,9 @@ impl Worker<'_, '_> {
     fn note_progress(&mut self, result: &EpochResult) {
         for (partition, resume) in &result.resume {
             self.positions.insert(*partition, *resume);
+            if let Some(ticker) = &mut self.ticker {
+                ticker.heard(*partition, self.watch.clock.uptime());
+            }
             if let (Some(history), Some(head)) = (self.histories.get_mut(partition), self.partitions.head(*partition)) {
                 history.state_epoch = head.epoch;
             }

@@ -32,6 +32,7 @@ pub(super) fn written(
                 embeddings: &topics.embeddings,
                 live: topics.live.as_deref(),
                 sessions: topics.sessions.as_deref(),
+                ticks: settings.idle_after.map(|_| settings.source.topic.as_str()),
             };
             let ids = resolver.register_outputs(registry, &topics, stop, &mut on_event);
             ids.map(|ids| ids.map(Written::ByIds))

@@ -163,6 +163,7 @@ struct Series {
     records: Counter,
     duplicates: Counter,
     erasures: Counter,
+    ticks_written: Counter,
     rejects: [Counter; RejectReason::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     revised: Counter,
@@ -323,6 +324,11 @@ impl Metrics {
         self.series.store_reads.increment(reads);
     }
 
+    /// Into a silent partition.
+    pub fn tick_written(&self) {
+        self.series.ticks_written.increment(1);
+    }
+
     /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).
     pub fn epoch_committed(&self, stats: &EpochStats, now_ms: i64) {
         let series = &*self.series;
@@ -450,6 +456,7 @@ impl Series {
             records: counter(names::RECORDS, None),
             duplicates: counter(names::DUPLICATES, None),
             erasures: counter(names::ERASURES, None),
+            ticks_written: counter(names::TICKS_WRITTEN, None),
             rejects: RejectReason::ALL.map(|reason| {
                 let goes_to_the_topic = reason != RejectReason::Duplicate;
                 if goes_to_the_topic {
