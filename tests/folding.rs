@@ -62,6 +62,10 @@ fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedd
     (records, partitions.states(0, model.shape().state))
 }
 
+/// Where a prior is read: the state before the first of the sessions that limits cut off, the latest end in it, and that
+/// first one's start.
+type Outset = (Vec<f32>, Option<EventTime>, EventTime);
+
 /// A session and its content.
 type Naive = (Snapshot, SessionInput);
 
@@ -69,6 +73,8 @@ type Naive = (Snapshot, SessionInput);
 struct NaiveCustomer {
     /// The contexts that sessions once inherited, by serial.
     inherited: HashMap<u64, Box<[f32]>>,
+    /// The outsets that sessions once inherited, by serial.
+    outsets: HashMap<u64, Outset>,
     /// Frozen sessions that can no longer be continued.
     forgotten: HashSet<u64>,
     /// In fold order: frozen, then revisable.
@@ -115,6 +121,27 @@ fn contexts(model: &FakeModel, customer: &mut NaiveCustomer, sessions: &[Naive])
     contexts
 }
 
+/// Where the prior of the next session is read, and whether that is its own place: not that of the session on its key
+/// which it continues.
+fn outset(customer: &NaiveCustomer, sessions: &[Naive], outsets: &[Outset], own: Outset) -> (Outset, bool) {
+    let session = &sessions[outsets.len()].0;
+    if session.cause.opened_by == OpenedBy::Continued {
+        let before = sessions[..outsets.len()].iter().rposition(|(s, _)| s.key == session.key);
+        let last = before.map(|before| &sessions[before].0);
+        if last.is_some_and(|s| !s.cause.close_reason.unwrap().is_limit()) {
+            return (own, true);
+        }
+        let inherited = match before {
+            Some(before) if !customer.forgotten.contains(&sessions[before].0.serial) => Some(outsets[before].clone()),
+            _ => customer.outsets.get(&session.serial).cloned(),
+        };
+        if let Some(inherited) = inherited {
+            return (inherited, false);
+        }
+    }
+    (own, true)
+}
+
 /// Reads a state at a moment with a context, to unit length.
 fn read(
     model: &mut FakeModel,
@@ -144,6 +171,7 @@ fn plain_run(model: &mut FakeModel, customer: &mut NaiveCustomer, sessions: &[Na
     let (mut last_end, mut latest_end, mut as_of, mut gate) = (None::<EventTime>, None::<EventTime>, None, 1.0);
     let mut own = None;
     let contexts = contexts(model, customer, sessions);
+    let mut outsets = Vec::new();
     for ((session, input), context) in sessions.iter().zip(contexts) {
         let (start, end) = (session.cause.session_start, session.cause.session_end);
         let gap = last_end.map_or(0.0, |end| features::hours((start.ms() - end.ms()).max(0) as u64));
@@ -151,9 +179,16 @@ fn plain_run(model: &mut FakeModel, customer: &mut NaiveCustomer, sessions: &[Na
         let calendar = model.features().calendar(start.ms());
         let (next, gates) =
             model.customer_step(row(&state), row(&vector), row(&[gap]), row(&calendar), row(&context)).unwrap();
+        let (outset, is_own) = outset(customer, sessions, &outsets, (state.clone(), latest_end, start));
+        if session.cause.close_reason.is_some() {
+            customer.outsets.remove(&session.serial);
+            customer.outsets.extend((!is_own).then(|| (session.serial, outset.clone())));
+        }
+        outsets.push(outset.clone());
         if session.serial == cause {
             gate = if session.cause.close_reason.is_some() { gates[[0, 0]] } else { 1.0 };
-            let prior = read(model, &state, start, latest_end, &context);
+            let (before, latest_end, start) = outset;
+            let prior = read(model, &before, start, latest_end, &context);
             own = Some((state, prior, vector, calendar, context));
         }
         state = next.into_raw_vec_and_offset().0;

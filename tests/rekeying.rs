@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dce::config::SessionRules;
 use dce::generate::partition_of;
-use dce::model::Model;
+use dce::model::{HeadInput, Model};
 use dce::model::fake::FakeModel;
 use dce::pipeline::epoch::{Epoch, Origin, Terms};
 use dce::pipeline::history::{History, UnknownIds};
@@ -34,7 +34,7 @@ struct Application {
 
 impl Application {
     fn restored(rules: &SessionRules, logs: Vec<Logged>) -> Self {
-        let model = FakeModel::small();
+        let model = FakeModel::small().with_head("risk", &[HeadInput::Prior, HeadInput::Context], 2);
         let (mut partitions, mut offsets) = (Partitions::default(), Vec::new());
         for (partition, logged) in (0..).zip(logs) {
             offsets.push(logged.head().resume);

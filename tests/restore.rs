@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use dce::config::SessionRules;
-use dce::model::Model;
+use dce::model::{HeadInput, Model};
 use dce::model::fake::FakeModel;
 use dce::pipeline::epoch::{Body, Epoch, EpochResult, Origin, Terms};
 use dce::pipeline::log::{Head, StateRecord};
@@ -117,7 +117,9 @@ const CACHE: usize = 600;
 
 impl Worker {
     fn new(rules: &SessionRules, has_disk: bool) -> Self {
-        let (partitions, model) = (Partitions::with_cache(CACHE), FakeModel::small());
+        // What a session inherits shows in its scores.
+        let model = FakeModel::small().with_head("risk", &[HeadInput::Prior, HeadInput::Context], 2);
+        let partitions = Partitions::with_cache(CACHE);
         Self { partitions, disk: Disk::default(), has_disk, model, rules: rules.clone(), clock: 0 }
     }
 

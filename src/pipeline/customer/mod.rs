@@ -22,12 +22,14 @@ use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64}
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 
 mod graphs;
+mod inherit;
 mod saved;
 mod scores;
 
 pub use saved::{Seen, look};
 
 use graphs::{Answer, Request, answer, read, step_with};
+use inherit::{Inherited, Kept};
 use scores::{Heads, Scoring};
 
 /// One step of an epoch, with the vector of its session where it has one.
@@ -69,14 +71,14 @@ impl Customers {
 }
 
 /// A customer's state after some sessions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Mark {
     state: Box<[f32]>,
     /// `None`: nothing is folded.
     times: Option<Times>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Times {
     /// The end of the session folded last, and the latest end of all.
     last_end: EventTime,
@@ -141,17 +143,10 @@ impl Brief {
 struct Folded {
     session: Brief,
     vector: Box<[f32]>,
-    /// Its own or inherited; known once it was folded, and never of a lone LOGOUT.
-    context: Option<Arc<[f32]>>,
+    /// Known once it was folded, and never of a lone LOGOUT.
+    inherited: Option<Inherited>,
     after: Mark,
     gate: f32,
-}
-
-/// What a session closed by a limit leaves for the one that continues it.
-#[derive(Debug)]
-struct Kept {
-    key_hash: u64,
-    context: Arc<[f32]>,
 }
 
 #[derive(Debug)]
@@ -168,8 +163,8 @@ struct Customer {
     dirty: usize,
     kept: Vec<Kept>,
     published: Option<Published>,
-    /// The context of the session that was unfolded last, for its return.
-    carried: Option<(u64, Arc<[f32]>)>,
+    /// What the session inherited that was unfolded last, for its return.
+    carried: Option<(u64, Inherited)>,
 }
 
 impl Customer {
@@ -196,54 +191,15 @@ impl Customer {
     fn insert(&mut self, place: usize, session: Brief, vector: Box<[f32]>) {
         let carried = self.carried.take().filter(|(serial, _)| *serial == session.serial);
         let after = Mark { state: Box::default(), times: None };
-        let context = carried.map(|(_, context)| context);
-        self.folded.insert(place, Folded { session, vector, context, after, gate: 1.0 });
+        let inherited = carried.map(|(_, inherited)| inherited);
+        self.folded.insert(place, Folded { session, vector, inherited, after, gate: 1.0 });
         self.dirty = self.dirty.min(place);
     }
 
     fn remove(&mut self, place: usize) {
         let entry = self.folded.remove(place);
-        self.carried = entry.context.map(|context| (entry.session.serial, context));
+        self.carried = entry.inherited.map(|inherited| (entry.session.serial, inherited));
         self.dirty = self.dirty.min(place);
-    }
-
-    fn freeze(&mut self, count: usize) {
-        debug_assert!(self.dirty >= count, "only what is folded freezes");
-        for entry in self.folded.drain(..count) {
-            if let Some(context) = entry.context {
-                self.kept.retain(|kept| kept.key_hash != entry.session.key_hash);
-                if entry.session.close_reason.is_some_and(CloseReason::is_limit) {
-                    self.kept.push(Kept { key_hash: entry.session.key_hash, context });
-                }
-            }
-            self.frozen = entry.after;
-        }
-        self.dirty -= count;
-        if self.folded.is_empty() {
-            (self.folded, self.carried) = (Vec::new(), None);
-        }
-    }
-
-    /// Its own LOGIN's; of a session that continues one which a limit closed, that one's; else none.
-    fn context(&self, session: &Brief, place: usize, known: Option<&Arc<[f32]>>, spec: &FeatureSpec) -> Arc<[f32]> {
-        if let Some(own) = &session.context {
-            return Arc::from(&**own);
-        }
-        if session.opened_by == OpenedBy::Continued {
-            let before = self.folded[..place]
-                .iter()
-                .rev()
-                .find(|f| f.session.is_published && f.session.key_hash == session.key_hash);
-            let inherited = match before {
-                Some(entry) if !entry.session.close_reason.is_some_and(CloseReason::is_limit) => None,
-                Some(entry) => entry.context.as_ref(),
-                None => self.kept.iter().find(|k| k.key_hash == session.key_hash).map(|k| &k.context),
-            };
-            if let Some(context) = inherited.or(known) {
-                return Arc::clone(context);
-            }
-        }
-        spec.no_context().into()
     }
 }
 
@@ -265,7 +221,7 @@ struct Lane {
 struct Opened {
     session: Brief,
     vector: Box<[f32]>,
-    context: Arc<[f32]>,
+    inherited: Inherited,
     /// `None` until the step is answered.
     after: Option<Mark>,
 }
@@ -377,17 +333,17 @@ impl Lane {
                     return needed;
                 }
                 let last = customer.mark(customer.folded.len());
-                if let Some(Opened { session, vector, context, after: Some(after) }) = &self.opened {
+                if let Some(Opened { session, vector, inherited, after: Some(after) }) = &self.opened {
                     return Some(match &self.scoring {
-                        None => read(after, context, spec),
-                        Some(scoring) => scoring.request(last, session, vector, context, spec, &terms.heads),
+                        None => read(after, &inherited.context, spec),
+                        Some(scoring) => scoring.request(last, session, vector, inherited, spec, &terms.heads),
                     });
                 }
                 let session = Brief::of(session);
                 let vector = vector.take().expect("a provisional step comes with its session's vector");
-                let context = customer.context(&session, customer.folded.len(), None, spec);
-                let request = step_with(last, &session, vector.clone(), &context, spec);
-                self.opened = Some(Opened { session, vector, context, after: None });
+                let inherited = customer.inherit(&session, customer.folded.len(), None, spec);
+                let request = step_with(last, &session, vector.clone(), &inherited.context, spec);
+                self.opened = Some(Opened { session, vector, inherited, after: None });
                 Some(request)
             }
             Change::Freeze { count } => {
@@ -479,9 +435,10 @@ impl Customer {
             let place = self.dirty;
             let entry = &self.folded[place];
             if entry.session.is_published {
-                let context = self.context(&entry.session, place, entry.context.as_ref(), spec);
-                let request = step_with(self.mark(place), &entry.session, entry.vector.clone(), &context, spec);
-                self.folded[place].context = Some(context);
+                let inherited = self.inherit(&entry.session, place, entry.inherited.as_ref(), spec);
+                let (vector, context) = (entry.vector.clone(), &inherited.context);
+                let request = step_with(self.mark(place), &entry.session, vector, context, spec);
+                self.folded[place].inherited = Some(inherited);
                 return Some(request);
             }
             self.folded[place].after = self.mark(place).clone();
@@ -502,14 +459,15 @@ impl Customer {
     }
 
     fn read_settled(&self, place: usize, spec: &FeatureSpec) -> Request {
-        let context = self.folded[place].context.as_ref().expect("a published session was stepped before it is read");
+        let inherited = self.folded[place].inherited.as_ref();
+        let context = &inherited.expect("a published session was stepped before it is read").context;
         read(self.mark(self.folded.len()), context, spec)
     }
 
     fn score_settled(&self, place: usize, scoring: &Scoring, terms: &Terms<'_>) -> Request {
-        let Folded { session, vector, context, .. } = &self.folded[place];
-        let context = context.as_ref().expect("a published session was stepped before it is scored");
-        scoring.request(self.mark(place), session, vector, context, terms.spec, &terms.heads)
+        let Folded { session, vector, inherited, .. } = &self.folded[place];
+        let inherited = inherited.as_ref().expect("a published session was stepped before it is scored");
+        scoring.request(self.mark(place), session, vector, inherited, terms.spec, &terms.heads)
     }
 
     fn settle(

@@ -4,12 +4,13 @@
 //!   state before ─▸ read(session's start) = prior ─┐
 //!              └─▸ step(session) ─▸ read = embedding ┴─▸ heads ─▸ scores
 //! ```
-//! A session that continues one which a limit closed has a prior of its own, read at its own start.
+//! A session that continues one which a limit closed has that one's prior.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::graphs::{Request, since};
+use super::inherit::Inherited;
 use super::{Brief, Mark};
 use crate::model::features::{self, FeatureSpec};
 use crate::model::{HeadInput, Model};
@@ -65,17 +66,19 @@ impl Scoring {
         before: &Mark,
         session: &Brief,
         vector: &[f32],
-        context: &Arc<[f32]>,
+        inherited: &Inherited,
         spec: &FeatureSpec,
         heads: &Heads,
     ) -> Request {
-        let calendar = spec.calendar(session.start.ms());
+        let context = &inherited.context;
         let prior = match &self.prior {
             None if heads.reads_prior => {
+                let own = (before, session.start);
+                let (before, start) = inherited.outset.as_ref().map_or(own, |outset| (&outset.before, outset.start));
                 return Request::Read {
                     state: before.state.clone(),
-                    ahead: before.times.map_or(0.0, |t| features::hours(since(session.start, t.latest_end))),
-                    calendar,
+                    ahead: before.times.map_or(0.0, |t| features::hours(since(start, t.latest_end))),
+                    calendar: spec.calendar(start.ms()),
                     context: Arc::clone(context),
                 };
             }
@@ -87,7 +90,7 @@ impl Scoring {
             prior,
             session: vector.into(),
             embedding: self.embedding.clone(),
-            calendar,
+            calendar: spec.calendar(session.start.ms()),
             context: Arc::clone(context),
         }
     }
