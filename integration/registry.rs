@@ -452,9 +452,13 @@ fn ticks_are_framed_by_the_id_of_our_schema() {
     let outputs = Outputs::new(&bed, &input, "t");
     let setting = apicurio.setting();
     let settings = [&ticks::SETTINGS[..], &["encoding=confluent", &setting]].concat();
+    // Only who writes the input says what stands there.
+    let subject = format!("{input}-value");
     let mut dce = outputs.run(&bed, "t", &settings);
-    dce.until_said("outputs are framed");
-    let id = apicurio.client().look_up(&format!("{input}-value"), CLICK_EVENT).unwrap();
+    assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
+    assert!(dce.said().contains(&format!("our schema does not stand under the subject {subject}")), "{}", dce.said());
+    let id = apicurio.client().register(&subject, CLICK_EVENT).unwrap();
+    let _dce = outputs.run(&bed, "t", &settings);
     let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     bed.produce_bytes(&input, 0, "ana", &[framed(id, click("e", "ana", now, ClickKind::Login))]);
     bed.collector(&outputs.embeddings).until(1);

@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::harness::Bed;
 use crate::pipeline::{Outputs, PARTITIONS, records};
 
-const IDLE_AFTER_MS: i64 = 400;
-pub(crate) const SETTINGS: [&str; 3] = ["session.gap=1s", "session.allowed_lateness=200ms", "session.idle_after=400ms"];
+const IDLE_AFTER_MS: i64 = 1_000;
+pub(crate) const SETTINGS: [&str; 3] = ["session.gap=1s", "session.allowed_lateness=200ms", "session.idle_after=1s"];
 
 fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -69,7 +69,7 @@ fn ends_in(encoding: Encoding, name: &str) {
     let idle = Duration::from_millis(IDLE_AFTER_MS.unsigned_abs());
     let mut before = ticks(&bed, &input);
     loop {
-        std::thread::sleep(5 * idle);
+        std::thread::sleep(3 * idle);
         let now = ticks(&bed, &input);
         if now == before {
             break;
@@ -78,7 +78,8 @@ fn ends_in(encoding: Encoding, name: &str) {
     }
     let (times, count) = before;
     assert_eq!(count, 2 * PARTITIONS + times.len());
-    assert!((PARTITIONS..=20).contains(&times.len()), "few are enough: {times:?}");
+    // One when the session ends, one when it freezes, and one may come a moment too early.
+    assert!((PARTITIONS..=3 * PARTITIONS).contains(&times.len()), "few are enough: {times:?}");
     assert!(times.iter().all(|ms| *ms <= now_ms() - IDLE_AFTER_MS), "{times:?}");
     dce.signal("TERM");
     assert!(dce.wait().success(), "{}", dce.said());

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use dce::config::SessionRules;
 use dce::generate::partition_of;
-use dce::model::{HeadInput, Model};
 use dce::model::fake::FakeModel;
+use dce::model::{HeadInput, Model};
 use dce::pipeline::epoch::{Epoch, Origin, Terms};
 use dce::pipeline::history::{History, UnknownIds};
 use dce::pipeline::log::{self, Head, StateRecord};

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use dce::config::SessionRules;
-use dce::model::{HeadInput, Model};
 use dce::model::fake::FakeModel;
+use dce::model::{HeadInput, Model};
 use dce::pipeline::epoch::{Body, Epoch, EpochResult, Origin, Terms};
 use dce::pipeline::log::{Head, StateRecord};
 use dce::pipeline::logged::Logged;

@@ -201,6 +201,46 @@ fn no_flood_costs_more_than_its_limits() {
     assert!((rows as i64) <= bound, "{rows} events were published in revisions, the bound is {bound}");
 }
 
+/// Time alone, moved from one due moment to the next, ends all there is; between them it does nothing.
+#[test]
+fn what_is_due_is_due_at_the_moment_that_is_named_and_not_before() {
+    let spec = FeatureSpec::none();
+    let mut most = 0;
+    for seed in 0..300 {
+        let mut rng = rng(seed);
+        let rules = SessionRules { events_max: 7, open_max: 2, duration_max_ms: 60_000, ..wide_rules() };
+        let clicks = stream(&mut rng, 40, pauses);
+        let clicks = shuffled(&mut rng, &clicks, 20_000);
+        let (mut partition, mut steps) = (Partition::new(rules), Vec::new());
+        for click in &clicks {
+            let customer = CustomerId::parse(&click.customer).unwrap();
+            _ = partition.push(Arrival::new(customer, &click.event(), &spec, &[]), &mut steps);
+            if rng.random_bool(0.1)
+                && let Some(due) = partition.next_due()
+            {
+                assert!(due > partition.stream_time(), "seed {seed}");
+                steps.clear();
+                partition.tick(due.just_before(), &mut steps);
+                assert!(steps.is_empty(), "seed {seed}: {steps:?}");
+            }
+        }
+        let mut moments = 0;
+        while let Some(due) = partition.next_due() {
+            steps.clear();
+            partition.tick(due.just_before(), &mut steps);
+            assert!(steps.is_empty(), "seed {seed}: {steps:?}");
+            partition.tick(due, &mut steps);
+            moments += 1;
+        }
+        most = most.max(moments);
+        assert_eq!(partition.open_sessions(), 0, "seed {seed}");
+        steps.clear();
+        partition.tick(Moment::INFINITY, &mut steps);
+        assert!(steps.is_empty(), "seed {seed}: {steps:?}");
+    }
+    assert!((4..100).contains(&most), "{most}");
+}
+
 #[test]
 fn erasure_forgets_and_begins_at_one() {
     let mut partition = Partition::new(wide_rules());

@@ -91,11 +91,11 @@ fn session(read: &Reader<'_>) -> Result<SessionRules, ConfigError> {
 
 /// Off at 0.
 fn idle_after(read: &Reader<'_>) -> Result<Option<Duration>, ConfigError> {
-    const MIN: Duration = Duration::from_millis(100);
+    const MIN: Duration = Duration::from_secs(1);
     let key = "session.idle_after";
     let idle_after = Duration::from_millis(read.duration_ms(key, Moment::DURATION_MAX, "26687997791d")?);
     if !idle_after.is_zero() && idle_after < MIN {
-        return Err(read.invalid(key, r#""0s" for never, or at least "100ms""#));
+        return Err(read.invalid(key, r#""0s" for never, or at least "1s""#));
     }
     Ok(Some(idle_after).filter(|idle_after| !idle_after.is_zero()))
 }

@@ -121,7 +121,7 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
 
         file: session.revisions_max = '64'
 
-        set: session.idle_after=99ms
+        set: session.idle_after=999ms
 
         set: provisional.every_events=-1
 
@@ -197,7 +197,7 @@ fn bad_values_are_refused_with_their_rule_and_origin() {
         session.open_max = -1 (from --set): must be a whole number from 1 to 4294967295
         session.revisable_max = 1.5 (from my.toml:1): must be a whole number from 1 to 4294967295
         session.revisions_max = "64" (from my.toml:1): must be a whole number from 1 to 4294967295
-        session.idle_after = "99ms" (from --set): must be "0s" for never, or at least "100ms"
+        session.idle_after = "999ms" (from --set): must be "0s" for never, or at least "1s"
         provisional.every_events = -1 (from --set): must be a whole number from 0 to 4294967295
         embedding.labels = "country" (from --set): must be a list of up to 16 different names of attributes, such as ["country"]
         embedding.labels = ["country", "country"] (from --set): must be a list of up to 16 different names of attributes, such as ["country"]

@@ -5,6 +5,9 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::client::{ClientSettings, Producer, ProducerEvents, refusal_text};
 
+/// What a broker has not taken by then says nothing any more.
+const STALE_MS: &str = "5000";
+
 #[expect(missing_debug_implementations, reason = "a client has none")]
 pub struct Appender {
     producer: Producer,
@@ -14,7 +17,10 @@ pub struct Appender {
 impl Appender {
     /// An error is one of the settings, without their values.
     pub fn new(settings: &ClientSettings, topic: &str) -> Result<Self, String> {
-        let producer = Producer::from_config_and_context(&settings.plain_producer(), ProducerEvents::default());
+        let mut config = settings.plain_producer();
+        // One that comes twice is one; an idempotent producer can be of no more use.
+        config.set("enable.idempotence", "false").set("message.timeout.ms", STALE_MS);
+        let producer = Producer::from_config_and_context(&config, ProducerEvents::default());
         Ok(Self { producer: producer.map_err(|error| refusal_text(&error))?, topic: topic.to_owned() })
     }
 

@@ -108,6 +108,10 @@ impl Partitions {
         &self.sessions
     }
 
+    pub(super) fn sessions_mut(&mut self, partition: i32) -> Option<&mut Partition> {
+        self.sessions.get_mut(&partition)
+    }
+
     /// What the log says of a partition; `None` where none is written.
     pub fn head(&self, partition: i32) -> Option<Head> {
         self.logs.get(&partition).map(|log| log.head)

@@ -42,7 +42,7 @@ pub enum RegistryError {
     NotTaken { subject: String, why: String },
     #[error(
         "our schema does not stand under the subject {subject} in the schema registry ({why}): register the one in \
-         schemas/, or set registry.register = true"
+         schemas/; registry.register = true does that for the outputs, and session.idle_after asks for that of the clicks"
     )]
     NotRegistered { subject: String, why: String },
     #[error("registry.ca_file = {path}: {why}")]

@@ -59,11 +59,12 @@ impl Resolver {
         let client = self.client().expect("settings of a registry make a client of it");
         let clock = Clock::start();
         let mut waiter = Waiter { client, clock: &clock, stop, on_event };
-        let register = registry.register;
         let mut ids = OutputIds { embedding: 0, session: None, click: None };
         // The table's comes last, so that its id is the one that counts.
         for (subject, avsc) in topics.subjects(registry.subject_strategy).into_iter().rev() {
             let under = subject.clone();
+            // That of the clicks is the producers' to register.
+            let register = registry.register && avsc != CLICK_EVENT_AVSC;
             let asked = waiter.patiently(is_away, move |client| {
                 if register { client.register(&under, avsc) } else { client.look_up(&under, avsc) }
             })?;

@@ -307,11 +307,15 @@ fn without_a_registry_nothing_is_asked_and_framed_records_are_refused() {
 }
 
 const TOPICS: RegisteredTopics<'_> =
-    RegisteredTopics { embeddings: "emb", live: Some("emb-live"), sessions: Some("ses"), ticks: Some("clicks") };
+    RegisteredTopics { embeddings: "emb", live: Some("emb-live"), sessions: Some("ses"), ticks: None };
 
 fn outputs(registry: &Registry) -> Result<OutputIds, RegistryError> {
+    outputs_of(registry, &TOPICS)
+}
+
+fn outputs_of(registry: &Registry, topics: &RegisteredTopics<'_>) -> Result<OutputIds, RegistryError> {
     let resolver = Resolver::new(Some(registry)).unwrap();
-    resolver.register_outputs(registry, &TOPICS, &Stop::new(), &mut |_| false).unwrap()
+    resolver.register_outputs(registry, topics, &Stop::new(), &mut |_| false).unwrap()
 }
 
 #[test]
@@ -319,40 +323,46 @@ fn our_schemas_stand_under_the_subjects_of_the_strategy() {
     let subjects = |strategy: SubjectStrategy, register: bool| {
         let stub = Stub::new(|request| {
             assert!(request.body.contains("dce.v1"));
-            let has = |name: &str| request.body.contains(name);
-            Reply::json(
-                serde_json::json!({ "id": if has("event_ids") { 4 } else if has("ClickEvent") { 5 } else { 3 } }),
-            )
+            Reply::json(serde_json::json!({ "id": if request.body.contains("event_ids") { 4 } else { 3 } }))
         });
         let registry = Registry { subject_strategy: strategy, register, ..stub.settings() };
-        assert_eq!(outputs(&registry), Ok(OutputIds { embedding: 3, session: Some(4), click: Some(5) }));
+        assert_eq!(outputs(&registry), Ok(OutputIds { embedding: 3, session: Some(4), click: None }));
         stub.seen()
     };
-    let topic = [
-        "POST /api/subjects/clicks-value",
-        "POST /api/subjects/ses-value",
-        "POST /api/subjects/emb-live-value",
-        "POST /api/subjects/emb-value",
-    ];
+    let topic = ["POST /api/subjects/ses-value", "POST /api/subjects/emb-live-value", "POST /api/subjects/emb-value"];
     assert_eq!(subjects(SubjectStrategy::TopicName, false), topic);
     assert_eq!(subjects(SubjectStrategy::TopicName, true), topic.map(|line| format!("{line}/versions")));
     assert_eq!(
         subjects(SubjectStrategy::RecordName, false),
-        [
-            "POST /api/subjects/dce.v1.ClickEvent",
-            "POST /api/subjects/dce.v1.SessionSummary",
-            "POST /api/subjects/dce.v1.CustomerEmbedding"
-        ]
+        ["POST /api/subjects/dce.v1.SessionSummary", "POST /api/subjects/dce.v1.CustomerEmbedding"]
     );
     assert_eq!(
         subjects(SubjectStrategy::TopicRecordName, false),
         [
-            "POST /api/subjects/clicks-dce.v1.ClickEvent",
             "POST /api/subjects/ses-dce.v1.SessionSummary",
             "POST /api/subjects/emb-live-dce.v1.CustomerEmbedding",
             "POST /api/subjects/emb-dce.v1.CustomerEmbedding"
         ]
     );
+}
+
+/// Whatever the settings say of ours.
+#[test]
+fn the_clicks_schema_is_looked_up_and_never_registered() {
+    for (register, strategy, subject) in [
+        (true, SubjectStrategy::TopicName, "clicks-value"),
+        (false, SubjectStrategy::TopicRecordName, "clicks-dce.v1.ClickEvent"),
+    ] {
+        let stub = Stub::new(|request| {
+            let is_click = request.body.contains("ClickEvent");
+            Reply::json(serde_json::json!({ "id": if is_click { 5 } else { 3 } }))
+        });
+        let registry = Registry { subject_strategy: strategy, register, ..stub.settings() };
+        let topics = RegisteredTopics { live: None, sessions: None, ticks: Some("clicks"), ..TOPICS };
+        let ids = outputs_of(&registry, &topics);
+        assert_eq!(ids, Ok(OutputIds { embedding: 3, session: None, click: Some(5) }));
+        assert_eq!(stub.seen()[0], format!("POST /api/subjects/{subject}"));
+    }
 }
 
 #[test]
@@ -362,18 +372,18 @@ fn what_the_registry_does_not_take_is_an_error_and_an_outage_is_not() {
         outputs(&Registry { register, ..stub.settings() }).unwrap_err()
     };
     let error = refusal(Reply::complaint(409, 409), true).to_string();
-    assert!(error.contains("under the subject clicks-value: as told (code 409)"), "{error}");
+    assert!(error.contains("under the subject ses-value: as told (code 409)"), "{error}");
     let error = refusal(Reply::complaint(422, 42_201), true).to_string();
     assert!(error.contains("as told (code 42201)"), "{error}");
     let error = refusal(Reply::complaint(404, 40_401), false).to_string();
-    assert!(error.contains("does not stand under the subject clicks-value"), "{error}");
+    assert!(error.contains("does not stand under the subject ses-value"), "{error}");
     assert!(matches!(refusal(Reply::Status(401, String::new()), true), RegistryError::Refused { .. }));
     let mut asked = 0;
     let stub = Stub::new(move |_| {
         asked += 1;
         if asked < 3 { Reply::Status(503, String::new()) } else { Reply::json(serde_json::json!({ "id": 9 })) }
     });
-    assert_eq!(outputs(&stub.settings()), Ok(OutputIds { embedding: 9, session: Some(9), click: Some(9) }));
+    assert_eq!(outputs(&stub.settings()), Ok(OutputIds { embedding: 9, session: Some(9), click: None }));
 }
 
 #[test]

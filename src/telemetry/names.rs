@@ -34,7 +34,7 @@ pub struct Metric {
 pub const RECORDS: &str = "dce_records_total";
 pub const DUPLICATES: &str = "dce_duplicates_total";
 pub const REJECTS: &str = "dce_rejects_total";
-pub const TICKS_WRITTEN: &str = "dce_ticks_written_total";
+pub const TICKS_SENT: &str = "dce_ticks_sent_total";
 pub const ERASURES: &str = "dce_erasures_total";
 pub const SESSIONS_CLOSED: &str = "dce_sessions_closed_total";
 pub const SESSIONS_REVISED: &str = "dce_sessions_revised_total";
@@ -112,10 +112,10 @@ pub const METRICS: [Metric; 31] = [
     },
     Metric { name: ERASURES, kind: Kind::Counter, labels: &[], help: "customers forgotten on request" },
     Metric {
-        name: TICKS_WRITTEN,
+        name: TICKS_SENT,
         kind: Kind::Counter,
         labels: &[],
-        help: "TICK records written into silent partitions of the input (session.idle_after)",
+        help: "TICK records sent into silent partitions of the input (session.idle_after); the log says which were not written",
     },
     Metric {
         name: SESSIONS_CLOSED,

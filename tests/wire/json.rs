@@ -218,7 +218,8 @@ fn pick<'a>(rng: &mut Pcg64, choices: &[&'a str]) -> &'a str {
 }
 
 fn random_line(rng: &mut Pcg64) -> Vec<u8> {
-    const NAMES: [&str; 14] = [
+    // The last ones are nearly names of a click.
+    const NAMES: [&str; 22] = [
         "kind",
         "event_time",
         "event_id",
@@ -233,6 +234,14 @@ fn random_line(rng: &mut Pcg64) -> Vec<u8> {
         "record_time",
         "x",
         "kin\\u0064",
+        "kinds",
+        "names",
+        "event_i",
+        "event_idx",
+        "event_times",
+        "channe\\u006c",
+        "contexts",
+        "attribute",
     ];
     let mut members = vec![
         format!(r#""kind":"{}""#, pick(rng, &["LOGIN", "LOGOUT", "PAGE_VIEW", "ACTION", "TICK", "ERASE"])),

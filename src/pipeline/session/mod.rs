@@ -335,9 +335,17 @@ impl Partition {
         self.machine.stream_time
     }
 
-    /// Something is due at a later stream time: a silence ends, a session freezes or can no longer be continued.
-    pub fn waits_for_time(&self) -> bool {
-        !self.machine.alarms.is_empty()
+    /// The stream time at which something is due: a silence ends, a session freezes or can no longer be continued. Not
+    /// before that.
+    pub fn next_due(&mut self) -> Option<Moment> {
+        let (customers, alarms) = (&self.customers, &mut self.machine.alarms);
+        while let Some(Reverse(alarm)) = alarms.peek() {
+            if customers.get(&alarm.customer).is_some_and(|customer| customer.awaits(alarm)) {
+                return Some(alarm.when);
+            }
+            alarms.pop();
+        }
+        None
     }
 
     pub fn open_sessions(&self) -> usize {

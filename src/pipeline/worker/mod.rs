@@ -267,7 +267,6 @@ impl Worker<'_, '_> {
         let waiting = self.watch.clock.uptime();
         self.watch.health.progress(waiting, "collect");
         self.look_at_shelf()?;
-        self.tick(waiting);
         let is_restoring = !self.restoring.is_empty() && self.restore_some()?;
         let collected = self.source.collect(&CollectLimits {
             events_max: self.settings.epoch_events_max,
@@ -296,6 +295,7 @@ impl Worker<'_, '_> {
         for rebalance in collected.rebalances {
             self.answer(&rebalance)?;
         }
+        self.tick();
         Ok(())
     }
 
@@ -356,6 +356,9 @@ impl Worker<'_, '_> {
             run => run?,
         };
         self.note_progress(&result);
+        if let Some(ticker) = &mut self.ticker {
+            result.resume.iter().for_each(|(partition, _)| ticker.heard(*partition));
+        }
         let mut stats = self.stats(&result);
         let between = |from: Uptime, to: Uptime| Duration::from_millis(to.0.saturating_sub(from.0));
         stats.phases.wait = between(waiting, laps[0]);
@@ -387,9 +390,6 @@ impl Worker<'_, '_> {
     fn note_progress(&mut self, result: &EpochResult) {
         for (partition, resume) in &result.resume {
             self.positions.insert(*partition, *resume);
-            if let Some(ticker) = &mut self.ticker {
-                ticker.heard(*partition, self.watch.clock.uptime());
-            }
             if let (Some(history), Some(head)) = (self.histories.get_mut(partition), self.partitions.head(*partition)) {
                 history.state_epoch = head.epoch;
             }

@@ -10,45 +10,77 @@ use crate::pipeline::source::SourceSettings;
 use crate::types::{EventTime, Moment, Uptime};
 use crate::wire::click::Input;
 
-/// How often it is looked for silent partitions, at the most.
-const LOOK_EVERY_MS: u64 = 1_000;
+/// How often it is looked for silent partitions.
+const LOOK_EVERY_MS: u64 = 250;
+/// A look that comes later than this has listened no longer: what came meanwhile waits to be read.
+const LISTENED_MAX_MS: u64 = 1_000;
+/// A partition where TICKs move nothing is given one at twice the distance each time, so often.
+const DOUBLINGS_MAX: u32 = 6;
 
-/// How long nothing has come in each partition.
+/// How long nothing has come in each partition while somebody listened.
 #[derive(Debug)]
 struct Silences {
     idle_after_ms: u64,
-    /// When its last record came, or when it was looked at first.
-    heard: BTreeMap<i32, Uptime>,
     looked: Uptime,
+    listened_ms: u64,
+    partitions: BTreeMap<i32, Silence>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// Since the last record, the last TICK, or the partition's coming.
+    since_ms: u64,
+    /// The time of the last TICK.
+    ticked: Moment,
+    /// TICKs in a row that stream time has not followed: they are not read, or rejected, or were never written.
+    fruitless: u32,
 }
 
 impl Silences {
-    fn heard(&mut self, partition: i32, now: Uptime) {
-        self.heard.insert(partition, now);
+    fn new(idle_after_ms: u64) -> Self {
+        Self { idle_after_ms, looked: Uptime(0), listened_ms: 0, partitions: BTreeMap::new() }
     }
 
-    /// Those of the partitions that have been silent for as long as that.
-    fn due(&mut self, now: Uptime, partitions: impl Iterator<Item = i32>) -> Vec<i32> {
+    fn heard(&mut self, partition: i32) {
+        if let Some(silence) = self.partitions.get_mut(&partition) {
+            silence.since_ms = self.listened_ms;
+        }
+    }
+
+    /// Whether it is time to look at these partitions, which are all that there are.
+    fn looks(&mut self, now: Uptime, partitions: impl Iterator<Item = i32>) -> bool {
         let since = now.0.saturating_sub(self.looked.0);
-        if since < (self.idle_after_ms / 4).clamp(1, LOOK_EVERY_MS) {
-            return Vec::new();
+        if since < LOOK_EVERY_MS {
+            return false;
         }
         self.looked = now;
-        // Nobody has listened: what came meanwhile waits to be read.
-        if since >= self.idle_after_ms / 2 {
-            self.heard.clear();
+        self.listened_ms += since.min(LISTENED_MAX_MS);
+        let new = Silence { since_ms: self.listened_ms, ticked: Moment::NEVER, fruitless: 0 };
+        let before = std::mem::take(&mut self.partitions);
+        self.partitions.extend(partitions.map(|p| (p, before.get(&p).copied().unwrap_or(new))));
+        true
+    }
+
+    /// Whether a partition whose stream time that is has been silent for long enough.
+    fn is_due(&mut self, partition: i32, stream_time: Moment) -> bool {
+        let Some(silence) = self.partitions.get_mut(&partition) else { return false };
+        if stream_time >= silence.ticked {
+            silence.fruitless = 0;
         }
-        let before = std::mem::take(&mut self.heard);
-        for partition in partitions {
-            self.heard.insert(partition, before.get(&partition).copied().unwrap_or(now));
+        let wanted_ms = self.idle_after_ms.saturating_mul(1 << silence.fruitless);
+        self.listened_ms - silence.since_ms >= wanted_ms
+    }
+
+    fn ticked(&mut self, partition: i32, time: Moment) {
+        if let Some(silence) = self.partitions.get_mut(&partition) {
+            let fruitless = (silence.fruitless + 1).min(DOUBLINGS_MAX);
+            *silence = Silence { since_ms: self.listened_ms, ticked: time, fruitless };
         }
-        let is_due = |heard: &Uptime| now.0.saturating_sub(heard.0) >= self.idle_after_ms;
-        self.heard.iter().filter(|(_, heard)| is_due(heard)).map(|(partition, _)| *partition).collect()
     }
 }
 
-/// Writes them. One that gets lost is written again when the partition has been silent for as long once more, and one too
-/// many, as of a member that is not the owner any more, moves nothing that time would not move.
+/// Writes them. One that gets lost is followed by another, and one too many, as of a member that is not the owner any more,
+/// says no more than the clock did.
 pub(super) struct Ticker {
     input: Appender,
     silences: Silences,
@@ -61,12 +93,12 @@ impl Ticker {
         let SourceSettings { client, topic, .. } = &settings.source;
         let input = Appender::new(client, topic).map_err(|why| WorkerError::Ticker { topic: topic.clone(), why })?;
         let idle_after_ms = u64::try_from(idle_after.as_millis()).unwrap_or(u64::MAX);
-        let silences = Silences { idle_after_ms, heard: BTreeMap::new(), looked: Uptime(0) };
-        Ok(Some(Self { input, silences }))
+        Ok(Some(Self { input, silences: Silences::new(idle_after_ms) }))
     }
 
-    pub(super) fn heard(&mut self, partition: i32, now: Uptime) {
-        self.silences.heard(partition, now);
+    /// A record came.
+    pub(super) fn heard(&mut self, partition: i32) {
+        self.silences.heard(partition);
     }
 
     fn send(&mut self, partition: i32, time: EventTime, written: Written) -> Result<(), String> {
@@ -84,26 +116,29 @@ impl Ticker {
 }
 
 impl Worker<'_, '_> {
-    /// Into partitions where nothing has come for `session.idle_after`, if something there waits for time to pass.
-    pub(super) fn tick(&mut self, now: Uptime) {
+    /// Into partitions where nothing has come for `session.idle_after`, if something there has been due since.
+    pub(super) fn tick(&mut self) {
         let Some(ticker) = &mut self.ticker else { return };
+        if !ticker.silences.looks(self.watch.clock.uptime(), self.positions.keys().copied()) {
+            return;
+        }
         if let Some(why) = ticker.input.take_failure() {
             tracing::warn!(
                 why,
-                "a TICK was not written: its partition's forgotten sessions stay open until the next one"
+                "a TICK was not written: forgotten sessions of a silent partition stay open until one is"
             );
         }
         let idle_after_ms = i64::try_from(ticker.silences.idle_after_ms).unwrap_or(i64::MAX);
-        for partition in ticker.silences.due(now, self.positions.keys().copied()) {
-            let Some(sessions) = self.partitions.sessions().get(&partition) else { continue };
-            let time = EventTime::parse(self.watch.clock.wall_ms().saturating_sub(idle_after_ms));
-            let Some(time) = time.filter(|time| Moment::from(*time) > sessions.stream_time()) else { continue };
-            if !sessions.waits_for_time() {
+        let Some(time) = EventTime::parse(self.watch.clock.wall_ms().saturating_sub(idle_after_ms)) else { return };
+        for partition in self.positions.keys().copied() {
+            let Some(sessions) = self.partitions.sessions_mut(partition) else { continue };
+            let is_silent = ticker.silences.is_due(partition, sessions.stream_time());
+            if !is_silent || sessions.next_due().is_none_or(|due| due > time.into()) {
                 continue;
             }
-            ticker.heard(partition, now);
+            ticker.silences.ticked(partition, time.into());
             match ticker.send(partition, time, self.written) {
-                Ok(()) => self.watch.metrics.tick_written(),
+                Ok(()) => self.watch.metrics.tick_sent(),
                 Err(why) => tracing::warn!(why, "a TICK was not written"),
             }
         }
@@ -114,48 +149,62 @@ impl Worker<'_, '_> {
 mod tests {
     use super::*;
 
-    fn silences() -> Silences {
-        Silences { idle_after_ms: 10_000, heard: BTreeMap::new(), looked: Uptime(0) }
-    }
-
-    /// Looked at each second, as a worker's turns do.
-    fn due_at(silences: &mut Silences, seconds: std::ops::Range<u64>, partitions: &[i32]) -> Vec<(u64, Vec<i32>)> {
-        let due = seconds.map(|at| (at, silences.due(Uptime(at * 1_000), partitions.iter().copied())));
-        due.filter(|(_, due)| !due.is_empty()).collect()
+    /// Of ten seconds, looked at each quarter of one as a worker's turns do. The seconds at which a TICK goes to each of the
+    /// partitions; `moves`: stream time follows it.
+    fn ticks(
+        silences: &mut Silences,
+        seconds: std::ops::Range<u64>,
+        partitions: &[i32],
+        moves: bool,
+    ) -> Vec<(u64, i32)> {
+        let mut ticks = Vec::new();
+        for at in seconds.start * 4..seconds.end * 4 {
+            if !silences.looks(Uptime(at * 250), partitions.iter().copied()) {
+                continue;
+            }
+            for partition in partitions.iter().copied() {
+                let ticked = silences.partitions[&partition].ticked;
+                if silences.is_due(partition, if moves { ticked } else { Moment::NEVER }) {
+                    silences.ticked(partition, Moment::from_bits(at));
+                    ticks.push((at / 4, partition));
+                }
+            }
+        }
+        ticks
     }
 
     #[test]
-    fn a_partition_is_silent_that_long_after_its_last_record_or_its_coming() {
-        let mut silences = silences();
-        assert_eq!(due_at(&mut silences, 1..11, &[0, 1]), []);
-        silences.heard(1, Uptime(10_000));
-        assert_eq!(due_at(&mut silences, 11..13, &[0, 1]), [(11, vec![0]), (12, vec![0])]);
-        silences.heard(0, Uptime(12_000));
-        assert_eq!(due_at(&mut silences, 13..21, &[0, 1]), [(20, vec![1])]);
+    fn a_partition_is_silent_that_long_after_its_last_record_its_last_tick_or_its_coming() {
+        let mut silences = Silences::new(10_000);
+        assert_eq!(ticks(&mut silences, 1..11, &[0, 1], true), []);
+        silences.heard(1);
+        assert_eq!(ticks(&mut silences, 11..31, &[0, 1], true), [(11, 0), (20, 1), (21, 0), (30, 1)]);
         // It went, and came back.
-        assert_eq!(due_at(&mut silences, 21..22, &[0]), []);
-        assert_eq!(due_at(&mut silences, 22..32, &[0, 1]), (22..32).map(|at| (at, vec![0])).collect::<Vec<_>>());
-        assert_eq!(due_at(&mut silences, 32..33, &[0, 1]), [(32, vec![0, 1])]);
+        assert_eq!(ticks(&mut silences, 31..32, &[0], true), [(31, 0)]);
+        assert_eq!(ticks(&mut silences, 32..43, &[0, 1], true), [(41, 0), (42, 1)]);
     }
 
     #[test]
-    fn what_waits_to_be_read_after_a_pause_is_no_silence() {
-        let mut silences = silences();
-        assert_eq!(due_at(&mut silences, 1..9, &[0]), []);
-        // A registry was away for a minute.
-        assert_eq!(due_at(&mut silences, 68..78, &[0]), []);
-        assert_eq!(due_at(&mut silences, 78..79, &[0]), [(78, vec![0])]);
+    fn where_ticks_move_nothing_they_become_rare() {
+        let mut silences = Silences::new(1_000);
+        let rare = ticks(&mut silences, 1..1_000, &[0], false);
+        let distances: Vec<u64> = rare.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert_eq!(distances[..8], [2, 4, 8, 16, 32, 64, 64, 64]);
+        // Time has come as far as the last one by other records.
+        silences.heard(0);
+        assert_eq!(ticks(&mut silences, 1_000..1_003, &[0], true), [(1_000, 0), (1_001, 0), (1_002, 0)]);
     }
 
     #[test]
-    fn it_is_not_looked_at_each_turn() {
-        let mut silences = silences();
-        assert_eq!(silences.due(Uptime(1_000), [0].into_iter()), Vec::<i32>::new());
-        silences.heard(0, Uptime(0));
-        silences.heard(7, Uptime(0));
-        assert_eq!(silences.due(Uptime(1_999), [0].into_iter()), Vec::<i32>::new());
-        assert!(silences.heard.contains_key(&7), "not looked at");
-        assert_eq!(silences.due(Uptime(2_000), [0].into_iter()), Vec::<i32>::new());
-        assert!(!silences.heard.contains_key(&7), "whoever went is forgotten");
+    fn a_minute_in_which_nobody_listened_is_no_silence_and_long_turns_are() {
+        let mut silences = Silences::new(10_000);
+        assert_eq!(ticks(&mut silences, 1..8, &[0], true), []);
+        // A registry was away.
+        assert_eq!(ticks(&mut silences, 68..71, &[0], true), [(70, 0)]);
+        // A worker that is busy with other partitions.
+        let mut silences = Silences::new(1_000);
+        let looks =
+            (1..6).map(|turn| silences.looks(Uptime(turn * 900), [0].into_iter()) && silences.is_due(0, Moment::NEVER));
+        assert_eq!(looks.collect::<Vec<_>>(), [false, false, true, true, true]);
     }
 }

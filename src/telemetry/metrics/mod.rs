@@ -163,7 +163,7 @@ struct Series {
     records: Counter,
     duplicates: Counter,
     erasures: Counter,
-    ticks_written: Counter,
+    ticks_sent: Counter,
     rejects: [Counter; RejectReason::ALL.len()],
     closed: [Counter; CloseReason::ALL.len()],
     revised: Counter,
@@ -325,8 +325,8 @@ impl Metrics {
     }
 
     /// Into a silent partition.
-    pub fn tick_written(&self) {
-        self.series.ticks_written.increment(1);
+    pub fn tick_sent(&self) {
+        self.series.ticks_sent.increment(1);
     }
 
     /// Once an epoch, when its transaction is committed at `now_ms` (wall clock).
@@ -456,7 +456,7 @@ impl Series {
             records: counter(names::RECORDS, None),
             duplicates: counter(names::DUPLICATES, None),
             erasures: counter(names::ERASURES, None),
-            ticks_written: counter(names::TICKS_WRITTEN, None),
+            ticks_sent: counter(names::TICKS_SENT, None),
             rejects: RejectReason::ALL.map(|reason| {
                 let goes_to_the_topic = reason != RejectReason::Duplicate;
                 if goes_to_the_topic {
