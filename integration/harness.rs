@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dce::kafka::Deadline;
-use dce::kafka::client::{ClientSettings, Consumer, ConsumerEvents};
+use dce::kafka::client::{ClientSettings, Consumer, ConsumerEvents, Producer, ProducerEvents};
 use dce::kafka::raw::Message;
 use dce::kafka::reader::{Span, SpanReader};
 use dce::kafka::topics::{self, Inspector, Purpose, TopicSpec};
@@ -19,7 +19,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// For anything that a broker or a process does; well above what it takes.
@@ -134,9 +134,7 @@ impl Bed {
 
     /// Writes records outside of transactions, each partition's in the order given, and waits until all are stored.
     pub(crate) fn produce(&self, topic: &str, clicks: impl IntoIterator<Item = Click>) {
-        let context = DefaultProducerContext;
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            ThreadedProducer::from_config_and_context(&self.settings.plain_producer(), context).expect("a producer");
+        let producer = self.producer();
         for click in clicks {
             let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(click.partition);
             record.key = click.key.as_deref();
@@ -153,7 +151,14 @@ impl Bed {
                 std::thread::yield_now();
             }
         }
-        producer.flush(WAIT * 5).expect("all records are stored");
+        all_stored(&producer, WAIT * 5);
+    }
+
+    /// Not an idempotent one, which a broker's end can hold up for good: the storm went on almost without input.
+    fn producer(&self) -> Producer {
+        let mut config = self.settings.plain_producer();
+        config.set("enable.idempotence", "false");
+        Producer::from_config_and_context(&config, ProducerEvents::default()).expect("a producer")
     }
 
     /// Writes lines of JSON; each may say where to by fields `partition` and `record_time` (milliseconds), which are
@@ -169,14 +174,12 @@ impl Bed {
 
     /// The same, each with its partition and key.
     pub(crate) fn produce_values(&self, topic: &str, values: impl IntoIterator<Item = (i32, String, Vec<u8>)>) {
-        let context = DefaultProducerContext;
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            ThreadedProducer::from_config_and_context(&self.settings.plain_producer(), context).expect("a producer");
+        let producer = self.producer();
         for (partition, key, value) in values {
             let record = BaseRecord::to(topic).partition(partition).key(&key).payload(&value);
             producer.send(record).map_err(|(error, _)| error).expect("room for a few records");
         }
-        producer.flush(WAIT).expect("all records are stored");
+        all_stored(&producer, WAIT);
     }
 
     /// How many members a consumer group has; `None` while it is not settled.
@@ -277,6 +280,11 @@ impl Bed {
             .expect("the binary starts");
         Dce { child, log }
     }
+}
+
+fn all_stored(producer: &Producer, wait: Duration) {
+    producer.flush(wait).expect("all records are answered");
+    assert_eq!(producer.client().context().take_last_failure(), None, "all records are stored");
 }
 
 /// A reader that stays where it is between looks.

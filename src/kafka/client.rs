@@ -16,11 +16,16 @@ use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::Deadline;
 use crate::config;
 
 /// Of one epoch. Below the shortest session timeout (10 s), so that a member's transaction has ended when its partitions
 /// go on to another.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A group's part of the client that ends without an answer has ended by then.
+const ENDING_MAX: Duration = Duration::from_secs(1);
+const ENDING_LOOK: Duration = Duration::from_millis(5);
 
 pub type Consumer = BaseConsumer<ConsumerEvents>;
 pub type Producer = ThreadedProducer<ProducerEvents>;
@@ -244,6 +249,7 @@ pub enum Rebalance {
 /// consumer, outside of the callback.
 #[derive(Debug, Default)]
 pub struct ConsumerEvents {
+    is_empty: AtomicBool,
     rebalances: Mutex<Vec<Rebalance>>,
     closing: AtomicBool,
     last_error: Mutex<Option<String>>,
@@ -262,6 +268,13 @@ impl ConsumerEvents {
     /// Whether one that waits says that partitions were lost.
     pub fn lost_partitions(&self) -> bool {
         lock(&self.rebalances).iter().any(|rebalance| matches!(rebalance, Rebalance::Revoked { lost: true, .. }))
+    }
+
+    /// Of one that closes, when all that was handed over is answered. It asks the group's part of the client, which drops
+    /// questions, too, when it has ended: so before that.
+    pub fn closes(consumer: &Consumer) {
+        let is_empty = consumer.assignment().is_ok_and(|assigned| assigned.count() == 0);
+        consumer.context().is_empty.store(is_empty, Ordering::SeqCst);
     }
 
     /// From now on rebalances are answered at once: nobody will.
@@ -298,8 +311,13 @@ impl ConsumerContext for ConsumerEvents {
     fn rebalance(&self, consumer: &Consumer, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::SeqCst) {
-            // One that comes late finds nobody, and the answer would be waited for without end (seen with 2.12.1: the
-            // group's part of the client drops what it is told when it has ended).
+            // One that comes late finds nobody, and the answer would be waited for without end (2.12.1: the group's part of
+            // the client drops what it is told when it has ended). With partitions it cannot end before it is answered;
+            // without it may be about to.
+            let begun = Deadline::after(ENDING_MAX);
+            while self.is_empty.load(Ordering::SeqCst) && !consumer.closed() && !begun.passed() {
+                std::thread::sleep(ENDING_LOOK);
+            }
             if consumer.closed() {
                 return;
             }

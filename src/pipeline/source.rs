@@ -525,6 +525,7 @@ impl Drop for Source {
                 tracing::debug!(%error, "rebalance while closing");
             }
         }
+        ConsumerEvents::closes(&self.consumer);
     }
 }
 
