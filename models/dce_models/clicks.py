@@ -22,6 +22,7 @@ class Session:
     closed_at: int
     events: list[dict[str, Any]]
     context: dict[str, float] | None  # of its LOGIN, or inherited from what it continues
+    outset: "Session | None" = None  # of one that continues others: the first of them
 
 
 @dataclass
@@ -83,16 +84,17 @@ def sessions(
     name: str, folds: list[dict[str, Any]], events: dict[tuple[str, str], dict[str, Any]], gap_ms: int
 ) -> list[Session]:
     made: list[Session] = []
-    ended: dict[str, tuple[str, dict[str, float] | None]] = {}  # key -> its last session's reason and context
+    ended: dict[str, tuple[str, Session]] = {}  # key -> its last session's reason, and it
     latest = 0
     for row in folds:
         own = [events[name, event_id] for event_id in row["events"]]
         context = next((e.get("context") or {} for e in own if e["kind"] == "LOGIN"), None)
-        reason, inherited = ended.get(row["key"], ("", None))
-        if row["opened_by"] == "CONTINUED" and reason in CAPPED:
-            context = inherited
-        ended[row["key"]] = (row["reason"], context)
+        reason, last = ended.get(row["key"], ("", None))
+        outset = None
+        if row["opened_by"] == "CONTINUED" and reason in CAPPED and last is not None:
+            context, outset = last.context, last.outset or last
         # The rows do not carry closed_at; for RELOGIN the end is near enough to train with.
         latest = max(latest, row["end"] + (gap_ms if row["reason"] == "GAP" else 0))
-        made.append(Session(row["start"], row["end"], latest, own, context))
+        made.append(Session(row["start"], row["end"], latest, own, context, outset))
+        ended[row["key"]] = (row["reason"], made[-1])
     return made

@@ -44,7 +44,7 @@ def test_the_last_revision_counts(tmp_path: Path) -> None:
     assert (session.start, session.closed_at) == (1, 2 + clicks.GAP_MS)
 
 
-def test_what_continues_a_capped_session_inherits_its_context(tmp_path: Path) -> None:
+def test_what_continues_a_capped_session_inherits_its_context_and_outset(tmp_path: Path) -> None:
     a, b, c, d = event("a", 1, "LOGIN", context=LOGIN), event("b", 2), event("c", 3), event("d", 9_000_000)
     rows = [
         row("a", "LOGIN", "EVENTS_MAX", a),
@@ -52,8 +52,9 @@ def test_what_continues_a_capped_session_inherits_its_context(tmp_path: Path) ->
         row("c", "CONTINUED", "GAP", c),
         row("d", "IMPLICIT", "GAP", d),
     ]
-    contexts = [s.context for s in load(tmp_path, [a, b, c, d], rows)]
-    assert contexts == [LOGIN, LOGIN, LOGIN, None]
+    made = load(tmp_path, [a, b, c, d], rows)
+    assert [s.context for s in made] == [LOGIN, LOGIN, LOGIN, None]
+    assert [s.outset for s in made] == [None, made[0], made[0], None]
 
 
 def test_a_login_without_context_is_not_a_missing_login(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class World:
     start: Ints  # [rows] milliseconds
     end: Ints
     closed_at: Ints
+    outset: Ints  # [rows]: the session itself, or the first of those that it continues
     calendar: Tensor
     context: Tensor
 
@@ -76,6 +77,7 @@ def world_of(
     data = build(features, there, seed)
     counts = np.array([len(c.sessions) for c in there], np.int64)
     every = [s for c in there for s in c.sessions]
+    row_of = {id(s): row for row, s in enumerate(every)}
     return World(
         features=features,
         forward=forward,
@@ -87,6 +89,7 @@ def world_of(
         start=np.array([s.start for s in every], np.int64),
         end=np.array([s.end for s in every], np.int64),
         closed_at=np.array([s.closed_at for s in every], np.int64),
+        outset=np.array([row_of.get(id(s.outset or s), row) for row, s in enumerate(every)], np.int64),
         calendar=torch.from_numpy(np.concatenate([s.calendar for s in data.customers])),
         context=torch.from_numpy(np.concatenate([s.context for s in data.customers])),
     )
@@ -149,6 +152,11 @@ def inputs(w: World, asked: Asked, names: tuple[str, ...], never: Mask | None = 
         before = folded_before(w, asked)
         for customers, chosen in companies(w, asked, before):
             walk(w, asked, before, customers, chosen, made, never)
+        continued = np.flatnonzero(w.outset[asked.row] != asked.row)
+        if "prior" in made and len(continued):
+            first = asked.at(continued)
+            first.row = w.outset[first.row]
+            made["prior"][torch.from_numpy(continued)] = inputs(w, first, ("prior",), never)["prior"]
     return {name: made[name] for name in names}
 
 
