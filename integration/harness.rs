@@ -13,7 +13,8 @@ use dce::kafka::client::{ClientSettings, Consumer, ConsumerEvents, Producer, Pro
 use dce::kafka::raw::Message;
 use dce::kafka::reader::{Span, SpanReader};
 use dce::kafka::topics::{self, Inspector, Purpose, TopicSpec};
-use dce::types::ResumeAt;
+use dce::types::{ClickKind, EventTime, ResumeAt};
+use dce::wire::click::ClickEvent;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
@@ -64,6 +65,22 @@ impl Click {
         let key = fields.get("customer_id").and_then(|id| id.as_str()).map(str::to_owned);
         let partition = i32::try_from(partition).expect("a partition number");
         Self { partition, key, value: Some(value.to_string()), timestamp_ms, headers: Vec::new() }
+    }
+}
+
+/// A view of the home page, or another kind of click, of a customer without a session id.
+pub(crate) fn click(id: &str, customer: &'static str, ms: i64, kind: ClickKind) -> ClickEvent<'static> {
+    ClickEvent {
+        event_id: id.to_owned().into(),
+        customer_id: Some(customer.into()),
+        event_time: EventTime::parse(ms).unwrap(),
+        kind,
+        name: "home".into(),
+        channel: Some("web".into()),
+        session_id: None,
+        device_id: None,
+        context: Vec::new(),
+        attributes: Vec::new(),
     }
 }
 

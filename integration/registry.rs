@@ -14,13 +14,13 @@ use dce::config::{self, Encoding, SubjectStrategy};
 use dce::kafka::Deadline;
 use dce::registry::{Client, Resolver};
 use dce::stop::Stop;
-use dce::types::{ClickKind, EventTime};
+use dce::types::ClickKind;
 use dce::wire::avro::{CUSTOMER_EMBEDDING_AVSC, SESSION_SUMMARY_AVSC, Schemas};
 use dce::wire::click::{ClickEvent, Input};
 use dce::wire::embedding::{CustomerEmbedding, SessionSummary};
 use serde_json::Value;
 
-use crate::harness::{Bed, Dce, WAIT};
+use crate::harness::{Bed, Dce, WAIT, click};
 use crate::pipeline::{Outputs, PARTITIONS, dce_says, expected, get};
 use crate::ticks;
 
@@ -141,21 +141,6 @@ fn framed_by_evolved(id: u32, schema: &Schema, click: &ClickEvent<'_>) -> Vec<u8
     let record = Avro::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
     let body = apache_avro::to_avro_datum(schema, record).unwrap();
     [&[0][..], &id.to_be_bytes(), &body].concat()
-}
-
-fn click(id: &str, customer: &'static str, ms: i64, kind: ClickKind) -> ClickEvent<'static> {
-    ClickEvent {
-        event_id: id.to_owned().into(),
-        customer_id: Some(customer.into()),
-        event_time: EventTime::parse(ms).unwrap(),
-        kind,
-        name: "home".into(),
-        channel: Some("web".into()),
-        session_id: None,
-        device_id: None,
-        context: Vec::new(),
-        attributes: Vec::new(),
-    }
 }
 
 fn framed(id: u32, click: ClickEvent<'_>) -> Vec<u8> {

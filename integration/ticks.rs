@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dce::config::Encoding;
-use dce::types::{ClickKind, EventTime};
+use dce::types::ClickKind;
 use dce::wire::avro::Schemas;
-use dce::wire::click::{ClickEvent, Input};
+use dce::wire::click::Input;
 use serde_json::Value;
 
-use crate::harness::Bed;
+use crate::harness::{Bed, click};
 use crate::pipeline::{Outputs, PARTITIONS, records};
 
 const IDLE_AFTER_MS: i64 = 1_000;
@@ -18,30 +18,19 @@ fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-pub(crate) fn click(customer: &'static str, ms: i64, kind: ClickKind) -> Input<'static> {
-    Input::Click(ClickEvent {
-        event_id: format!("{customer}-{ms}").into(),
-        customer_id: Some(customer.into()),
-        event_time: EventTime::parse(ms).unwrap(),
-        kind,
-        name: "home".into(),
-        channel: Some("web".into()),
-        session_id: None,
-        device_id: None,
-        context: Vec::new(),
-        attributes: Vec::new(),
-    })
+fn bytes(customer: &'static str, ms: i64, kind: ClickKind, encoding: Encoding) -> Vec<u8> {
+    let mut value = Vec::new();
+    let click = click(&format!("{customer}-{ms}"), customer, ms, kind);
+    Input::Click(click).encode_into(encoding, &mut value).unwrap();
+    value
 }
 
 /// Two customers, each alone in a partition, who log in and are not heard of again.
 fn forgotten(bed: &Bed, input: &str, encoding: Encoding) {
     let now = now_ms();
     for (partition, customer) in [(0, "ana"), (1, "ben")] {
-        let clicks = [(now - 20, ClickKind::Login), (now, ClickKind::PageView)].map(|(ms, kind)| {
-            let mut value = Vec::new();
-            click(customer, ms, kind).encode_into(encoding, &mut value).unwrap();
-            value
-        });
+        let clicks = [(now - 20, ClickKind::Login), (now, ClickKind::PageView)];
+        let clicks = clicks.map(|(ms, kind)| bytes(customer, ms, kind, encoding));
         bed.produce_bytes(input, partition, customer, &clicks);
     }
 }
@@ -120,9 +109,7 @@ fn without_the_setting_time_stands_still_until_it_is_set() {
     assert_eq!(ticks(&bed, &input), (Vec::new(), 2 * PARTITIONS));
     assert_eq!(bed.read_all(&outputs.embeddings), []);
     // A click in one partition ends nothing in the other.
-    let mut value = Vec::new();
-    click("cleo", now_ms(), ClickKind::PageView).encode_into(Encoding::Json, &mut value).unwrap();
-    bed.produce_bytes(&input, 0, "cleo", &[value]);
+    bed.produce_bytes(&input, 0, "cleo", &[bytes("cleo", now_ms(), ClickKind::PageView, Encoding::Json)]);
     let mut embeddings = bed.collector(&outputs.embeddings);
     assert_eq!(embeddings.until(1)[0].key.as_deref(), Some("ana"));
     std::thread::sleep(Duration::from_secs(1));

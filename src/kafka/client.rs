@@ -249,9 +249,10 @@ pub enum Rebalance {
 /// consumer, outside of the callback.
 #[derive(Debug, Default)]
 pub struct ConsumerEvents {
-    is_empty: AtomicBool,
     rebalances: Mutex<Vec<Rebalance>>,
     closing: AtomicBool,
+    /// It closes, and has no partition.
+    closing_empty: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
 
@@ -270,16 +271,16 @@ impl ConsumerEvents {
         lock(&self.rebalances).iter().any(|rebalance| matches!(rebalance, Rebalance::Revoked { lost: true, .. }))
     }
 
-    /// Of one that closes, when all that was handed over is answered. It asks the group's part of the client, which drops
-    /// questions, too, when it has ended: so before that.
-    pub fn closes(consumer: &Consumer) {
-        let is_empty = consumer.assignment().is_ok_and(|assigned| assigned.count() == 0);
-        consumer.context().is_empty.store(is_empty, Ordering::SeqCst);
-    }
-
     /// From now on rebalances are answered at once: nobody will.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// After [`Self::close`], when what was handed over before is answered, and before the consumer goes: the client drops
+    /// this question, too, once its part for the group has ended.
+    pub fn all_answered(consumer: &Consumer) {
+        let is_empty = consumer.assignment().is_ok_and(|assigned| assigned.count() == 0);
+        consumer.context().closing_empty.store(is_empty, Ordering::SeqCst);
     }
 
     /// The last error that the client reported, such as a refused connection.
@@ -314,8 +315,8 @@ impl ConsumerContext for ConsumerEvents {
             // One that comes late finds nobody, and the answer would be waited for without end (2.12.1: the group's part of
             // the client drops what it is told when it has ended). With partitions it cannot end before it is answered;
             // without it may be about to.
-            let begun = Deadline::after(ENDING_MAX);
-            while self.is_empty.load(Ordering::SeqCst) && !consumer.closed() && !begun.passed() {
+            let ending = Deadline::after(ENDING_MAX);
+            while self.closing_empty.load(Ordering::SeqCst) && !consumer.closed() && !ending.passed() {
                 std::thread::sleep(ENDING_LOOK);
             }
             if consumer.closed() {

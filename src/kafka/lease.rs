@@ -152,7 +152,7 @@ impl Drop for Lease {
     /// Leaves the group.
     fn drop(&mut self) {
         self.consumer.context().close();
-        ConsumerEvents::closes(&self.consumer);
+        ConsumerEvents::all_answered(&self.consumer);
     }
 }
 

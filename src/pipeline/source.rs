@@ -525,7 +525,7 @@ impl Drop for Source {
                 tracing::debug!(%error, "rebalance while closing");
             }
         }
-        ConsumerEvents::closes(&self.consumer);
+        ConsumerEvents::all_answered(&self.consumer);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::features::FeatureSpec;
 use crate::types::{CloseReason, EventTime, OpenedBy};
 
 /// Where the prior of a continued session is read: before the first that a limit cut off.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Outset {
     pub(super) before: Mark,
     pub(super) start: EventTime,
@@ -38,7 +38,8 @@ pub(super) struct Kept {
 }
 
 impl Customer {
-    /// Its own LOGIN's context; of a session that continues one which a limit closed, that one's; else none.
+    /// Its own LOGIN's context; of a session that continues one which a limit closed, that one's context and outset; else
+    /// none. `known`: what it inherited when it was folded before, since what it had that from may be forgotten.
     pub(super) fn inherit(
         &self,
         session: &Brief,
@@ -47,9 +48,11 @@ impl Customer {
         spec: &FeatureSpec,
     ) -> Inherited {
         let own = |context| Inherited { context, outset: None };
+        if let Some(context) = session.context.as_deref() {
+            return own(Arc::from(context));
+        }
         if session.opened_by != OpenedBy::Continued {
-            let context = session.context.as_deref().map_or_else(|| spec.no_context().into(), Arc::from);
-            return own(context);
+            return own(spec.no_context().into());
         }
         let mut before = self.folded[..place].iter().enumerate().rev();
         let before = before.find(|(_, f)| f.session.is_published && f.session.key_hash == session.key_hash);
@@ -71,11 +74,7 @@ impl Customer {
                 kept.map(|kept| Inherited { context: Arc::clone(&kept.context), outset: kept.outset.clone() })
             }
         };
-        let mut inherited = inherited.or_else(|| known.cloned()).unwrap_or_else(|| own(spec.no_context().into()));
-        if let Some(context) = &session.context {
-            inherited.context = Arc::from(&**context);
-        }
-        inherited
+        inherited.or_else(|| known.cloned()).unwrap_or_else(|| own(spec.no_context().into()))
     }
 
     pub(super) fn freeze(&mut self, count: usize) {

@@ -71,14 +71,14 @@ impl Customers {
 }
 
 /// A customer's state after some sessions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Mark {
     state: Box<[f32]>,
     /// `None`: nothing is folded.
     times: Option<Times>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 struct Times {
     /// The end of the session folded last, and the latest end of all.
     last_end: EventTime,

@@ -106,9 +106,7 @@ impl Ticker {
         let tick = Input::Tick(time);
         let encoded = match written {
             Written::By(encoding) => tick.encode_into(encoding, &mut value),
-            Written::ByIds(ids) => {
-                tick.encode_by_id(ids.click.expect("registered where ticks are written"), &mut value)
-            }
+            Written::ByIds(ids) => tick.encode_by_id(ids.click.expect("looked up where ticks are written"), &mut value),
         };
         encoded.expect("a tick has no number that could be refused");
         self.input.append(partition, &value)
