@@ -70,10 +70,10 @@ impl Run {
     }
 
     /// What there is, to the end, ended by SIGTERM; the records are those without a disk.
-    fn ends_as_without(&self, marker: &str) {
+    fn ends_as_without(&self) {
         let settings = self.settings();
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        read_to_the_end(&self.bed, &self.outputs, "disk", &settings, marker);
+        read_to_the_end(&self.bed, &self.outputs, "disk", &settings);
         let found = records(&self.bed, &self.outputs.live);
         for (partition, want) in without_disk(&self.bed, &self.outputs.input, "calm") {
             assert_eq!(found[&partition], want, "partition {partition}");
@@ -84,7 +84,7 @@ impl Run {
 /// The live topic of a run that has all in memory.
 fn without_disk(bed: &Bed, input: &str, name: &str) -> BTreeMap<i32, Vec<Value>> {
     let calm = Outputs::new(bed, input, name);
-    read_to_the_end(bed, &calm, name, &SETTINGS, &format!("end-{name}"));
+    read_to_the_end(bed, &calm, name, &SETTINGS);
     records(bed, &calm.live)
 }
 
@@ -129,7 +129,7 @@ fn a_restart_reads_the_end_of_the_log_and_customers_from_the_disk() {
         std::thread::sleep(Duration::from_millis(20));
     }
     dce.kill();
-    run.ends_as_without("end");
+    run.ends_as_without();
 
     // A clean end leaves little of the log to be read, and nothing of the input.
     let mut dce = run.start(&[]);
@@ -147,7 +147,7 @@ fn a_store_older_than_what_the_log_keeps_of_deletions_is_filled_anew() {
     run.until_stopped(run.count / 3);
     let said = run.until_killed(run.count * 2 / 3);
     assert!(emptied(&said) > 0 && said.contains("the log keeps deletions for 1 ms"), "{said}");
-    run.ends_as_without("end");
+    run.ends_as_without();
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_store_that_is_not_to_be_believed_is_filled_from_the_log() {
     assert_eq!(second.wait().code(), Some(1));
     assert!(second.said().contains("another process has it open"), "{}", second.said());
     first.kill();
-    run.ends_as_without("end");
+    run.ends_as_without();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_full_disk_ends_it_with_the_reason_and_loses_nothing() {
     let status = dce.wait();
     let said = dce.said();
     assert!(said.contains("local store takes no more"), "{status}: {said}");
-    run.ends_as_without("end");
+    run.ends_as_without();
 }
 
 /// Below what the customers take.

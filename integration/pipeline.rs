@@ -1,10 +1,11 @@
 //! The whole program on a real broker: `dce run` against `dce sessions` on the same records, killed and not killed.
 //! `DCE_TEST_CLICKS=FILE` takes another stream than the generated one (lines with partition 0 and 1 and record_time).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dce::config::Encoding;
 use dce::types::{ClickKind, EventTime};
@@ -263,22 +264,24 @@ fn at_least_once_a_killed_worker_repeats_and_loses_nothing() {
 
 /// Runs until nothing more is to be read, drains, and gives the live topic.
 fn run_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str]) -> BTreeMap<i32, Vec<Value>> {
-    read_to_the_end(bed, outputs, app, settings, "end");
+    read_to_the_end(bed, outputs, app, settings);
     records(bed, &outputs.live)
 }
 
-/// Runs until nothing more is to be read, and drains. `marker` is one that no call with these outputs had before.
-pub(crate) fn read_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str], marker: &str) {
+/// Runs until all that is in the input by now is read, and drains.
+pub(crate) fn read_to_the_end(bed: &Bed, outputs: &Outputs, app: &str, settings: &[&str]) {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
     let mut dce = outputs.run(bed, app, settings);
-    let marker = bed.name(marker);
+    // No other call's: who reads an input again meets theirs too.
+    let marker = bed.name(&format!("end-{}", CALLS.fetch_add(1, Ordering::Relaxed)));
     let partitions = bed.partitions(&outputs.input);
     let end = |partition| Click { timestamp_ms: Some(0), ..Click::new(partition, &marker, "no click") };
-    let already = bed.read_all(&outputs.rejected).len();
+    let mut upto = bed.read_all(&outputs.rejected).len() + 1;
     bed.produce(&outputs.input, (0..partitions).map(end));
     let mut rejected = bed.collector(&outputs.rejected);
-    let mut upto = already + 1;
     let is_marker = |got: &&Got| got.key.as_deref() == Some(&*marker);
-    while rejected.until(upto).iter().filter(is_marker).count() < usize::try_from(partitions).unwrap() {
+    let ended = |all: &[Got]| all.iter().filter(is_marker).map(|got| got.partition).collect::<BTreeSet<i32>>().len();
+    while ended(rejected.until(upto)) < usize::try_from(partitions).unwrap() {
         upto += 1;
     }
     dce.signal("TERM");

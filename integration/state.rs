@@ -99,7 +99,7 @@ fn a_savepoint_goes_on_elsewhere_as_if_nothing_had_been() {
     refused(&state(&bed, &outputs, "a", &["export", file.path()]), 1, "has members");
     killed.kill();
     refused(&state(&bed, &outputs, "a", &["export", file.path()]), 1, "its log lacks what the input did");
-    read_to_the_end(&bed, &outputs, "a", &settings, "first");
+    read_to_the_end(&bed, &outputs, "a", &settings);
     let exported = json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
     let stats = state(&bed, &outputs, "a", &["stats", "--json"]);
     let summary: Value = said(&stats).lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap();
@@ -116,10 +116,10 @@ fn a_savepoint_goes_on_elsewhere_as_if_nothing_had_been() {
     bed.produce_ndjson(&input, &second);
     let imported = json(&state(&bed, &outputs, "b", &["import", file.path(), "--json"]));
     assert_eq!((&imported["customers"], &imported["keyed_anew"]), (&exported["customers"], &Value::from(false)));
-    read_to_the_end(&bed, &outputs, "b", &settings, "second");
+    read_to_the_end(&bed, &outputs, "b", &settings);
 
     let calm = Outputs::new(&bed, &input, "calm");
-    read_to_the_end(&bed, &calm, "calm", &settings, "calm");
+    read_to_the_end(&bed, &calm, "calm", &settings);
     for (calm, moved) in [(&calm.embeddings, &outputs.embeddings), (&calm.live, &outputs.live)] {
         let (want, found) = (records(&bed, calm), records(&bed, moved));
         for (partition, want) in want {
@@ -229,7 +229,7 @@ fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it()
     let (first, second) = halves(&dirty_clicks("7"));
     let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
     bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[], "first");
+    read_to_the_end(&bed, &outputs, "a", &[]);
     let exported = json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
     let outputs = with_state(outputs, bed.topic("state-2", PARTITIONS));
 
@@ -257,7 +257,7 @@ fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it()
     assert_eq!(imported["customers"], exported["customers"]);
     is_whole(&state(&bed, &outputs, "b", &["stats"]));
     bed.produce_ndjson(&outputs.input, &second);
-    read_to_the_end(&bed, &outputs, "b", &[], "second");
+    read_to_the_end(&bed, &outputs, "b", &[]);
     is_whole(&state(&bed, &outputs, "b", &["stats"]));
 }
 
@@ -268,7 +268,7 @@ fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
     let (first, second) = halves(&dirty_clicks("8"));
     let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
     bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[], "first");
+    read_to_the_end(&bed, &outputs, "a", &[]);
     json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
 
     // Another input is keyed anew, and for that the file is read between the look at the group and the marks.
@@ -284,9 +284,9 @@ fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
     assert!(worker.wait().success(), "{}", worker.said());
     refused(&held.end(), 1, "has begun by itself meanwhile");
 
-    read_to_the_end(&bed, &outputs, "b", &[], "again");
+    read_to_the_end(&bed, &outputs, "b", &[]);
     let calm = Outputs::new(&bed, &outputs.input, "calm");
-    read_to_the_end(&bed, &calm, "calm", &[], "calm");
+    read_to_the_end(&bed, &calm, "calm", &[]);
     assert_eq!(records(&bed, &outputs.embeddings), records(&bed, &calm.embeddings));
 }
 
@@ -357,12 +357,12 @@ fn a_grown_input_goes_on_with_its_state_keyed_anew() {
     let calm = Outputs::new(&bed, &bed.topic("calm-clicks", PARTITIONS), "calm");
     bed.produce_ndjson(&calm.input, &clicks);
     bed.produce(&calm.input, ticks(PARTITIONS));
-    read_to_the_end(&bed, &calm, "calm", &[], "calm");
+    read_to_the_end(&bed, &calm, "calm", &[]);
     let want = ends(&bed, &calm);
 
     let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
     bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[], "first");
+    read_to_the_end(&bed, &outputs, "a", &[]);
     let exported = json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
     let grown = 2 * PARTITIONS + 1;
     let Outputs { input, embeddings, live, sessions, rejected, .. } = &outputs;
@@ -381,7 +381,7 @@ fn a_grown_input_goes_on_with_its_state_keyed_anew() {
     let (at, many) = (stale.partition, ["--partitions", &count, "--json"]);
     let aside = Outputs::of(&bed, &bed.topic("aside-clicks", PARTITIONS), "aside", PARTITIONS);
     bed.produce_ndjson(&aside.input, &first);
-    read_to_the_end(&bed, &aside, "aside", &[], "aside");
+    read_to_the_end(&bed, &aside, "aside", &[]);
     let other = Savepoint(file.0.with_extension("other"));
     json(&state(&bed, &aside, "aside", &["export", other.path(), "--json"]));
     bed.grow(&aside.input, grown);
@@ -394,7 +394,7 @@ fn a_grown_input_goes_on_with_its_state_keyed_anew() {
     bed.produce(&outputs.input, ticks(grown));
     let imported = json(&state(&bed, &outputs, "b", &[&["import", file.path()][..], &many].concat()));
     assert_eq!((&imported["customers"], &imported["keyed_anew"]), (&exported["customers"], &Value::from(true)));
-    read_to_the_end(&bed, &outputs, "b", &[], "second");
+    read_to_the_end(&bed, &outputs, "b", &[]);
     let found = ends(&bed, &outputs);
     assert_eq!(found.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
     for (customer, (sessions, vector)) in want {
@@ -426,7 +426,7 @@ fn a_customer_is_shown_and_when_it_is_erased_it_is_gone() {
         &outputs.input,
         [click("e1", 900_000, "LOGIN"), click("e2", 900_500, "LOGOUT"), click("e3", 990_000, "LOGIN")],
     );
-    read_to_the_end(&bed, &outputs, "shown", &[], "first");
+    read_to_the_end(&bed, &outputs, "shown", &[]);
     let shown = json(&show());
     assert_eq!((&shown["record"], &shown["behind"], &shown["sequence"]), (&"active".into(), &0.into(), &1.into()));
     let sessions = shown["sessions"].as_array().unwrap();
@@ -453,7 +453,7 @@ fn a_customer_is_shown_and_when_it_is_erased_it_is_gone() {
 
     let erasure = Click { value: None, ..click("", 0, "") };
     bed.produce(&outputs.input, [erasure]);
-    read_to_the_end(&bed, &outputs, "shown", &[], "second");
+    read_to_the_end(&bed, &outputs, "shown", &[]);
     refused(&show(), 1, r#""record":null"#);
     // What a compacted topic keeps: the newest of each key.
     let mut newest = BTreeMap::new();
@@ -470,7 +470,7 @@ fn a_customer_is_shown_and_when_it_is_erased_it_is_gone() {
 
     bed.produce(&outputs.input, [click("e5", 990_002, "LOGIN"), click("e6", 990_003, "LOGOUT")]);
     let before = bed.read_all(&outputs.embeddings).len();
-    read_to_the_end(&bed, &outputs, "shown", &[], "third");
+    read_to_the_end(&bed, &outputs, "shown", &[]);
     let got = bed.read_all(&outputs.embeddings);
     let record: Value = serde_json::from_str(got[before].value.as_deref().unwrap()).unwrap();
     assert_eq!((&record["sequence"], &record["cold_start"]), (&1.into(), &true.into()));
