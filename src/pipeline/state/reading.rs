@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -361,12 +362,26 @@ fn read_side_by_side(
         prefetch_kbytes: plan.input.prefetch_kbytes / u32::try_from(count).unwrap_or(u32::MAX),
         ..plan.input.clone()
     };
-    let has_failed = &AtomicBool::new(false);
+    let shares =
+        side_by_side(shares, |(spans, logs), has_failed| read_share(plan, input, &spans, logs, progress, has_failed));
+    for mut read in shares? {
+        logs.append(&mut read);
+    }
+    Ok(logs)
+}
+
+/// Each share in a thread of its own. Who fails, or panics, is what comes of it, and the others are told by `has_failed`.
+fn side_by_side<S: Send, T: Send>(
+    shares: Vec<S>,
+    read: impl Fn(S, &AtomicBool) -> Result<T, StateError> + Sync,
+) -> Result<Vec<T>, StateError> {
+    let (read, has_failed) = (&read, &AtomicBool::new(false));
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
-        for (spans, logs) in shares {
+        for share in shares {
             let read = move || {
-                let read = read_share(plan, input, &spans, logs, progress, has_failed);
+                let read = catch_unwind(AssertUnwindSafe(|| read(share, has_failed)));
+                let read = read.unwrap_or_else(|_| Err(StateError::Thread("it panicked".to_owned())));
                 has_failed.fetch_or(read.is_err(), Ordering::Relaxed);
                 read
             };
@@ -376,16 +391,16 @@ fn read_side_by_side(
                 StateError::Thread(error.to_string())
             })?);
         }
-        let mut first_error = None;
+        let (mut all, mut first_error) = (Vec::new(), None);
         for reader in readers {
-            match reader.join().unwrap_or_else(|_| Err(StateError::Thread("it panicked".to_owned()))) {
-                Ok(mut read) => logs.append(&mut read),
+            match reader.join().expect("panics are caught") {
+                Ok(read) => all.push(read),
                 // Who was stopped by another one's failure tells nothing.
                 Err(error) if matches!(first_error, None | Some(StateError::Stopped)) => first_error = Some(error),
                 Err(_) => {}
             }
         }
-        first_error.map_or(Ok(logs), Err)
+        first_error.map_or(Ok(all), Err)
     })
 }
 
@@ -436,4 +451,50 @@ fn read_share(
         }
     }
     Ok(logs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Deadline;
+
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// Reads on until another one has failed.
+    fn stopped(has_failed: &AtomicBool, patient: &Deadline) -> StateError {
+        while !has_failed.load(Ordering::Relaxed) && !patient.passed() {
+            std::thread::yield_now();
+        }
+        StateError::Stopped
+    }
+
+    #[test]
+    fn readers_give_what_each_has_read() {
+        assert_eq!(side_by_side(vec![1, 2, 3], |share, _| Ok(share * 10)).unwrap(), [10, 20, 30]);
+    }
+
+    /// Whichever it is.
+    #[test]
+    fn a_reader_that_fails_ends_the_others_and_is_what_is_told() {
+        let patient = Deadline::after(WAIT);
+        for failing in 0..3 {
+            let read = |share, has_failed: &AtomicBool| -> Result<(), StateError> {
+                let error = if share == failing {
+                    StateError::Thread("broken".to_owned())
+                } else {
+                    stopped(has_failed, &patient)
+                };
+                Err(error)
+            };
+            let error = side_by_side(vec![0, 1, 2], read).unwrap_err();
+            assert!(error.to_string().ends_with("or ended: broken"), "{error}");
+            let read = |share, has_failed: &AtomicBool| -> Result<(), StateError> {
+                assert_ne!(share, failing, "on purpose");
+                Err(stopped(has_failed, &patient))
+            };
+            let error = side_by_side(vec![0, 1, 2], read).unwrap_err();
+            assert!(error.to_string().ends_with("or ended: it panicked"), "{error}");
+        }
+        assert!(!patient.passed(), "they are told at once");
+    }
 }
