@@ -1,6 +1,9 @@
 //! The source against librdkafka's mock cluster, as in the demo: it balances groups and keeps records, but remembers no
 //! offsets that a transaction committed. Sharing and restarts are tested on a real broker.
 
+use std::collections::BTreeSet;
+use std::sync::mpsc::sync_channel;
+
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaApiKey as Api;
@@ -11,6 +14,9 @@ use super::*;
 const WAIT: Duration = Duration::from_secs(20);
 const LIMITS: CollectLimits =
     CollectLimits { events_max: 7, bytes_max: 1 << 20, wait_max: Duration::from_secs(1), idle_max: WAIT };
+
+/// That join and close side by side.
+const SOURCES: u32 = 40;
 
 struct Bed {
     /// Ends with the bed.
@@ -112,6 +118,37 @@ fn what_has_waited_while_the_caller_computed_waits_no_longer() {
 fn a_source_closes_with_a_rebalance_unanswered() {
     let bed = Bed::new();
     drop(bed.source());
+}
+
+/// Also when it has not looked yet at what the group gave it: then closing takes two answers, and the client's part for the
+/// group may end after the first. Where the second one did not wait for that, a few of these never closed.
+#[test]
+fn a_source_closes_at_any_moment_of_its_join() {
+    let bed = Bed::new();
+    let (done, closed) = sync_channel(1);
+    for n in 0..SOURCES {
+        // Of a group of its own, which waits for a while for others.
+        let settings = SourceSettings { application: format!("app-{n}"), ..bed.settings.clone() };
+        let done = done.clone();
+        std::thread::spawn(move || {
+            let source = Source::new(&settings).expect("a source");
+            let deadline = Deadline::after(WAIT);
+            while GroupMetadata::of(&source.consumer).is_none_or(|member| member.generation() <= 0) {
+                assert!(!deadline.passed(), "it joins");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_micros(500) * n);
+            drop(source);
+            done.send(n).expect("somebody waits for it");
+        });
+    }
+    let mut closing: BTreeSet<u32> = (0..SOURCES).collect();
+    while !closing.is_empty() {
+        match closed.recv_timeout(WAIT) {
+            Ok(n) => closing.remove(&n),
+            Err(_) => panic!("these have not closed: {closing:?}"),
+        };
+    }
 }
 
 #[test]
