@@ -15,6 +15,7 @@ mod workers;
 mod ticks;
 mod local_store;
 mod state;
+mod imports;
 mod registry;
 mod generate;
 mod examples;

@@ -1,27 +1,23 @@
-//! `dce state` on a real broker: a savepoint goes on as if nothing had been, in as many partitions and in more; what is half
-//! done is refused; what is erased is gone; customers are where Java's own producer puts their clicks.
+//! `dce state` on a real broker: a savepoint goes on as if nothing had been, in as many partitions and in more; what is
+//! erased is gone; customers are where Java's own producer puts their clicks.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 use dce::generate::partition_of;
-use dce::kafka::Deadline;
 use serde_json::Value;
 
-use crate::harness::{Bed, Click, WAIT};
+use crate::harness::{Bed, Click};
 use crate::pipeline::{Outputs, PARTITIONS, dce_says, dirty_clicks, read_to_the_end, records};
 
 /// Runs `dce state …` with the topics and the application of a test.
-fn state(bed: &Bed, outputs: &Outputs, app: &str, arguments: &[&str]) -> Output {
+pub(crate) fn state(bed: &Bed, outputs: &Outputs, app: &str, arguments: &[&str]) -> Output {
     command(bed, outputs, app, arguments).output().expect("the binary starts")
 }
 
-fn command(bed: &Bed, outputs: &Outputs, app: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command(bed: &Bed, outputs: &Outputs, app: &str, arguments: &[&str]) -> Command {
     let settings = [
         format!("kafka.bootstrap={}", bed.settings.bootstrap),
         format!("app.id={}", bed.name(app)),
@@ -37,30 +33,35 @@ fn command(bed: &Bed, outputs: &Outputs, app: &str, arguments: &[&str]) -> Comma
 }
 
 /// The one line of JSON of a command that must succeed.
-fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(output)))
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
 /// That it fails with this exit code and says this.
-fn refused(output: &Output, code: i32, why: &str) {
+pub(crate) fn refused(output: &Output, code: i32, why: &str) {
     let said = said(output);
     assert!(output.status.code() == Some(code) && said.contains(why), "{why:?} in exit code {code}: {said}");
 }
 
+pub(crate) fn is_whole(output: &Output) {
+    let said = said(output);
+    assert!(output.status.success() && said.contains("log and committed offsets go together"), "{said}");
+}
+
 /// A file that goes with the test.
-struct Savepoint(PathBuf);
+pub(crate) struct Savepoint(pub(crate) PathBuf);
 
 impl Savepoint {
-    fn new(bed: &Bed) -> Self {
+    pub(crate) fn new(bed: &Bed) -> Self {
         Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(bed.name("savepoint.dce")))
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }
 }
@@ -72,14 +73,14 @@ impl Drop for Savepoint {
 }
 
 /// Lines, cut in two.
-fn halves(clicks: &str) -> (String, String) {
+pub(crate) fn halves(clicks: &str) -> (String, String) {
     let lines: Vec<&str> = clicks.lines().collect();
     let (first, second) = lines.split_at(lines.len() / 2);
     (first.join("\n"), second.join("\n"))
 }
 
 /// The same outputs with another state topic.
-fn with_state(outputs: Outputs, state: String) -> Outputs {
+pub(crate) fn with_state(outputs: Outputs, state: String) -> Outputs {
     Outputs { state, ..outputs }
 }
 
@@ -127,167 +128,6 @@ fn a_savepoint_goes_on_elsewhere_as_if_nothing_had_been() {
             assert_eq!(found[&partition], want, "partition {partition}: record by record");
         }
     }
-}
-
-#[test]
-fn an_import_that_has_not_ended_is_gone_on_from_by_nobody() {
-    let bed = Bed::new("half");
-    let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "half");
-    bed.produce_values(&outputs.state, [(1, "i".to_owned(), b"import".to_vec())]);
-    // Also by a local store that was filled from it before.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(bed.name("store"));
-    let store = format!("state.dir={}", folder.display());
-    for setting in ["delivery=exactly_once", "delivery=at_least_once", &store, &store] {
-        let mut dce = outputs.run(&bed, "half", &[setting]);
-        assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
-        let want = format!("{}/1: dce state import was begun and has not ended", outputs.state);
-        assert!(dce.said().contains(&want), "{}", dce.said());
-    }
-    std::fs::remove_dir_all(folder).unwrap();
-    let stats = state(&bed, &outputs, "half", &["stats"]);
-    refused(&stats, 1, "dce state import was begun and has not ended");
-    let file = Savepoint::new(&bed);
-    refused(&state(&bed, &outputs, "half", &["export", file.path()]), 1, "has committed nothing");
-    refused(&state(&bed, &outputs, "half", &["import", file.path()]), 1, "cannot be read");
-    std::fs::write(file.path(), "nothing of the kind").unwrap();
-    refused(&state(&bed, &outputs, "half", &["import", file.path()]), 1, "it is no savepoint of dce");
-}
-
-/// A savepoint that is given to `dce state import` when the test says so: it reads the file more than once.
-struct Held {
-    path: PathBuf,
-    bytes: Vec<u8>,
-    import: Child,
-}
-
-impl Held {
-    /// The import waits for its first reading.
-    fn import(bed: &Bed, outputs: &Outputs, app: &str, file: &Savepoint, more: &[&str]) -> Self {
-        let path = file.0.with_file_name(bed.name("pipe"));
-        let bytes = std::fs::read(&file.0).expect("the savepoint");
-        make_pipe(&path);
-        let mut command = command(bed, outputs, app, &[&["import", path.to_str().unwrap()], more].concat());
-        let import = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        Self { path, bytes, import }
-    }
-
-    /// The next reading: waits until it begins, and gives it the file. The one after that begins with another pipe.
-    fn read(&mut self) {
-        // Opened without waiting, so that an import which ends instead fails the test.
-        const NONBLOCK: i32 = 0o4000;
-        let deadline = Deadline::after(WAIT);
-        let reader_is_there = loop {
-            match OpenOptions::new().write(true).custom_flags(NONBLOCK).open(&self.path) {
-                Ok(pipe) => break pipe,
-                Err(_) => {
-                    let ended = self.import.try_wait().expect("a child of ours");
-                    assert!(ended.is_none() && !deadline.passed(), "the import reads its file: {ended:?}");
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-        };
-        let mut pipe = OpenOptions::new().write(true).open(&self.path).expect("somebody reads it");
-        drop(reader_is_there);
-        std::fs::remove_file(&self.path).expect("it is ours");
-        make_pipe(&self.path);
-        pipe.write_all(&self.bytes).expect("it is read");
-    }
-
-    fn end(self) -> Output {
-        let output = self.import.wait_with_output().expect("it ends");
-        std::fs::remove_file(&self.path).expect("it is ours");
-        output
-    }
-}
-
-fn make_pipe(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
-}
-
-/// Partitions that an import was begun in, as far as the log says: a mark that was taken back counts too.
-fn marks(bed: &Bed, outputs: &Outputs) -> usize {
-    let got = bed.read_all(&outputs.state);
-    got.iter().filter(|got| got.key.as_deref() == Some("i") && got.value.is_some()).count()
-}
-
-fn until_marked(bed: &Bed, outputs: &Outputs) {
-    let deadline = Deadline::after(WAIT);
-    while marks(bed, outputs) < PARTITIONS {
-        assert!(!deadline.passed(), "the import begins");
-    }
-}
-
-fn is_whole(output: &Output) {
-    let said = said(output);
-    assert!(output.status.success() && said.contains("log and committed offsets go together"), "{said}");
-}
-
-#[test]
-fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it() {
-    let bed = Bed::new("while");
-    let file = Savepoint::new(&bed);
-    let (first, second) = halves(&dirty_clicks("7"));
-    let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
-    bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[]);
-    let exported = json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
-    let outputs = with_state(outputs, bed.topic("state-2", PARTITIONS));
-
-    // One that is there before: nothing is begun.
-    let aside = Outputs::new(&bed, &bed.topic("no-clicks", PARTITIONS), "aside");
-    let before = aside.run(&bed, "aside", &[]);
-    let deadline = Deadline::after(WAIT);
-    while bed.members(&bed.name("aside")) != Some(1) {
-        assert!(!deadline.passed(), "{}", before.said());
-    }
-    refused(&state(&bed, &aside, "aside", &["import", file.path(), "--new-input"]), 1, "has members");
-    drop(before);
-    assert_eq!(marks(&bed, &aside), 0);
-
-    let mut held = Held::import(&bed, &outputs, "b", &file, &["--json"]);
-    held.read();
-    until_marked(&bed, &outputs);
-    for delivery in ["delivery=exactly_once", "delivery=at_least_once"] {
-        let mut early = outputs.run(&bed, "b", &[delivery]);
-        assert_eq!(early.wait().code(), Some(1), "{}", early.said());
-        assert!(early.said().contains("dce state import was begun and has not ended"), "{}", early.said());
-    }
-    held.read();
-    let imported = json(&held.end());
-    assert_eq!(imported["customers"], exported["customers"]);
-    is_whole(&state(&bed, &outputs, "b", &["stats"]));
-    bed.produce_ndjson(&outputs.input, &second);
-    read_to_the_end(&bed, &outputs, "b", &[]);
-    is_whole(&state(&bed, &outputs, "b", &["stats"]));
-}
-
-#[test]
-fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
-    let bed = Bed::new("begun");
-    let file = Savepoint::new(&bed);
-    let (first, second) = halves(&dirty_clicks("8"));
-    let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
-    bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[]);
-    json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
-
-    // Another input is keyed anew, and for that the file is read between the look at the group and the marks.
-    let outputs = Outputs::new(&bed, &bed.topic("new-clicks", PARTITIONS), "b");
-    let mut held = Held::import(&bed, &outputs, "b", &file, &["--new-input"]);
-    held.read();
-    bed.produce_ndjson(&outputs.input, &second);
-    let mut worker = outputs.run(&bed, "b", &[]);
-    bed.collector(&outputs.embeddings).until(20);
-    held.read();
-    until_marked(&bed, &outputs);
-    worker.signal("TERM");
-    assert!(worker.wait().success(), "{}", worker.said());
-    refused(&held.end(), 1, "has begun by itself meanwhile");
-
-    read_to_the_end(&bed, &outputs, "b", &[]);
-    let calm = Outputs::new(&bed, &outputs.input, "calm");
-    read_to_the_end(&bed, &calm, "calm", &[]);
-    assert_eq!(records(&bed, &outputs.embeddings), records(&bed, &calm.embeddings));
 }
 
 /// Of each customer: its sessions as they are in the end, and its last embedding.

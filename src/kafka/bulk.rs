@@ -32,6 +32,12 @@ pub enum BulkError {
     /// The commit's answer got lost.
     #[error("whether the last transaction was committed is not known: {why}")]
     Unknown { why: String },
+    /// What was open is decided; where a commit was under way, nobody says how.
+    #[error(
+        "the producer {id} was ended by a later one of that id, or by the broker after {} s without a step: {why}",
+        TRANSACTION_TIMEOUT.as_secs()
+    )]
+    Fenced { id: String, why: String },
 }
 
 /// One record of a transaction.
@@ -46,6 +52,7 @@ pub struct Piece<'a> {
 
 pub struct Bulk {
     producer: Producer,
+    id: String,
     topic: String,
     /// Of the open transaction; `None`: none is open.
     open_bytes: Option<usize>,
@@ -60,7 +67,7 @@ impl Bulk {
         let producer = producer.map_err(|error| BulkError::Client { id: id.to_owned(), why: refusal_text(&error) })?;
         repeat(Call::Init, |wait| producer.init_transactions(wait).map_err(|error| CallError::from(&error)))
             .map_err(|error| refused("starting transactions", &error))?;
-        Ok(Self { producer, topic: topic.to_owned(), open_bytes: None })
+        Ok(Self { producer, id: id.to_owned(), topic: topic.to_owned(), open_bytes: None })
     }
 
     /// The next record; a transaction that has grown large is committed first.
@@ -91,7 +98,9 @@ impl Bulk {
                     record = unsent;
                     std::thread::sleep(FULL_BUFFER_WAIT);
                 }
-                Err((error, _)) => return Err(BulkError::Refused { doing: "sending", why: error.to_string() }),
+                Err((error, _)) => {
+                    return Err(self.ended(BulkError::Refused { doing: "sending", why: error.to_string() }));
+                }
             }
         }
         self.open_bytes = self.open_bytes.map(|bytes| bytes + key.len() + value.map_or(0, <[u8]>::len));
@@ -109,10 +118,10 @@ impl Bulk {
             Err(error @ (TransactionError::UnknownOutcome(_) | TransactionError::Retry(_))) => {
                 // Nothing may be called after it.
                 self.open_bytes = None;
-                return Err(BulkError::Unknown { why: self.why(&error) });
+                return Err(self.ended(BulkError::Unknown { why: self.why(&error) }));
             }
             Err(error @ (TransactionError::Abort(_) | TransactionError::Fatal(_))) => {
-                return Err(BulkError::Refused { doing: "a commit", why: self.why(&error) });
+                return Err(self.ended(BulkError::Refused { doing: "a commit", why: self.why(&error) }));
             }
         }
         Ok(())
@@ -134,18 +143,26 @@ impl Bulk {
             .ok_or_else(|| BulkError::Refused { doing: DOING, why: format!("{group:?} can be no group's name") })?;
         let client = self.producer.client();
         repeat(Call::SendOffsets, |wait| raw::send_offsets(client, &list, &group, wait))
-            .map_err(|error| refused(DOING, &error))?;
+            .map_err(|error| self.ended(refused(DOING, &error)))?;
         self.commit()
     }
 
     fn begin(&mut self) -> Result<(), BulkError> {
         if self.open_bytes.is_none() {
-            self.producer
-                .begin_transaction()
-                .map_err(|error| BulkError::Refused { doing: "beginning a transaction", why: error.to_string() })?;
+            self.producer.begin_transaction().map_err(|error| {
+                self.ended(BulkError::Refused { doing: "beginning a transaction", why: error.to_string() })
+            })?;
             self.open_bytes = Some(0);
         }
         Ok(())
+    }
+
+    /// Where a later writer of the id has ended this one, that is why anything fails.
+    fn ended(&self, error: BulkError) -> BulkError {
+        match self.producer.client().fatal_error() {
+            Some((RDKafkaErrorCode::Fenced, why)) => BulkError::Fenced { id: self.id.clone(), why },
+            Some(_) | None => error,
+        }
     }
 
     fn why(&self, error: &TransactionError) -> String {

@@ -6,7 +6,8 @@
 //! Between the marks and the last transaction every restore of a partition is refused, so a half done import is never gone on
 //! from; after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
 //! transactions of bounded size: one for all would be aborted by the broker where the state is large. Where a worker came
-//! before the marks and has committed since, the import ends before the first customer, and takes its marks back.
+//! before the marks and has committed since, the import ends before the first customer, and takes its marks back. Of two
+//! imports of one application the later writer ends the earlier, and is refused where that one has marked anything.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -63,7 +64,9 @@ pub(super) fn run(import: &Import, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
 
     let id = format!("{}-import", desk.group());
     let mut bulk = Bulk::new(&desk.client, &id, desk.log())?;
-    mark(&mut bulk, partitions, Some(MARK))?;
+    // Only now can no other one of this application write any more.
+    check_alone(desk, partitions)?;
+    mark(&mut bulk, partitions, Some(MARK)).map_err(|error| ended(desk, error))?;
     let begun = has_begun(desk, partitions).context(UNFINISHED)?;
     if begun {
         // Nothing was written yet, and whoever has begun must be able to go on.
@@ -76,7 +79,9 @@ pub(super) fn run(import: &Import, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
         taken_back.with_context(|| why.clone())?;
         anyhow::bail!(why);
     }
-    let records = write_customers(import, &mut bulk, &layout, partitions).context(UNFINISHED)?;
+    let records = write_customers(import, &mut bulk, &layout, partitions)
+        .map_err(|error| ended(desk, error))
+        .context(UNFINISHED)?;
     finish(desk, &mut bulk, &layout, &id)?;
 
     let mut out = frame.output.lock();
@@ -218,6 +223,29 @@ fn check_empty(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// That no other import has written since the log was empty. All that it did is decided.
+fn check_alone(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
+    let all = numbers(partitions)?;
+    let extents = desk.extents(desk.log(), &all)?;
+    let mark = Key::Import.pack();
+    let visited = follow::scan(&desk.client, desk.group(), desk.log(), &extents, |message| {
+        anyhow::Ok(if message.key() == Some(&mark) { Visit::Enough } else { Visit::Next })
+    })?;
+    if visited == Visit::Next {
+        return Ok(());
+    }
+    let (group, log) = (desk.group(), desk.log());
+    anyhow::ensure!(
+        desk.committed(&all)?.is_empty(),
+        "another dce state import of {group} came first: {log} and the committed offsets are as that one, or a worker, \
+         left them, and nothing of this one was written"
+    );
+    anyhow::bail!(
+        "another dce state import of {group} was under way, and is ended: neither is whole, so delete {log}, make it anew \
+         (dce topics create), and import again, one at a time"
+    )
 }
 
 /// Whether a worker came before the marks, saw an empty state, and has gone on from that: then there is something that it has
@@ -362,9 +390,20 @@ fn finish(desk: &Desk<'_>, bulk: &mut Bulk, layout: &Layout, id: &str) -> anyhow
         }));
     }
     match bulk.commit_with(desk.group(), desk.input(), &offsets) {
-        Err(error @ BulkError::Unknown { .. }) => {
-            Err(error).context("dce state stats says whether the import has ended")
+        Err(error @ (BulkError::Unknown { .. } | BulkError::Fenced { .. })) => {
+            Err(ended(desk, error.into())).context("dce state stats says whether the import has ended")
         }
-        ended => Ok(ended?),
+        done => done.context(UNFINISHED),
+    }
+}
+
+/// Says who may have ended the import, where somebody has.
+fn ended(desk: &Desk<'_>, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(BulkError::Fenced { .. }) => error.context(format!(
+            "another dce state import of {} has begun meanwhile, or this one stood still for a minute",
+            desk.group()
+        )),
+        Some(BulkError::Client { .. } | BulkError::Refused { .. } | BulkError::Unknown { .. }) | None => error,
     }
 }
