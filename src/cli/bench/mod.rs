@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::paint::thousands;
 use super::run::load_model;
 use super::{Frame, WrongUse, stop_on_signals};
 use crate::config::{Config, Delivery, Encoding};
@@ -19,6 +20,7 @@ mod null;
 mod measure;
 mod field;
 mod stages;
+mod scale;
 mod throughput;
 mod latency;
 
@@ -45,7 +47,7 @@ pub(super) struct Arguments {
     /// Partitions of the topics.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=256))]
     partitions: u64,
-    /// Only these parts; all without it.
+    /// Only these parts; all but `scale` without it.
     #[arg(long, value_name = "PART", value_delimiter = ',', value_enum)]
     only: Vec<Part>,
 }
@@ -59,6 +61,8 @@ Compare ratios of one run, not figures of two: a machine is never twice the same
 enum Part {
     /// Each stage alone, in memory.
     Stages,
+    /// What an event costs, in memory, among a thousand to ten million customers and in 1 to 256 partitions. Takes 8 GB.
+    Scale,
     /// As fast as it goes over a full topic.
     Throughput,
     /// From the moment a click is due to its committed embedding, at 10, 50 and 90 % of the peak.
@@ -80,6 +84,12 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let mut report = Report::default();
     if bench.wants(Part::Stages) {
         bench.at_rest(&mut model, &mut report)?;
+    }
+    if bench.arguments.only.contains(&Part::Scale) {
+        bench.scale(&mut Null::like(&model), &mut report)?;
+    }
+    if bench.arguments.only == [Part::Scale] {
+        return Ok(frame.output.line(Value::Object(report.json))?);
     }
     let clicks = clicks::clicks(arguments.events, Clock::start().wall_ms());
     let partitions = usize::try_from(arguments.partitions)?;
@@ -181,6 +191,41 @@ impl Bench<'_> {
         report.number("encoder_events_per_s", stage);
         let limit = format!("ONNX Runtime alone {}", rate(alone));
         self.row(&format!("encoder, {per_epoch} sessions an epoch"), &rate(stage), &limit, Some(ratio))?;
+        Ok(())
+    }
+
+    /// The first of each row is what the others are compared with, in rounds in which all take turns.
+    fn scale(&self, null: &mut dyn Model, report: &mut Report) -> anyhow::Result<()> {
+        const ROWS: [(&str, [(u32, u32); 4]); 2] = [
+            ("customers", [(1_000, 4), (100_000, 4), (1_000_000, 4), (10_000_000, 4)]),
+            ("partitions", [(100_000, 1), (100_000, 4), (100_000, 64), (100_000, 256)]),
+        ];
+        const EVENTS: u32 = 120_000;
+        let (terms, load) = (self.terms(), (EVENTS, self.config.epoch.events_max));
+        for (what, sizes) in ROWS {
+            self.say(format!("whole epochs without a model, in memory: {what}    time an event"))?;
+            let banks = sizes.iter().map(|size| scale::Bank::open(null, &terms, *size));
+            let mut banks = banks.collect::<Result<Vec<_>, _>>()?;
+            let mut times = vec![Vec::new(); banks.len()];
+            for round in 0..=4 * self.arguments.rounds {
+                for (bank, times) in banks.iter_mut().zip(&mut times) {
+                    let time = bank.run(null, &terms, load)?;
+                    // The first one fills the seats.
+                    times.extend((round > 0).then_some(time));
+                }
+            }
+            let mut rows = Vec::new();
+            for ((customers, partitions), own) in sizes.into_iter().zip(&times) {
+                let ratio = measure::median(own.iter().zip(&times[0]).map(|(own, first)| own / first).collect());
+                let time = measure::median(own.clone());
+                let name = format!("{} customers, {partitions} partitions", thousands(u64::from(customers)));
+                self.row(&name, &format!("{time:.0} ns"), "", Some(ratio))?;
+                rows.push(json!({
+                    "customers": customers, "partitions": partitions, "ns": short(time), "ratio": short(ratio),
+                }));
+            }
+            report.json.insert(format!("scale_{what}"), rows.into());
+        }
         Ok(())
     }
 

@@ -21,7 +21,11 @@ use crate::wire::avro::Schemas;
 
 /// As a consumer would give them.
 pub(super) fn records(raws: &[Raw]) -> Vec<Record<'_>> {
-    let mut offsets: BTreeMap<i32, i64> = BTreeMap::new();
+    records_from(raws, &mut BTreeMap::new())
+}
+
+/// The same, from those offsets on.
+pub(super) fn records_from<'r>(raws: &'r [Raw], offsets: &mut BTreeMap<i32, i64>) -> Vec<Record<'r>> {
     let mut records = Vec::with_capacity(raws.len());
     for raw in raws {
         let next = offsets.entry(raw.partition).or_default();
