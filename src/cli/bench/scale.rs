@@ -23,7 +23,7 @@ use crate::wire::click::{ClickEvent, Input};
 const SEATS: u32 = 500;
 /// Clicks of a visit, LOGIN and LOGOUT included.
 const VISIT: u32 = 12;
-/// Between two clicks of the partition's input, in event time: a visit takes a minute.
+/// Between two clicks, in event time: a visit takes a minute.
 const STEP_MS: i64 = 10;
 /// Without a divisor that a number of customers has: visitors are far from one another in memory.
 const SCATTER: u64 = 7_368_787;
@@ -84,7 +84,9 @@ impl Bank {
         terms: &Terms,
         (events, epoch_events): (u32, usize),
     ) -> Result<f64, EpochError> {
-        let raws: Vec<Raw> = (0..events).map(|_| self.next_click()).collect();
+        let mut raws: Vec<Raw> = (0..events).map(|_| self.next_click()).collect();
+        // At full load a fetch brings much of each partition at once.
+        raws.sort_by_key(|raw| raw.partition);
         let records: Vec<Record<'_>> = stages::records_from(&raws, &mut self.offsets);
         let schemas = Schemas::released();
         let mut failed = None;
