@@ -1,5 +1,6 @@
 //! Workers and a broker to which things happen while they work. Whoever drives it calls [`Storm::tend`] often.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ const RESTART_AFTER: Duration = Duration::from_millis(500);
 const ON_THE_WAY: Duration = Duration::from_millis(20);
 /// Stops until one hits the moment between the offsets and the commit.
 const AIMS: u32 = 40;
+const SIGTERM: i32 = 15;
 
 enum Slot {
     Absent,
@@ -110,7 +112,8 @@ impl Storm {
                         Slot::Stopping { dce, since, comes_back }
                     }
                     Some(status) => {
-                        if !status.success() {
+                        // It may not have been far enough to take the signal for a wish.
+                        if !status.success() && status.signal() != Some(SIGTERM) {
                             self.mourn(slot, &dce, status);
                         }
                         self.bury(slot, &dce);

@@ -24,7 +24,7 @@ use crate::config;
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A group's part of the client that ends without an answer has ended by then.
-const ENDING_MAX: Duration = Duration::from_secs(1);
+const ENDING_MAX: Duration = Duration::from_secs(3);
 const ENDING_LOOK: Duration = Duration::from_millis(5);
 
 pub type Consumer = BaseConsumer<ConsumerEvents>;
@@ -251,7 +251,7 @@ pub enum Rebalance {
 pub struct ConsumerEvents {
     rebalances: Mutex<Vec<Rebalance>>,
     closing: AtomicBool,
-    /// It closes, and has no partition.
+    /// It closes, and may end without a further answer: it has no partition, or gave one already.
     closing_empty: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
@@ -330,6 +330,8 @@ impl ConsumerContext for ConsumerEvents {
             if let Err(error) = answer {
                 tracing::debug!(%error, "rebalance while closing");
             }
+            // That may have been the last one, so a further one may find nobody.
+            self.closing_empty.store(true, Ordering::SeqCst);
             return;
         }
         let mut partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
