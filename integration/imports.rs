@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use dce::kafka::Deadline;
 use dce::kafka::bulk::{Bulk, BulkError};
+use serde_json::Value;
 
-use crate::harness::{Bed, WAIT};
+use crate::harness::{Bed, Dce, WAIT};
 use crate::pipeline::{Outputs, PARTITIONS, dirty_clicks, read_to_the_end, records};
 use crate::state::{Savepoint, command, halves, is_whole, json, refused, said, state, with_state};
 
@@ -127,6 +128,13 @@ fn marks(bed: &Bed, outputs: &Outputs) -> usize {
     got.iter().filter(|got| got.key.as_deref() == Some("i") && got.value.is_some()).count()
 }
 
+fn until_member(bed: &Bed, app: &str, worker: &Dce) {
+    let deadline = Deadline::after(WAIT);
+    while bed.members(&bed.name(app)) != Some(1) {
+        assert!(!deadline.passed(), "{}", worker.said());
+    }
+}
+
 fn until_marked(bed: &Bed, outputs: &Outputs) {
     let deadline = Deadline::after(WAIT);
     while marks(bed, outputs) < PARTITIONS {
@@ -134,24 +142,27 @@ fn until_marked(bed: &Bed, outputs: &Outputs) {
     }
 }
 
-#[test]
-fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it() {
-    let bed = Bed::new("while");
+/// What an application made of the clicks, in a file, and what the export said.
+fn exported(test: &str, clicks: &str) -> (Bed, Savepoint, Outputs, Value) {
+    let bed = Bed::new(test);
     let file = Savepoint::new(&bed);
-    let (first, second) = halves(&dirty_clicks("7"));
     let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
-    bed.produce_ndjson(&outputs.input, &first);
+    bed.produce_ndjson(&outputs.input, clicks);
     read_to_the_end(&bed, &outputs, "a", &[]);
     let exported = json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
+    (bed, file, outputs, exported)
+}
+
+#[test]
+fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it() {
+    let (first, second) = halves(&dirty_clicks("7"));
+    let (bed, file, outputs, exported) = exported("while", &first);
     let outputs = with_state(outputs, bed.topic("state-2", PARTITIONS));
 
     // One that is there before: nothing is begun.
     let aside = Outputs::new(&bed, &bed.topic("no-clicks", PARTITIONS), "aside");
     let before = aside.run(&bed, "aside", &[]);
-    let deadline = Deadline::after(WAIT);
-    while bed.members(&bed.name("aside")) != Some(1) {
-        assert!(!deadline.passed(), "{}", before.said());
-    }
+    until_member(&bed, "aside", &before);
     refused(&state(&bed, &aside, "aside", &["import", file.path(), "--new-input"]), 1, "has members");
     drop(before);
     assert_eq!(marks(&bed, &aside), 0);
@@ -175,14 +186,8 @@ fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it()
 
 #[test]
 fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
-    let bed = Bed::new("begun");
-    let file = Savepoint::new(&bed);
     let (first, second) = halves(&dirty_clicks("8"));
-    let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
-    bed.produce_ndjson(&outputs.input, &first);
-    read_to_the_end(&bed, &outputs, "a", &[]);
-    json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
-
+    let (bed, file, _, _) = exported("begun", &first);
     // Another input is keyed anew, and for that the file is read between the look at the group and the marks.
     let outputs = Outputs::new(&bed, &bed.topic("new-clicks", PARTITIONS), "b");
     let mut held = Held::import(&bed, &outputs, "b", &file, &["--new-input"]);
@@ -203,14 +208,31 @@ fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
 }
 
 #[test]
-fn of_two_imports_at_once_one_at_the_most_is_whole() {
-    let bed = Bed::new("two");
-    let file = Savepoint::new(&bed);
-    let outputs = Outputs::new(&bed, &bed.topic("clicks", PARTITIONS), "a");
-    bed.produce_ndjson(&outputs.input, &dirty_clicks("9"));
-    read_to_the_end(&bed, &outputs, "a", &[]);
-    json(&state(&bed, &outputs, "a", &["export", file.path(), "--json"]));
+fn a_worker_that_has_committed_nothing_ends_an_import_and_may_be_stopped_for_the_next() {
+    let (bed, file, _, exported) = exported("idle", &dirty_clicks("11"));
+    let outputs = Outputs::new(&bed, &bed.topic("no-clicks", PARTITIONS), "b");
+    let mut held = Held::import(&bed, &outputs, "b", &file, &["--new-input"]);
+    held.read();
+    let pipe = held.begin();
+    let mut worker = outputs.run(&bed, "b", &[]);
+    until_member(&bed, "b", &worker);
+    worker.until_said("partitions restored");
+    held.give(pipe);
+    refused(&held.end(), 1, "has members");
+    assert_eq!(marks(&bed, &outputs), PARTITIONS, "they stay");
+    worker.signal("TERM");
+    assert!(worker.wait().success(), "{}", worker.said());
+    refused(&state(&bed, &outputs, "b", &["import", file.path(), "--new-input"]), 1, "has records");
 
+    let outputs = with_state(outputs, bed.topic("state-2", PARTITIONS));
+    let imported = json(&state(&bed, &outputs, "b", &["import", file.path(), "--new-input", "--json"]));
+    assert_eq!(imported["customers"], exported["customers"]);
+    is_whole(&state(&bed, &outputs, "b", &["stats"]));
+}
+
+#[test]
+fn of_two_imports_at_once_one_at_the_most_is_whole() {
+    let (bed, file, _, _) = exported("two", &dirty_clicks("9"));
     // Another input is keyed anew: each import reads the file between its look at the log and its marks.
     let outputs = Outputs::new(&bed, &bed.topic("new-clicks", PARTITIONS), "b");
     let import = |outputs: &Outputs| {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// A group's part of the client that ends without an answer has ended by then.
 const ENDING_MAX: Duration = Duration::from_secs(3);
 const ENDING_LOOK: Duration = Duration::from_millis(5);
+/// Closing takes some milliseconds, and seconds where a rebalance is under way.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 pub type Consumer = BaseConsumer<ConsumerEvents>;
 pub type Producer = ThreadedProducer<ProducerEvents>;
@@ -251,8 +254,8 @@ pub enum Rebalance {
 pub struct ConsumerEvents {
     rebalances: Mutex<Vec<Rebalance>>,
     closing: AtomicBool,
-    /// It closes, and may end without a further answer: it has no partition, or gave one already.
-    closing_empty: AtomicBool,
+    /// Closing, without a further answer: it has no partition, or gave one already.
+    may_end: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
 
@@ -280,7 +283,7 @@ impl ConsumerEvents {
     /// this question, too, once its part for the group has ended.
     pub fn all_answered(consumer: &Consumer) {
         let is_empty = consumer.assignment().is_ok_and(|assigned| assigned.count() == 0);
-        consumer.context().closing_empty.store(is_empty, Ordering::SeqCst);
+        consumer.context().may_end.store(is_empty, Ordering::SeqCst);
     }
 
     /// The last error that the client reported, such as a refused connection.
@@ -292,6 +295,24 @@ impl ConsumerEvents {
     pub fn take_error(&self) -> Option<String> {
         lock(&self.last_error).take()
     }
+}
+
+/// Drops the member of a group for good. What the client is asked while it closes it may leave unanswered for ever, so after
+/// [`CLOSE_MAX`] it is left to the end of the process: what it did is committed, or will be done again.
+pub fn close_member(member: impl Send + 'static) {
+    if !drop_within(member, CLOSE_MAX) {
+        tracing::warn!(waited = ?CLOSE_MAX, "the Kafka consumer does not close: it is left to the end of the process");
+    }
+}
+
+/// Whether it was over in time.
+fn drop_within(what: impl Send + 'static, wait: Duration) -> bool {
+    let (closed, closing) = sync_channel::<()>(1);
+    let spawned = std::thread::Builder::new().name("close".to_owned()).spawn(move || {
+        drop(what);
+        drop(closed);
+    });
+    spawned.is_err() || closing.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected)
 }
 
 impl ClientContext for ConsumerEvents {
@@ -316,7 +337,7 @@ impl ConsumerContext for ConsumerEvents {
             // the client drops what it is told when it has ended). With partitions it cannot end before it is answered;
             // without it may be about to.
             let ending = Deadline::after(ENDING_MAX);
-            while self.closing_empty.load(Ordering::SeqCst) && !consumer.closed() && !ending.passed() {
+            while self.may_end.load(Ordering::SeqCst) && !consumer.closed() && !ending.passed() {
                 std::thread::sleep(ENDING_LOOK);
             }
             if consumer.closed() {
@@ -331,7 +352,7 @@ impl ConsumerContext for ConsumerEvents {
                 tracing::debug!(%error, "rebalance while closing");
             }
             // That may have been the last one, so a further one may find nobody.
-            self.closing_empty.store(true, Ordering::SeqCst);
+            self.may_end.store(true, Ordering::SeqCst);
             return;
         }
         let mut partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
@@ -412,4 +433,25 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 /// A value behind a lock is replaced whole, so one that a panic left behind is good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_close_is_left() {
+        struct Stuck(std::sync::mpsc::Receiver<()>);
+        impl Drop for Stuck {
+            fn drop(&mut self) {
+                _ = self.0.recv();
+            }
+        }
+        let (until, stuck) = sync_channel(0);
+        assert!(!drop_within(Stuck(stuck), Duration::from_millis(20)));
+        drop(until);
+        let (until, ends) = sync_channel(0);
+        drop(until);
+        assert!(drop_within(Stuck(ends), CLOSE_MAX));
+    }
 }

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
 }
 
 const AFTER_HELP: &str = "Examples:
-  dce bench --only stages                             no Kafka needed
+  dce bench --only stages                             no Kafka needed; nor for scale
   dce bench --set kafka.bootstrap=test-kafka:9092     all of it, on a cluster that may be loaded
 Compare ratios of one run, not figures of two: a machine is never twice the same.";
 
@@ -87,9 +87,6 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     }
     if bench.arguments.only.contains(&Part::Scale) {
         bench.scale(&mut Null::like(&model), &mut report)?;
-    }
-    if bench.arguments.only == [Part::Scale] {
-        return Ok(frame.output.line(Value::Object(report.json))?);
     }
     let clicks = clicks::clicks(arguments.events, Clock::start().wall_ms());
     let partitions = usize::try_from(arguments.partitions)?;

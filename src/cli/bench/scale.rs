@@ -9,7 +9,7 @@ use super::measure::timed;
 use super::stages;
 use crate::config::Encoding;
 use crate::model::Model;
-use crate::pipeline::epoch::{self, Epoch, EpochError, Origin, Terms};
+use crate::pipeline::epoch::{self, Body, Epoch, EpochError, Origin, Output, Terms};
 use crate::pipeline::log::LogError;
 use crate::pipeline::logged::Logged;
 use crate::pipeline::partitions::Partitions;
@@ -63,7 +63,8 @@ impl Bank {
                     let origin = origin(&mut bank.offsets, partition);
                     let name = name(customer);
                     let id = CustomerId::parse(&name).expect("short");
-                    _ = epoch.click(origin, id, &click(&name, (customer, kind, time_ms), step));
+                    let taken = epoch.click(origin, id, &click(&name, (customer, kind, time_ms), step));
+                    assert!(taken.is_ok(), "each click is one of a session");
                 }
             }
             epoch.finish(model, |_| ())?;
@@ -94,7 +95,10 @@ impl Bank {
             for records in records.chunks(epoch_events) {
                 let records = records.iter().copied();
                 let result = epoch::run(&mut self.states, &mut Nothing, model, &schemas, terms, records, |_| ());
-                failed = result.err().or(failed.take());
+                match result {
+                    Ok(result) => assert!(result.outputs.iter().all(is_embedding), "each click is one of a session"),
+                    Err(error) => failed = Some(error),
+                }
             }
         });
         failed.map_or(Ok(seconds * 1e9 / f64::from(events)), Err)
@@ -125,6 +129,10 @@ impl Bank {
             timestamp_ms: time_ms,
         }
     }
+}
+
+fn is_embedding(output: &Output) -> bool {
+    matches!(output.body, Body::Embedding(_))
 }
 
 fn begin(states: &mut Partitions, partition: i32, terms: &Terms, state_len: usize) -> Result<(), LogError> {

@@ -470,7 +470,8 @@ mod tests {
 
     #[test]
     fn readers_give_what_each_has_read() {
-        assert_eq!(side_by_side(vec![1, 2, 3], |share, _| Ok(share * 10)).unwrap(), [10, 20, 30]);
+        let read = side_by_side(vec![1, 2, 3], |share, _| Ok(share * 10));
+        assert_eq!(read.expect("none fails"), [10, 20, 30]);
     }
 
     /// Whichever it is.

@@ -21,6 +21,7 @@ use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSet
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
+use crate::kafka::client::close_member;
 use crate::kafka::follow::Lookups;
 use crate::kafka::raw::GroupMetadata;
 use crate::model::Model;
@@ -188,6 +189,7 @@ pub fn run(
         source,
     };
     let outcome = worker.until_stopped();
+    close_member(worker.source);
     match outcome {
         // Nothing is under way then, and nothing was half done.
         Err(WorkerError::State(StateError::Stopped)) => Ok(()),
