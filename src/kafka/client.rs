@@ -298,7 +298,7 @@ impl ConsumerEvents {
 }
 
 /// Drops the member of a group for good. What the client is asked while it closes it may leave unanswered for ever, so after
-/// [`CLOSE_MAX`] it is left to the end of the process: what it did is committed, or will be done again.
+/// ten seconds it is left to the end of the process: what it did is committed, or will be done again.
 pub fn close_member(member: impl Send + 'static) {
     if !drop_within(member, CLOSE_MAX) {
         tracing::warn!(waited = ?CLOSE_MAX, "the Kafka consumer does not close: it is left to the end of the process");
