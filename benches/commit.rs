@@ -20,6 +20,7 @@ use dce::kafka::raw::{self, GroupMetadata};
 use dce::kafka::topics::{self, Purpose, TopicSpec};
 use dce::pipeline::epoch::EpochResult;
 use dce::pipeline::sink::{Epoch, Outcome, Sink, SinkHandle};
+use dce::stop::Stop;
 use dce::types::Position;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
@@ -101,7 +102,7 @@ impl Bed {
         }
         let other = |n| {
             let settings = Copier::sink_settings(client, &format!("{from}-0-{n}"), &from, &to);
-            Sink::spawn(settings, Box::new(copier::encode)).unwrap()
+            Sink::spawn(settings, Box::new(copier::encode), &Stop::new()).unwrap()
         };
         Self { others: (1..producers).map(other).collect(), copier, partitions, to }
     }

@@ -9,6 +9,7 @@ use dce::kafka::client::{ClientSettings, Rebalance, TRANSACTION_TIMEOUT};
 use dce::pipeline::epoch::{Body, EpochResult, Output};
 use dce::pipeline::sink::{Epoch, Outcome, OutputTopics, Receipt, Sink, SinkHandle, SinkSettings};
 use dce::pipeline::source::{Batch, CollectLimits, Source, SourceSettings};
+use dce::stop::Stop;
 use dce::types::{CustomerId, EventTime, OpenedBy, Position, ResumeAt};
 use dce::wire::embedding::{Cause, SessionSummary};
 
@@ -63,7 +64,8 @@ impl Copier {
     pub(crate) fn new(client: &ClientSettings, application: &str, slot: &str, from: &str, to: &str) -> Self {
         let source = Source::new(&Self::source_settings(client, application, slot, from)).expect("a source");
         let id = format!("{application}-{slot}");
-        let sink = Sink::spawn(Self::sink_settings(client, &id, from, to), Box::new(encode)).expect("a sink");
+        let sink =
+            Sink::spawn(Self::sink_settings(client, &id, from, to), Box::new(encode), &Stop::new()).expect("a sink");
         let limits = CollectLimits {
             events_max: 10_000,
             bytes_max: 16 << 20,

@@ -23,4 +23,5 @@ mod tools;
 mod browser;
 mod monitor;
 mod replay;
+mod frozen;
 mod chaos;

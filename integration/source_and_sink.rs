@@ -9,6 +9,7 @@ use dce::kafka::raw::GroupMetadata;
 use dce::kafka::reader::Span;
 use dce::pipeline::sink::{Epoch, Outcome, Sink};
 use dce::pipeline::source::{Rebuild, SourceError};
+use dce::stop::Stop;
 use dce::types::ResumeAt;
 
 use crate::copier::{Copier, copy, encode};
@@ -205,7 +206,7 @@ fn a_second_holder_of_the_slot_fences_the_first() {
     let epoch = first_batch(&mut first);
 
     let settings = Copier::sink_settings(&bed.settings, &format!("{application}-0"), &from, &to);
-    let _second = Sink::spawn(settings, Box::new(encode)).unwrap();
+    let _second = Sink::spawn(settings, Box::new(encode), &Stop::new()).unwrap();
     first.sink.submit(epoch);
     let outcome = first.sink.outcome(WAIT).unwrap();
     assert!(matches!(outcome, Outcome::Fatal { .. } | Outcome::UnknownOutcome { .. }), "{outcome:?}");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::Frame;
+use super::signals::Signals;
 use super::workers::side_by_side;
-use super::{Frame, stop_on_signals};
 use crate::config::Config;
 use crate::health::Health;
 use crate::http::{self, Shown};
@@ -57,24 +58,27 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new())?;
     frame.start_logs(&config)?;
-    let stop = stop_on_signals()?;
-    let clock = Clock::start();
+    let signals = Signals::listen()?;
+    let (stop, clock) = (&signals.stop, Clock::start());
     let count = config.app.workers;
     let settings = worker_settings(&config);
     let models = load_models(frame, &config, count)?;
-    check_topics(arguments, &config, &settings.source.client)?;
-    let store = local_store(&config, &settings.source.client)?;
+    let asked = signals.before_the_start(|| {
+        check_topics(arguments, &config, &settings.source.client)?;
+        local_store(&config, &settings.source.client)
+    });
+    let Some(store) = asked.transpose()? else { return Ok(()) };
     let metrics = Arc::new(Metrics::new());
     let health: Arc<[Health]> = (0..count).map(|_| Health::new(clock.uptime())).collect();
     metrics.inference_device(&models[0].device().to_string());
     let shown = Shown { clock, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let _server = config.http_listen.map(|listen| http::serve(listen, shown, http::index())).transpose()?;
     let _undecided = Undecided::watch(&settings.sink, &settings.source.application, clock, Arc::clone(&metrics))?;
-    side_by_side(models, &stop, |number, mut model| {
+    side_by_side(models, stop, |number, mut model| {
         let settings = WorkerSettings { store: store.clone(), ..settings_of(&config, number, count) };
         let metrics = metrics.of_worker(number);
         let mut watch = Watch { clock, health: &health[number], metrics: &metrics, committed: &mut |_| () };
-        Ok(worker::run(&settings, &mut model, &mut watch, &stop)?)
+        Ok(worker::run(&settings, &mut model, &mut watch, stop)?)
     })
 }
 

@@ -4,15 +4,18 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Deadline;
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
+
+/// How long the controller may take for a first answer; twice as long each further time.
+const CONTROLLER_ASK: Duration = Duration::from_secs(5);
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -252,10 +255,7 @@ pub struct Kept {
 /// Whether the input keeps what a restart reads: a compacted topic does not, and is refused; of one that does not keep its
 /// records for ever the answer says how long. A broker that does not tell its settings is believed.
 pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<Option<Kept>, TopicError> {
-    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
-    let options = AdminOptions::new().operation_timeout(Some(wait));
-    let described = runtime()?.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
-    let Ok(Some(Ok(config))) = described.map(|mut all| all.pop()) else { return Ok(None) };
+    let Some(config) = config_of(settings, topic, wait)? else { return Ok(None) };
     let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     if value("cleanup.policy").contains("compact") {
         let why = "is compacted, so records of the past are not there when they are read again; it must have cleanup.policy=delete";
@@ -274,12 +274,42 @@ pub fn check_kept(settings: &ClientSettings, topic: &str, wait: Duration) -> Res
 /// How long a compacted topic keeps a deletion for those who read it late (`delete.retention.ms`); the broker's default where it
 /// does not tell.
 pub fn deletions_kept_ms(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<i64, TopicError> {
-    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
-    let options = AdminOptions::new().operation_timeout(Some(wait));
-    let described = runtime()?.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
-    let config = described.ok().and_then(|mut all| all.pop()).and_then(Result::ok);
+    let config = config_of(settings, topic, wait)?;
     let value = config.and_then(|config| config.get("delete.retention.ms")?.value.clone()?.parse().ok());
     Ok(value.unwrap_or(DAY_MS.cast_signed()))
+}
+
+/// `None` where the broker does not tell them. One that does not answer is an error.
+fn config_of(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<Option<ConfigResource>, TopicError> {
+    let resource = [ResourceSpecifier::Topic(topic)];
+    let told = ask_controller(settings, wait, |admin, options| admin.describe_configs(&resource, options))?;
+    Ok(told.ok().and_then(|mut all| all.pop()).and_then(Result::ok))
+}
+
+/// Asks what a client sends to the cluster's controller, for a while, then again with a new client. A client whose first
+/// answer named no controller, as that of a broker which has just come back may, does not ask who it is before the
+/// request's time is over (librdkafka 2.12.1); by then the next one is told.
+fn ask_controller<T, F: Future<Output = KafkaResult<T>>>(
+    settings: &ClientSettings,
+    wait: Duration,
+    ask: impl Fn(&AdminClient<DefaultClientContext>, &AdminOptions) -> F,
+) -> Result<KafkaResult<T>, TopicError> {
+    let (deadline, mut at_most) = (Deadline::after(wait), CONTROLLER_ASK);
+    let runtime = runtime()?;
+    loop {
+        let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
+        let wait = Some(deadline.remaining().clamp(Duration::from_millis(1), at_most));
+        let options = AdminOptions::new().request_timeout(wait).operation_timeout(wait);
+        match runtime.block_on(ask(&admin, &options)) {
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)) => {}
+            answered => return Ok(answered),
+        }
+        if deadline.passed() {
+            let (bootstrap, waited) = (settings.bootstrap.clone(), deadline.elapsed());
+            return Err(TopicError::Unreachable { bootstrap, waited, why: Some("no controller answers".to_owned()) });
+        }
+        at_most *= 2;
+    }
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, TopicError> {
@@ -298,21 +328,18 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
             absent.push(spec);
         }
     }
-    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
     let topics: Vec<NewTopic<'_>> = absent.iter().map(|spec| new_topic(spec)).collect();
-    let options = AdminOptions::new().operation_timeout(Some(deadline.remaining()));
     let results = if topics.is_empty() {
         Vec::new()
     } else {
-        runtime()?
-            .block_on(admin.create_topics(&topics, &options))
+        ask_controller(settings, deadline.remaining(), |admin, options| admin.create_topics(&topics, options))?
             .map_err(|error| inspector.unanswered(&error, deadline.elapsed()))?
     };
     let mut created = Vec::new();
     for result in results {
         match result {
             Ok(topic) => created.push(topic),
-            // Another one was faster.
+            // Another one was faster, or it was made when the answer was waited for no longer.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(refused(&topic, format!("cannot be created: {code}"))),
         }
@@ -330,13 +357,12 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
 
 /// Deletes topics; one that is not there is no error.
 pub fn delete(settings: &ClientSettings, names: &[String], wait: Duration) -> Result<(), TopicError> {
-    let admin: AdminClient<DefaultClientContext> = settings.inspector().create().map_err(TopicError::Client)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     if names.is_empty() {
         return Ok(());
     }
-    let options = AdminOptions::new().operation_timeout(Some(wait));
-    let results = runtime()?.block_on(admin.delete_topics(&names, &options)).map_err(TopicError::Client)?;
+    let results = ask_controller(settings, wait, |admin, options| admin.delete_topics(&names, options))?
+        .map_err(TopicError::Client)?;
     for result in results {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}

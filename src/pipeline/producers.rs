@@ -38,6 +38,8 @@ pub enum ProducerError {
     Client { id: String, why: String },
     #[error("the transactions of {id} cannot be started: {why}")]
     Init { id: String, why: String },
+    #[error("told to stop while the transactions of {id} were started")]
+    Stopped { id: String },
 }
 
 /// One or two, of which one has its turn.

@@ -29,6 +29,7 @@ use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, ProducerEvents};
 use crate::kafka::errors::{Call, CallError, TransactionError, repeat};
 use crate::kafka::raw::{self, GroupMetadata};
+use crate::stop::Stop;
 use crate::wire::embedding::SessionSummary;
 
 /// A commit that took longer, or lost a connection, may have been repeated by the client. Its producer is replaced: a
@@ -38,6 +39,8 @@ const DOUBTFUL_COMMIT: Duration = Duration::from_secs(1);
 const HANG_GRACE: Duration = Duration::from_secs(4);
 /// A longer key of a reject that is too large goes the way of its value.
 const KEPT_KEY_BYTES_MAX: usize = 1_024;
+/// After which a sink that begins looks whether it is still wanted.
+const READY_LOOK: Duration = Duration::from_millis(50);
 /// After which a flush beside the offsets looks whether it is still wanted.
 const FLUSH_SLICE: Duration = Duration::from_millis(10);
 /// How long a full send buffer is waited for at a time.
@@ -225,8 +228,8 @@ pub struct Sink {
 
 impl Sink {
     /// Makes the producer, ends what a predecessor of the same id left open, and starts the thread. Waits for all that:
-    /// up to twice the transaction's timeout.
-    pub fn spawn(settings: SinkSettings, encode: Encode) -> Result<SinkHandle, ProducerError> {
+    /// up to twice the transaction's timeout, and no longer than until the stop is asked for.
+    pub fn spawn(settings: SinkSettings, encode: Encode, stop: &Stop) -> Result<SinkHandle, ProducerError> {
         // A doubtful producer is replaced first (twice the timeout), then the epoch, then perhaps its abort.
         let epoch_max = settings.transaction_timeout * 4 + HANG_GRACE;
         let id = settings.transactional_id.clone();
@@ -244,11 +247,17 @@ impl Sink {
             }
         });
         let thread = thread.map_err(|error| ProducerError::Client { id: id.clone(), why: error.to_string() })?;
-        match ready.recv_timeout(epoch_max) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                return Err(ProducerError::Init { id, why: format!("the client has not answered for {epoch_max:?}") });
+        let deadline = Deadline::after(epoch_max);
+        loop {
+            match ready.recv_timeout(deadline.remaining().min(READY_LOOK)) {
+                Ok(begun) => break begun?,
+                // Nothing was begun: its thread ends when it finds nobody, or with the process.
+                Err(RecvTimeoutError::Timeout) if stop.is_stopped() => return Err(ProducerError::Stopped { id }),
+                Err(RecvTimeoutError::Timeout) if !deadline.passed() => {}
+                Err(_) => {
+                    let why = format!("the client has not answered for {:?}", deadline.elapsed());
+                    return Err(ProducerError::Init { id, why });
+                }
             }
         }
         Ok(SinkHandle { epochs: Some(epoch_sender), outcomes, thread: Some(thread), under_way: None, epoch_max })

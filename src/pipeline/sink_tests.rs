@@ -50,7 +50,7 @@ impl Bed {
     }
 
     fn sink(&self) -> SinkHandle {
-        Sink::spawn(self.settings.clone(), Box::new(encode)).expect("a sink")
+        Sink::spawn(self.settings.clone(), Box::new(encode), &Stop::new()).expect("a sink")
     }
 
     /// What an epoch becomes when the requests of that kind get these answers first, and what the next one does.
@@ -321,8 +321,19 @@ fn a_sink_that_may_not_start_says_why() {
     let answer = Answer::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
     // Both of its ids are refused; the first is told.
     bed.cluster.request_errors(Api::InitProducerId, &[answer; 2]);
-    let error = Sink::spawn(bed.settings.clone(), Box::new(encode)).expect_err("not authorized");
+    let error = Sink::spawn(bed.settings.clone(), Box::new(encode), &Stop::new()).expect_err("not authorized");
     assert!(error.to_string().starts_with("the transactions of app-0 cannot be started"), "{error}");
+}
+
+#[test]
+fn a_sink_that_is_told_to_stop_before_a_broker_answers_does_not_wait_for_one() {
+    let bed = Bed::new();
+    bed.cluster.broker_down(1).expect("a broker that goes");
+    let (stop, patient) = (Stop::new(), Deadline::after(bed.settings.transaction_timeout));
+    stop.stop();
+    let error = Sink::spawn(bed.settings.clone(), Box::new(encode), &stop).expect_err("told to stop");
+    assert!(matches!(error, ProducerError::Stopped { .. }), "{error}");
+    assert!(!patient.passed(), "it would have waited for twice as long");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Frame, moments, stop_on_signals};
+use super::signals::Signals;
+use super::{Frame, moments};
 use crate::config::Config;
 use crate::drift::board::{About, Board};
 use crate::drift::collect::Cut;
@@ -76,18 +77,16 @@ pub(super) fn run(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
 fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
     let config = frame.config(Vec::new())?;
     frame.start_logs(&config)?;
-    let stop = stop_on_signals()?;
+    let signals = Signals::listen()?;
     let clock = Clock::start();
     let client = ClientSettings::from(&config.kafka);
-    if arguments.create_topics {
-        let roles = Role::of_monitor(&config.monitor.topics);
-        let specs = roles.map(|(role, name)| role.spec(name, 1, None, config.session.future_max_ms));
-        let created = topics::create(&client, &specs, WAIT).context("creating topics")?;
-        if !created.is_empty() {
-            tracing::info!(topics = ?created, "topics created");
+    let asked = signals.before_the_start(|| {
+        if arguments.create_topics {
+            create_topics(&config, &client)?;
         }
-    }
-    let settings = settings(&config, &client)?;
+        settings(&config, &client)
+    });
+    let Some(settings) = asked.transpose()? else { return Ok(()) };
     let board = Arc::new(board(&config));
     let health: Arc<[Health]> = Arc::new([Health::new(clock.uptime())]);
     let metrics = Arc::new(Metrics::of_monitor(ms(config.monitor.window)));
@@ -97,7 +96,17 @@ fn watch(arguments: &Arguments, frame: &Frame) -> anyhow::Result<()> {
         .listen
         .map(|listen| http::serve(listen, shown, page::routes(Arc::clone(&board), clock)))
         .transpose()?;
-    Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board, metrics: &metrics }, &stop)?)
+    Ok(run::run(&settings, Watch { clock, health: &health[0], board: &board, metrics: &metrics }, &signals.stop)?)
+}
+
+fn create_topics(config: &Config, client: &ClientSettings) -> anyhow::Result<()> {
+    let roles = Role::of_monitor(&config.monitor.topics);
+    let specs = roles.map(|(role, name)| role.spec(name, 1, None, config.session.future_max_ms));
+    let created = topics::create(client, &specs, WAIT).context("creating topics")?;
+    if !created.is_empty() {
+        tracing::info!(topics = ?created, "topics created");
+    }
+    Ok(())
 }
 
 pub(super) fn board(config: &Config) -> Board {

@@ -13,7 +13,6 @@ use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
 use super::log::StateRecord;
 use super::partitions::Partitions;
-use super::producers::ProducerError;
 use super::rest::Nothing;
 use super::shelf::{Shelf, ShelfSettings};
 use super::sink::{Epoch, Outcome, Sink, SinkHandle, SinkSettings};
@@ -25,19 +24,21 @@ use crate::kafka::client::close_member;
 use crate::kafka::follow::Lookups;
 use crate::kafka::raw::GroupMetadata;
 use crate::model::Model;
-use crate::registry::{self, Interrupted, RegistryError, Resolver};
+use crate::registry::{self, Interrupted, Resolver};
 use crate::stop::Stop;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::Clock;
 use crate::telemetry::metrics::{AbortCause, EpochStats, Metrics, PartitionStats};
 use crate::types::{EventTime, Position, ResumeAt, Uptime};
 
+mod error;
 mod again;
 mod moves;
 mod rows;
 mod ticks;
 mod written;
 
+pub use error::WorkerError;
 use rows::beyond;
 use ticks::Ticker;
 use written::{Written, encoder, written};
@@ -112,36 +113,20 @@ impl Watch<'_> {
     }
 }
 
-/// What ends a worker. A restart may help with the broker's and the sink's.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Sink(#[from] ProducerError),
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Epoch(#[from] EpochError),
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the Kafka producer of {topic} cannot be made: {why}")]
-    Ticker { topic: String, why: String },
-    #[error("a customer's record could not be read from the local store: {why}")]
-    LocalStore { partition: i32, why: String },
-    #[error(
-        "{FAILURES_MAX} epochs in a row could not be committed by {id}, last: {why}; does another process run with the \
-         same app.id and app.instance, or does the broker refuse the records?"
-    )]
-    NothingCommits { id: String, why: String },
-    #[error("{why}; the process must be restarted")]
-    Hung { why: String },
-}
-
 /// Runs until the stop is asked for; the epoch under way is finished then.
 pub fn run(
+    settings: &WorkerSettings,
+    model: &mut dyn Model,
+    watch: &mut Watch<'_>,
+    stop: &Stop,
+) -> Result<(), WorkerError> {
+    match work(settings, model, watch, stop) {
+        Err(error) if error.is_stop() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn work(
     settings: &WorkerSettings,
     model: &mut dyn Model,
     watch: &mut Watch<'_>,
@@ -150,7 +135,7 @@ pub fn run(
     let resolver = Resolver::new(settings.registry.as_ref())?;
     let Some(written) = written(settings, &resolver, watch, stop)? else { return Ok(()) };
     watch.health.not_ready("joining the group");
-    let sink = Sink::spawn(settings.sink.clone(), encoder(written))?;
+    let sink = Sink::spawn(settings.sink.clone(), encoder(written), stop)?;
     let SourceSettings { client, application, topic, .. } = &settings.source;
     let lookups = Lookups::start(client, application, topic).map_err(StateError::from)?;
     let source = Source::new(&settings.source)?;
@@ -190,11 +175,7 @@ pub fn run(
     };
     let outcome = worker.until_stopped();
     close_member(worker.source);
-    match outcome {
-        // Nothing is under way then, and nothing was half done.
-        Err(WorkerError::State(StateError::Stopped)) => Ok(()),
-        Ok(()) | Err(_) => outcome,
-    }
+    outcome
 }
 
 struct Worker<'w, 's> {
@@ -552,7 +533,7 @@ impl Worker<'_, '_> {
         }
         if is_sink_lost {
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
-            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written))?;
+            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written), self.stop)?;
         }
         self.go_back(cause, &why)?;
         Ok(false)
