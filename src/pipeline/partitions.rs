@@ -29,6 +29,8 @@ pub struct Partitions {
     cache_max: usize,
     /// Saves work and decides nothing.
     pub(super) tags: TagsSeen,
+    /// The record of one who wakes.
+    waking: Vec<u8>,
 }
 
 /// What the log has of a partition.
@@ -78,11 +80,12 @@ impl Partitions {
         let log = Log { head, redo: (head.redo_from, head.redo_stream_time), looked: (head.resume, 0), redoing: true };
         self.logs.insert(partition, log);
         self.sessions.entry(partition).and_modify(|sessions| sessions.resume(head.redo_stream_time, head.logged));
+        let mut waking = Vec::new();
         let active: Vec<String> = logged.active_ids().map(str::to_owned).collect();
         for id in active {
             let torn = |torn| LogError::new(&Key::Active(&id).pack(), torn);
             let Some((Told { through, packed, .. }, count)) = logged.active(&id)? else { continue };
-            logged.rest.take(&id);
+            logged.rest.take(&id, &mut waking);
             let name = CustomerId::parse(&id).ok_or_else(|| torn(Torn { at: 0, what: "no customer's name" }))?;
             self.wake(partition, &name, through, count, Unpacker::new(&packed), state_len).map_err(torn)?;
         }
@@ -218,9 +221,12 @@ impl Partitions {
         if past(through) == Standing::Past {
             return Ok(Standing::Past);
         }
-        let Some(record) = rest.take(customer.as_str()) else { return Ok(Standing::Ready) };
-        let (through, from) = log::open_rest(record.bytes()).map_err(torn)?;
-        self.wake(partition, customer, through, 0, from, state_len).map_err(torn)?;
+        let mut waking = std::mem::take(&mut self.waking);
+        rest.take(customer.as_str(), &mut waking);
+        let woken = log::open_rest(&waking)
+            .and_then(|(through, from)| self.wake(partition, customer, through, 0, from, state_len));
+        self.waking = waking;
+        woken.map_err(torn)?;
         Ok(Standing::Ready)
     }
 

@@ -1,6 +1,6 @@
 //! The customers at rest of one partition, as the bytes of their records. Customer → record. `[pure]`
 //!
-//! Nearly all customers are at rest at any moment: each costs its record, its id and a pointer. Where a local store holds
+//! Nearly all customers are at rest at any moment: each costs its record, its id and its place in a table. Where a local store holds
 //! them all, memory holds a cache of it, and what the store does not have yet:
 //!
 //! ```text
@@ -9,14 +9,13 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher as _;
-
-use hashbrown::{DefaultHashBuilder, HashTable, hash_table as table};
 
 use crate::types::CustomerId;
 
-/// An allocation and its place in the table, beside the bytes themselves.
-const ENTRY_BYTES: usize = 32;
+mod slots;
+mod table;
+
+use table::Table;
 
 /// Where the records are that memory does not hold.
 pub trait Beyond {
@@ -57,16 +56,6 @@ struct Cached {
     old: Table,
     /// What the store does not have yet, by epoch; an empty record says that there is none any more.
     fresh: VecDeque<(u64, Table)>,
-}
-
-/// A record that was taken out.
-#[derive(Debug)]
-pub struct Record(Entry);
-
-impl Record {
-    pub fn bytes(&self) -> &[u8] {
-        self.0.split().1
-    }
 }
 
 impl Rest {
@@ -116,39 +105,34 @@ impl Rest {
     /// The record that an epoch gave a customer, in the place of an earlier one.
     pub fn put(&mut self, customer: &str, record: &[u8], epoch: u64) {
         match &mut self.cached {
-            None => self.table.put(customer, record),
-            Some(cached) => cached.of(epoch).put(customer, record),
+            None => self.table.put(customer.as_bytes(), record),
+            Some(cached) => cached.of(epoch).put(customer.as_bytes(), record),
         }
     }
 
     /// The same for [`Self::settle`] to do, where memory holds all. Until then nothing else may be asked.
     pub fn put_soon(&mut self, customer: &str, record: &[u8]) {
         assert!(self.cached.is_none(), "epochs are told apart");
-        let entry = Entry::new(customer, record);
-        self.table.waiting.push((self.table.hasher.hash_one(entry.split().0), entry));
+        self.table.put_soon(customer.as_bytes(), record);
     }
 
-    /// Puts what waits, in its order. Each place is a wait for the memory: looked for together, they are waited for together.
+    /// Puts what waits.
     pub fn settle(&mut self) {
-        let mut waiting = std::mem::take(&mut self.table.waiting);
-        for (hash, entry) in waiting.drain(..) {
-            self.table.insert_at(hash, entry);
-        }
-        self.table.waiting = waiting;
+        self.table.settle();
     }
 
     /// A record that is known beyond, too.
     pub fn offer(&mut self, customer: &str, record: &[u8]) {
         if self.cached.as_ref().is_none_or(|cached| cached.fresh(customer).is_none()) {
-            self.table.put(customer, record);
+            self.table.put(customer.as_bytes(), record);
         }
     }
 
     /// The customer has none from that epoch on.
     pub fn erase(&mut self, customer: &str, epoch: u64) {
         match &mut self.cached {
-            None => drop(self.table.take(customer)),
-            Some(cached) => cached.of(epoch).put(customer, &[]),
+            None => _ = self.table.remove(customer.as_bytes()),
+            Some(cached) => cached.of(epoch).put(customer.as_bytes(), &[]),
         }
     }
 
@@ -157,14 +141,12 @@ impl Rest {
         let Self { table, cached: Some(cached) } = self else { return };
         while cached.fresh.front().is_some_and(|(of, _)| *of <= epoch) {
             let Some((_, stored)) = cached.fresh.pop_front() else { return };
-            for entry in stored.table {
-                let (id, record) = entry.split();
+            for (id, record) in stored.iter() {
                 if record.is_empty() {
-                    let id = String::from_utf8_lossy(id);
-                    table.take(&id);
-                    cached.old.take(&id);
+                    table.remove(id);
+                    cached.old.remove(id);
                 } else {
-                    table.insert(entry);
+                    table.put(id, record);
                 }
             }
         }
@@ -206,18 +188,20 @@ impl Rest {
         }
     }
 
-    /// A record whose customer becomes active. What is not beyond yet stays, for nobody else could say it.
-    pub fn take(&mut self, customer: &str) -> Option<Record> {
-        let Some(cached) = &mut self.cached else { return self.table.take(customer) };
-        match cached.fresh(customer) {
-            Some(record) => {
-                Some(record).filter(|record| !record.is_empty()).map(|record| Record(Entry::new(customer, record)))
-            }
-            None => {
-                let old = cached.old.take(customer);
-                self.table.take(customer).or(old)
+    /// Takes the record of a customer who becomes active; says whether there is one. What is not beyond yet stays, for nobody
+    /// else could say it.
+    pub fn take(&mut self, customer: &str, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        let Some(record) = self.get(customer) else { return false };
+        into.extend(record);
+        let is_fresh = self.cached.as_ref().is_some_and(|cached| cached.fresh(customer).is_some());
+        if !is_fresh {
+            self.table.remove(customer.as_bytes());
+            if let Some(cached) = &mut self.cached {
+                cached.old.remove(customer.as_bytes());
             }
         }
+        true
     }
 
     /// Each customer in memory with its record, in no order; where memory is a cache, without what is not beyond yet.
@@ -241,91 +225,6 @@ impl Cached {
     }
 }
 
-/// The length of the id in two bytes, the id, the record: one allocation a customer.
-#[derive(Debug)]
-struct Entry(Box<[u8]>);
-
-impl Entry {
-    fn new(customer: &str, record: &[u8]) -> Self {
-        // An id is at most 256 bytes long.
-        let len = u16::try_from(customer.len()).unwrap_or(u16::MAX).to_le_bytes();
-        Self([&len, customer.as_bytes(), record].concat().into())
-    }
-
-    fn split(&self) -> (&[u8], &[u8]) {
-        let (len, rest) = self.0.split_at(2);
-        rest.split_at(usize::from(u16::from_le_bytes([len[0], len[1]])))
-    }
-
-    fn cost(&self) -> usize {
-        self.0.len() + ENTRY_BYTES
-    }
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    table: HashTable<Entry>,
-    hasher: DefaultHashBuilder,
-    bytes: usize,
-    /// With its hash; see [`Rest::put_soon`].
-    waiting: Vec<(u64, Entry)>,
-}
-
-impl Table {
-    fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    fn put(&mut self, customer: &str, record: &[u8]) {
-        self.insert(Entry::new(customer, record));
-    }
-
-    /// In the place of an earlier one, if there is one.
-    fn insert(&mut self, entry: Entry) {
-        self.insert_at(self.hasher.hash_one(entry.split().0), entry);
-    }
-
-    fn insert_at(&mut self, hash: u64, entry: Entry) {
-        self.bytes += entry.cost();
-        let hasher = &self.hasher;
-        let is_same = |known: &Entry| known.split().0 == entry.split().0;
-        match self.table.entry(hash, is_same, |entry| hasher.hash_one(entry.split().0)) {
-            table::Entry::Occupied(mut known) => self.bytes -= std::mem::replace(known.get_mut(), entry).cost(),
-            table::Entry::Vacant(place) => _ = place.insert(entry),
-        }
-    }
-
-    fn reserve(&mut self, customers: usize) {
-        let hasher = &self.hasher;
-        self.table.reserve(customers, |entry| hasher.hash_one(entry.split().0));
-    }
-
-    fn fit(&mut self) {
-        if self.table.capacity() / 2 > self.table.len() {
-            let hasher = &self.hasher;
-            self.table.shrink_to_fit(|entry| hasher.hash_one(entry.split().0));
-        }
-    }
-
-    fn get(&self, customer: &str) -> Option<&[u8]> {
-        let hash = self.hasher.hash_one(customer.as_bytes());
-        let found = self.table.find(hash, |known| known.split().0 == customer.as_bytes());
-        found.map(|entry| entry.split().1)
-    }
-
-    fn take(&mut self, customer: &str) -> Option<Record> {
-        let hash = self.hasher.hash_one(customer.as_bytes());
-        let found = self.table.find_entry(hash, |known| known.split().0 == customer.as_bytes()).ok()?;
-        let entry = found.remove().0;
-        self.bytes -= entry.cost();
-        Some(Record(entry))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.table.iter().map(Entry::split)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -333,6 +232,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn taken(rest: &mut Rest, customer: &str) -> Option<Vec<u8>> {
+        let mut record = Vec::new();
+        rest.take(customer, &mut record).then_some(record)
+    }
 
     proptest! {
         #[test]
@@ -355,13 +259,12 @@ mod tests {
                         rest.fit();
                     }
                     _ => {
-                        let taken = rest.take(&customer).map(|record| record.bytes().to_vec());
-                        assert_eq!(taken, map.remove(&customer).map(String::into_bytes));
+                        assert_eq!(taken(&mut rest, &customer), map.remove(&customer).map(String::into_bytes));
                     }
                 }
                 assert_eq!(rest.len(), map.len());
-                let bytes: usize = map.iter().map(|(id, record)| 2 + id.len() + record.len() + ENTRY_BYTES).sum();
-                assert_eq!(rest.bytes(), bytes);
+                let bytes: usize = map.iter().map(|(id, record)| id.len() + record.len()).sum();
+                assert!((bytes..=bytes + 36 * map.len()).contains(&rest.bytes()), "{} for {bytes}", rest.bytes());
             }
         }
 
@@ -381,7 +284,7 @@ mod tests {
                         assert_eq!(rest.get(&customer), all.get(&customer).map(String::as_bytes));
                         if what == 1 {
                             // It wakes, and goes back as it was.
-                            let taken = rest.take(&customer).map(|record| record.bytes().to_vec());
+                            let taken = taken(&mut rest, &customer);
                             assert_eq!(taken.as_deref(), all.get(&customer).map(String::as_bytes));
                             if let Some(record) = taken {
                                 rest.offer(&customer, &record);
