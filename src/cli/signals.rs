@@ -61,6 +61,9 @@ impl Signals {
         // Either the signal sees this, or it is seen here.
         self.is_asking.store(true, Ordering::SeqCst);
         let answer = (!self.stop.is_stopped()).then(ask);
+        if answer.is_none() {
+            tracing::info!("stopped before anything was begun");
+        }
         self.is_asking.store(false, Ordering::SeqCst);
         answer
     }

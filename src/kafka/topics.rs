@@ -1,5 +1,6 @@
 //! Topics: what is there, what must be, and how to make it. Refuses early, with the fix in the message.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 
 /// How long the controller may take for a first answer; twice as long each further time.
 const CONTROLLER_ASK: Duration = Duration::from_secs(5);
+const CONTROLLER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the topics cannot be worked with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -286,6 +288,12 @@ fn config_of(settings: &ClientSettings, topic: &str, wait: Duration) -> Result<O
     Ok(told.ok().and_then(|mut all| all.pop()).and_then(Result::ok))
 }
 
+/// Nobody has said anything to the question.
+fn is_unanswered(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::NotController)
+}
+
 /// Asks what a client sends to the cluster's controller, for a while, then again with a new client. A client whose first
 /// answer named no controller, as that of a broker which has just come back may, does not ask who it is before the
 /// request's time is over (librdkafka 2.12.1); by then the next one is told.
@@ -301,7 +309,7 @@ fn ask_controller<T, F: Future<Output = KafkaResult<T>>>(
         let wait = Some(deadline.remaining().clamp(Duration::from_millis(1), at_most));
         let options = AdminOptions::new().request_timeout(wait).operation_timeout(wait);
         match runtime.block_on(ask(&admin, &options)) {
-            Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)) => {}
+            Err(KafkaError::AdminOp(code)) if is_unanswered(code) => std::thread::sleep(CONTROLLER_PAUSE),
             answered => return Ok(answered),
         }
         if deadline.passed() {
@@ -328,18 +336,25 @@ pub fn create(settings: &ClientSettings, specs: &[TopicSpec], wait: Duration) ->
             absent.push(spec);
         }
     }
+    let asked = Cell::new(0);
     let topics: Vec<NewTopic<'_>> = absent.iter().map(|spec| new_topic(spec)).collect();
     let results = if topics.is_empty() {
         Vec::new()
     } else {
-        ask_controller(settings, deadline.remaining(), |admin, options| admin.create_topics(&topics, options))?
+        let ask = |admin: &AdminClient<DefaultClientContext>, options: &AdminOptions| {
+            asked.set(asked.get() + 1);
+            admin.create_topics(&topics, options)
+        };
+        ask_controller(settings, deadline.remaining(), ask)?
             .map_err(|error| inspector.unanswered(&error, deadline.elapsed()))?
     };
     let mut created = Vec::new();
     for result in results {
         match result {
             Ok(topic) => created.push(topic),
-            // Another one was faster, or it was made when the answer was waited for no longer.
+            // Most likely by the question whose answer was waited for no longer.
+            Err((topic, RDKafkaErrorCode::TopicAlreadyExists)) if asked.get() > 1 => created.push(topic),
+            // Another one was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(refused(&topic, format!("cannot be created: {code}"))),
         }

@@ -75,7 +75,7 @@ impl Slots {
     /// Says from where to where.
     pub(super) fn close_up(&mut self, class: u16) -> Option<(Place, Place)> {
         let of = self.0.get_mut(usize::from(class))?;
-        if of.holes <= HOLES + of.end / 4 {
+        if of.holes <= HOLES.min(of.slots) + of.end / 4 {
             return None;
         }
         let last = of.end - 1;

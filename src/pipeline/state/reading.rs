@@ -290,7 +290,7 @@ fn read_logs(
     let (mut logs, mut spans) = (BTreeMap::new(), Vec::new());
     let now_ms = Clock::start().wall_ms();
     let deletions_kept_ms = match &plan.store {
-        Some(_) => topics::deletions_kept_ms(&plan.input.client, log, ANSWER_MAX)?,
+        Some(_) => patiently(is_cancelled, || topics::deletions_kept_ms(&plan.input.client, log, ANSWER_MAX))?,
         None => 0,
     };
     let count = found.len();

@@ -38,7 +38,7 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
-    /// It was told to, while nothing was under way and nothing was half done.
+    /// It was told to, while nothing was computed, or what was left open is for its successor to decide.
     pub(super) fn is_stop(&self) -> bool {
         matches!(self, Self::State(StateError::Stopped) | Self::Sink(ProducerError::Stopped { .. }))
     }

@@ -532,6 +532,7 @@ impl Worker<'_, '_> {
             return Err(WorkerError::NothingCommits { id: self.settings.sink.transactional_id.clone(), why });
         }
         if is_sink_lost {
+            tracing::warn!(why, "a new sink is needed");
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
             self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written), self.stop)?;
         }
