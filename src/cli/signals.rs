@@ -8,6 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::stop::Stop;
 
+const NOTHING_BEGUN: &str = "stopped before anything was begun";
+
 /// From here on the two signals ask for the stop; for commands that have something to finish. Once a process.
 pub fn stop_on_signals() -> anyhow::Result<Stop> {
     Ok(Signals::listen()?.stop)
@@ -43,7 +45,7 @@ impl Signals {
             let (name, _) = next().await;
             asked.stop();
             if ends.load(Ordering::SeqCst) {
-                tracing::info!(signal = name, "stopped before anything was begun");
+                tracing::info!(signal = name, "{NOTHING_BEGUN}");
                 end(0);
             }
             tracing::info!(signal = name, "stopping; a second signal ends the process at once");
@@ -62,7 +64,7 @@ impl Signals {
         self.is_asking.store(true, Ordering::SeqCst);
         let answer = (!self.stop.is_stopped()).then(ask);
         if answer.is_none() {
-            tracing::info!("stopped before anything was begun");
+            tracing::info!("{NOTHING_BEGUN}");
         }
         self.is_asking.store(false, Ordering::SeqCst);
         answer

@@ -80,12 +80,11 @@ impl Partitions {
         let log = Log { head, redo: (head.redo_from, head.redo_stream_time), looked: (head.resume, 0), redoing: true };
         self.logs.insert(partition, log);
         self.sessions.entry(partition).and_modify(|sessions| sessions.resume(head.redo_stream_time, head.logged));
-        let mut waking = Vec::new();
         let active: Vec<String> = logged.active_ids().map(str::to_owned).collect();
         for id in active {
             let torn = |torn| LogError::new(&Key::Active(&id).pack(), torn);
             let Some((Told { through, packed, .. }, count)) = logged.active(&id)? else { continue };
-            logged.rest.take(&id, &mut waking);
+            logged.rest.remove(&id);
             let name = CustomerId::parse(&id).ok_or_else(|| torn(Torn { at: 0, what: "no customer's name" }))?;
             self.wake(partition, &name, through, count, Unpacker::new(&packed), state_len).map_err(torn)?;
         }
@@ -222,7 +221,9 @@ impl Partitions {
             return Ok(Standing::Past);
         }
         let mut waking = std::mem::take(&mut self.waking);
-        rest.take(customer.as_str(), &mut waking);
+        waking.clear();
+        waking.extend_from_slice(record);
+        rest.remove(customer.as_str());
         let woken = log::open_rest(&waking)
             .and_then(|(through, from)| self.wake(partition, customer, through, 0, from, state_len));
         self.waking = waking;

@@ -131,7 +131,7 @@ impl Rest {
     /// The customer has none from that epoch on.
     pub fn erase(&mut self, customer: &str, epoch: u64) {
         match &mut self.cached {
-            None => _ = self.table.remove(customer.as_bytes()),
+            None => self.table.remove(customer.as_bytes()),
             Some(cached) => cached.of(epoch).put(customer.as_bytes(), &[]),
         }
     }
@@ -188,20 +188,15 @@ impl Rest {
         }
     }
 
-    /// Takes the record of a customer who becomes active; says whether there is one. What is not beyond yet stays, for nobody
-    /// else could say it.
-    pub fn take(&mut self, customer: &str, into: &mut Vec<u8>) -> bool {
-        into.clear();
-        let Some(record) = self.get(customer) else { return false };
-        into.extend(record);
-        let is_fresh = self.cached.as_ref().is_some_and(|cached| cached.fresh(customer).is_some());
-        if !is_fresh {
-            self.table.remove(customer.as_bytes());
-            if let Some(cached) = &mut self.cached {
-                cached.old.remove(customer.as_bytes());
+    /// The customer becomes active. What is not beyond yet stays, for nobody else could say it.
+    pub fn remove(&mut self, customer: &str) {
+        if let Some(cached) = &mut self.cached {
+            if cached.fresh(customer).is_some() {
+                return;
             }
+            cached.old.remove(customer.as_bytes());
         }
-        true
+        self.table.remove(customer.as_bytes());
     }
 
     /// Each customer in memory with its record, in no order; where memory is a cache, without what is not beyond yet.
@@ -234,8 +229,9 @@ mod tests {
     use super::*;
 
     fn taken(rest: &mut Rest, customer: &str) -> Option<Vec<u8>> {
-        let mut record = Vec::new();
-        rest.take(customer, &mut record).then_some(record)
+        let record = rest.get(customer).map(<[u8]>::to_vec);
+        rest.remove(customer);
+        record
     }
 
     proptest! {

@@ -64,9 +64,12 @@ impl Slots {
         self.0[usize::from(place.class)].len
     }
 
+    /// Nothing of what lay there stays: it may be a customer's who asked for that.
     pub(super) fn free(&mut self, place: Place) {
         let class = &mut self.0[usize::from(place.class)];
-        class.slot_mut(place.slot)[..2].copy_from_slice(&FREE.to_le_bytes());
+        let bytes = class.slot_mut(place.slot);
+        bytes.fill(0);
+        bytes[..2].copy_from_slice(&FREE.to_le_bytes());
         class.free.push(place.slot);
         class.holes += 1;
     }
@@ -83,6 +86,7 @@ impl Slots {
             let hole = of.hole();
             let bytes = of.slot(last).to_vec();
             of.slot_mut(hole).copy_from_slice(&bytes);
+            of.slot_mut(last).fill(0);
             (Place { class, slot: last }, Place { class, slot: hole })
         });
         of.cut(last);
@@ -237,6 +241,8 @@ mod tests {
                 let used: usize = slots.0.iter().map(|class| (class.end - class.holes) as usize).sum();
                 assert_eq!(used, map.len());
                 for class in &slots.0 {
+                    let beyond = class.chunks.iter().flatten().skip(class.end as usize * class.len);
+                    assert!(beyond.copied().all(|byte| byte == 0 || byte == FREE.to_le_bytes()[0]), "what went stays nowhere");
                     let (used, chunks) = (class.end - class.holes, u32::try_from(class.chunks.len()).unwrap());
                     assert!(class.holes <= HOLES + class.end / 4, "{} of {}", class.holes, class.end);
                     assert!(chunks * class.slots < used * 2 + 2 * HOLES + 2 * class.slots);

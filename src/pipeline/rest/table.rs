@@ -84,16 +84,15 @@ impl Table {
         found.map(|place| self.slots.get(*place).1)
     }
 
-    /// Whether there was one.
-    pub(super) fn remove(&mut self, customer: &[u8]) -> bool {
+    /// One that is not there is no error.
+    pub(super) fn remove(&mut self, customer: &[u8]) {
         let Self { table, slots, hasher, bytes, .. } = self;
         let hash = hasher.hash_one(customer);
-        let Ok(found) = table.find_entry(hash, |known| slots.get(*known).0 == customer) else { return false };
+        let Ok(found) = table.find_entry(hash, |known| slots.get(*known).0 == customer) else { return };
         let place = found.remove().0;
         *bytes -= slots.cost(place) + ENTRY_BYTES;
         slots.free(place);
         self.close_up(place);
-        true
     }
 
     /// After a place became free.

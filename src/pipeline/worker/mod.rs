@@ -532,9 +532,10 @@ impl Worker<'_, '_> {
             return Err(WorkerError::NothingCommits { id: self.settings.sink.transactional_id.clone(), why });
         }
         if is_sink_lost {
-            tracing::warn!(why, "a new sink is needed");
             // The new one, by its id, decides what the old one left open; only then are the offsets final.
-            self.sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written), self.stop)?;
+            let sink = Sink::spawn(self.settings.sink.clone(), encoder(self.written), self.stop);
+            self.sink =
+                sink.inspect_err(|_| tracing::warn!(why, "an epoch was not committed, and no other sink is there"))?;
         }
         self.go_back(cause, &why)?;
         Ok(false)
