@@ -17,7 +17,7 @@ use crate::pipeline::partitions::{Partitions, Standing};
 use crate::pipeline::rest::{Beyond, BeyondError};
 use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
 use crate::pipeline::source::{Record, Trace};
-use crate::types::{CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
+use crate::types::{ClickKind, CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
 use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
@@ -128,6 +128,8 @@ pub fn run<'a>(
         if chunk.is_empty() {
             break;
         }
+        let logins = chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.login()?)));
+        epoch.partitions.approach(logins);
         let customers = chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.customer()?)));
         epoch.bring(beyond, customers)?;
         for (record, read) in chunk.drain(..) {
@@ -153,6 +155,14 @@ impl Read {
             Self::Click(arrival) => Some(&arrival.customer),
             Self::Erase(customer) => Some(customer),
             Self::Tick(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// Whoever logs in was at rest, more often than not; few others were.
+    fn login(&self) -> Option<&CustomerId> {
+        match self {
+            Self::Click(arrival) if arrival.event.kind == ClickKind::Login => Some(&arrival.customer),
+            Self::Click(_) | Self::Erase(_) | Self::Tick(_) | Self::Refused(_) => None,
         }
     }
 }

@@ -125,6 +125,13 @@ impl Partitions {
         (at_rest, self.rest.values().map(Rest::bytes).sum())
     }
 
+    /// Customers who are about to wake, if they are at rest: it is quicker where it is known before.
+    pub(super) fn approach<'c>(&self, customers: impl Iterator<Item = (i32, &'c CustomerId)>) {
+        Rest::approach(
+            customers.filter_map(|(partition, customer)| Some((self.rest.get(&partition)?, customer.as_str()))),
+        );
+    }
+
     /// Has the customers' records in memory before their input comes, where they are beyond it.
     pub(super) fn bring<'c>(
         &mut self,

@@ -18,6 +18,10 @@ const STEPS: usize = 8;
 const CHUNK_BYTES: usize = 256 << 10;
 /// The length of the id in two bytes, that of the record in four.
 const HEAD: usize = 6;
+/// The processor has memory by so many.
+const LINE_BYTES: usize = 64;
+/// So that a chunk's records are still near when they are asked for.
+const TOUCHED_BYTES_MAX: usize = 2 << 10;
 /// In the place of the id's length where a slot is free; an id is at most 256 bytes long.
 const FREE: u16 = u16::MAX;
 /// So many free slots are none too many.
@@ -33,16 +37,23 @@ pub(super) struct Place {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Slots(Vec<Class>);
+pub(super) struct Slots {
+    classes: Vec<Class>,
+    /// Of all slots in use, and of the holes between them.
+    pub(super) bytes: usize,
+}
 
 impl Slots {
     pub(super) fn put(&mut self, id: &[u8], record: &[u8]) -> Place {
         let class = class_of(HEAD + id.len() + record.len());
-        while self.0.len() <= class {
-            self.0.push(Class::new(self.0.len()));
+        while self.classes.len() <= class {
+            self.classes.push(Class::new(self.classes.len()));
         }
-        let slot = self.0[class].take();
-        let bytes = self.0[class].slot_mut(slot);
+        let of = &mut self.classes[class];
+        let end = of.end;
+        let slot = of.take();
+        self.bytes += (of.end - end) as usize * of.len;
+        let bytes = of.slot_mut(slot);
         bytes[..2].copy_from_slice(&u16::try_from(id.len()).unwrap_or(FREE - 1).to_le_bytes());
         bytes[2..HEAD].copy_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes[HEAD..HEAD + id.len()].copy_from_slice(id);
@@ -52,21 +63,23 @@ impl Slots {
 
     /// Id and record.
     pub(super) fn get(&self, place: Place) -> (&[u8], &[u8]) {
-        let bytes = self.0[usize::from(place.class)].slot(place.slot);
+        let bytes = self.classes[usize::from(place.class)].slot(place.slot);
         let id = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
         let record = u32::from_le_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]) as usize;
         let (id, rest) = bytes[HEAD..].split_at(id);
         (id, &rest[..record])
     }
 
-    /// Bytes of the slot.
-    pub(super) fn cost(&self, place: Place) -> usize {
-        self.0[usize::from(place.class)].len
+    /// Reads a byte of each line of memory that the slot has, of a long one of the first ones: the processor goes on by itself.
+    pub(super) fn touch(&self, place: Place) -> u8 {
+        let bytes = self.classes[usize::from(place.class)].slot(place.slot);
+        let bytes = &bytes[..bytes.len().min(TOUCHED_BYTES_MAX)];
+        bytes.iter().step_by(LINE_BYTES).chain(bytes.last()).fold(0, |sum, byte| sum ^ byte)
     }
 
     /// Nothing of what lay there stays: it may be a customer's who asked for that.
     pub(super) fn free(&mut self, place: Place) {
-        let class = &mut self.0[usize::from(place.class)];
+        let class = &mut self.classes[usize::from(place.class)];
         let bytes = class.slot_mut(place.slot);
         bytes.fill(0);
         bytes[..2].copy_from_slice(&FREE.to_le_bytes());
@@ -77,7 +90,7 @@ impl Slots {
     /// A step, of which [`STEPS_A_FREE`] are due after a place became free: where many are, the last record moves into a hole.
     /// Says from where to where.
     pub(super) fn close_up(&mut self, class: u16) -> Option<(Place, Place)> {
-        let of = self.0.get_mut(usize::from(class))?;
+        let of = self.classes.get_mut(usize::from(class))?;
         if of.holes <= HOLES.min(of.slots) + of.end / 4 {
             return None;
         }
@@ -90,6 +103,7 @@ impl Slots {
             (Place { class, slot: last }, Place { class, slot: hole })
         });
         of.cut(last);
+        self.bytes -= of.len;
         moved
     }
 }
@@ -238,9 +252,10 @@ mod tests {
                 for (id, (place, record)) in &map {
                     assert_eq!(slots.get(*place), (id.as_bytes(), &record[..]));
                 }
-                let used: usize = slots.0.iter().map(|class| (class.end - class.holes) as usize).sum();
+                let used: usize = slots.classes.iter().map(|class| (class.end - class.holes) as usize).sum();
                 assert_eq!(used, map.len());
-                for class in &slots.0 {
+                assert_eq!(slots.bytes, slots.classes.iter().map(|class| class.end as usize * class.len).sum::<usize>());
+                for class in &slots.classes {
                     let beyond = class.chunks.iter().flatten().skip(class.end as usize * class.len);
                     assert!(beyond.copied().all(|byte| byte == 0 || byte == FREE.to_le_bytes()[0]), "what went stays nowhere");
                     let (used, chunks) = (class.end - class.holes, u32::try_from(class.chunks.len()).unwrap());
