@@ -6,7 +6,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-models eval eval-monitor chaos bench gpu-check lint clean cargo packages packages-test
+.PHONY: help setup demo test test-models eval eval-monitor chaos bench bench-streams gpu-check lint clean cargo packages packages-test
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
@@ -94,14 +94,25 @@ chaos: cargo packages-test ## workers, broker and disks killed at random: FAULTS
 	cat "$$CHAOS_RESULT"
 	exit $$status
 
+# A broker as for work, not for a quick start: compiled in full, and a garbage collection (its pause is in each latency) every 40 s.
+BROKER_AT_WORK = -Xms3g -Xmx3g -Xmn2500m -XX:+UseParallelGC
+
 bench: cargo packages-test ## each stage and the whole beside its limit, on a Kafka that it starts (5 minutes)
 	@$(ORT)
 	echo "building dce (release)"
 	$(CARGO) build --release
-	# A broker as for work, not for a quick start: compiled in full, and a garbage collection (its pause is in each latency) every 40 s.
-	export DCE_TEST_KAFKA_JAVA_OPTS="$${DCE_TEST_KAFKA_JAVA_OPTS:--Xms3g -Xmx3g -Xmn2500m -XX:+UseParallelGC}"
+	export DCE_TEST_KAFKA_JAVA_OPTS="$${DCE_TEST_KAFKA_JAVA_OPTS:-$(BROKER_AT_WORK)}"
 	if [[ -n "$${DCE_TEST_BOOTSTRAP:-}" ]]; then run=(env); else run=(integration/kafka.sh run --); fi
 	"$${run[@]}" bash -c '"$(BUILT)/release/dce" bench --set "kafka.bootstrap=$$DCE_TEST_BOOTSTRAP" --set log.level=warn $(ARGS)'
+
+bench-streams: cargo packages-test ## dce beside the same work in Kafka Streams (Java; needs a JDK), in turn on a Kafka that it starts (8 minutes)
+	@$(ORT)
+	jars="$$(deploy/setup/streams.sh | tail -n 1)"
+	python="$$(deploy/setup/python-clients.sh | tail -n 1)"
+	echo "building dce (release)"
+	$(CARGO) build --release
+	export DCE_TEST_KAFKA_JAVA_OPTS="$${DCE_TEST_KAFKA_JAVA_OPTS:-$(BROKER_AT_WORK)}"
+	env -u DCE_TEST_BOOTSTRAP integration/kafka.sh run -- "$$python" benches/kafka_streams/compare.py "$(BUILT)/release/dce" "$$jars" $(ARGS)
 
 gpu-check: ## on a machine with an NVIDIA GPU: the GPU beside the CPU, agreement and speed (docs/gpu.md)
 	@CARGO="$(CARGO)" deploy/gpu-check.sh $(ARGS)

@@ -21,9 +21,8 @@ fi
 need mvn "run deploy/setup/packages.sh test"
 say "Apicurio Registry $version: fetching it from Maven Central (109 MB)"
 scratch
-mvn --quiet --batch-mode "-Dmaven.repo.local=$SCRATCH/repository" org.apache.maven.plugins:maven-dependency-plugin:2.8:copy \
-  "-Dartifact=io.apicurio:apicurio-registry-app:$version:tar.gz:all" "-DoutputDirectory=$SCRATCH" >"$SCRATCH/maven.log" 2>&1 ||
-  { tail -n 20 "$SCRATCH/maven.log" >&2; die "Maven could not fetch Apicurio Registry $version: its reason stands above"; }
+maven "Apicurio Registry $version" org.apache.maven.plugins:maven-dependency-plugin:2.8:copy \
+  "-Dartifact=io.apicurio:apicurio-registry-app:$version:tar.gz:all" "-DoutputDirectory=$SCRATCH"
 archive="$SCRATCH/apicurio-registry-app-$version-all.tar.gz"
 sha256sum --check --quiet --strict <<<"$hash  $archive" >&2 ||
   die "Apicurio Registry $version: what Maven fetched is not what deploy/setup/apicurio.sh expects; nothing was installed"

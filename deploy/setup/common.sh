@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Shared by the set-up scripts: messages, the cache folder, checks. Sourced, never run.
-# Gives say, die, need, cache, scratch, renamed_into and python_with; takes DCE_CACHE_DIR, XDG_CACHE_HOME and HOME from the environment.
+# Gives say, die, need, cache, scratch, renamed_into, maven, verified, jars and python_with; takes DCE_CACHE_DIR, XDG_CACHE_HOME and
+# HOME from the environment.
 
 # One line for a person, on stderr: stdout is for results.
 speaker=setup
@@ -32,6 +33,49 @@ scratch() {
 # renamed_into FROM TO: TO appears whole or not at all. If another run was faster, its result stays.
 renamed_into() {
   mv -T "$1" "$2" 2>/dev/null || [[ -d "$2" ]] || die "cannot move $1 to $2"
+}
+
+# maven WHAT ARGUMENT…: runs Maven with a repository of its own in the scratch folder; if it fails, says that WHAT was not fetched.
+maven() {
+  local what="$1"
+  shift
+  mvn --quiet --batch-mode "-Dmaven.repo.local=$SCRATCH/repository" "$@" >"$SCRATCH/maven.log" 2>&1 ||
+    { tail -n 20 "$SCRATCH/maven.log" >&2; die "Maven could not fetch $what: its reason stands above"; }
+}
+
+# verified FOLDER HASHES: are exactly the listed files there, each with its hash? Says what differs.
+verified() {
+  (cd "$1" && sha256sum --check --quiet --strict "$2" >&2 && [[ "$(find . -type f | wc -l)" -eq "$(wc -l <"$2")" ]])
+}
+
+# jars WHAT SIZE FOLDER HASHES POM EDIT [--learn]: FOLDER/libs becomes the jars that a pom names after sed's EDIT of it, and is printed.
+# With --learn the file of their hashes is written anew.
+jars() {
+  local what="$1" size="$2" folder="$3" hashes="$4" pom="$5" edit="$6" learn="${7:-}"
+  if [[ "$learn" != --learn && -d "$folder/libs" ]]; then
+    if verified "$folder/libs" "$hashes"; then
+      say "$what: in the cache"
+      echo "$folder/libs"
+      return
+    fi
+    say "$what: the jars in the cache are not those of ${hashes##*/}, so they are fetched anew"
+    rm -rf "$folder"
+  fi
+
+  need mvn "run deploy/setup/packages.sh test"
+  say "$what: fetching the jars from Maven Central ($size)"
+  scratch
+  sed "$edit" "$pom" >"$SCRATCH/pom.xml"
+  maven "$what" --file "$SCRATCH/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$SCRATCH/out/libs"
+  if [[ "$learn" == --learn ]]; then
+    (cd "$SCRATCH/out/libs" && LC_ALL=C sha256sum -- *.jar) >"$hashes"
+    say "wrote $(wc -l <"$hashes") hashes to ${hashes##*/}: read its diff before you commit it"
+    rm -rf "$folder"
+  fi
+  verified "$SCRATCH/out/libs" "$hashes" || die "$what: what Maven fetched is not what ${hashes##*/} lists; nothing was installed"
+  renamed_into "$SCRATCH/out" "$folder"
+  say "$what: now in the cache"
+  echo "$folder/libs"
 }
 
 # python_with FOLDER REQUIREMENTS IMPORTS: FOLDER becomes a Python environment with the packages of a requirements file, by

@@ -15,36 +15,4 @@ if [[ -n "${DCE_TEST_KAFKA_VERSION:-}" && "$DCE_TEST_KAFKA_VERSION" != "$version
   [[ "${1:-}" == --learn || -f "$hashes" ]] || die "DCE_TEST_KAFKA_VERSION=$version: deploy/setup has no hashes of it"
 fi
 folder="$(cache)/kafka-$version"
-
-# Are exactly the listed jars there, each with its hash? Says what differs.
-verified() {
-  (cd "$1" && sha256sum --check --quiet --strict "$hashes" >&2 && [[ "$(find . -type f | wc -l)" -eq "$(wc -l <"$hashes")" ]])
-}
-
-if [[ "${1:-}" != --learn && -d "$folder/libs" ]]; then
-  if verified "$folder/libs"; then
-    say "Kafka $version: in the cache"
-    echo "$folder/libs"
-    exit 0
-  fi
-  say "Kafka $version: the jars in the cache are not those of ${hashes##*/}, so they are fetched anew"
-  rm -rf "$folder"
-fi
-
-need mvn "run deploy/setup/packages.sh test"
-say "Kafka $version: fetching the jars from Maven Central (about 40 MB)"
-scratch
-sed "s/<version>${usual:-$version}</<version>$version</" kafka-pom.xml >"$SCRATCH/pom.xml"
-mvn --quiet --batch-mode --file "$SCRATCH/pom.xml" "-Dmaven.repo.local=$SCRATCH/repository" \
-  dependency:copy-dependencies "-DoutputDirectory=$SCRATCH/kafka/libs" >"$SCRATCH/maven.log" 2>&1 ||
-  { tail -n 20 "$SCRATCH/maven.log" >&2; die "Maven could not fetch Kafka $version: its reason stands above"; }
-
-if [[ "${1:-}" == --learn ]]; then
-  (cd "$SCRATCH/kafka/libs" && LC_ALL=C sha256sum -- *.jar) >"$hashes"
-  say "wrote $(wc -l <"$hashes") hashes to ${hashes##*/}: read its diff before you commit it"
-  rm -rf "$folder"
-fi
-verified "$SCRATCH/kafka/libs" || die "Kafka $version: what Maven fetched is not what ${hashes##*/} lists; nothing was installed"
-renamed_into "$SCRATCH/kafka" "$folder"
-say "Kafka $version: now in the cache"
-echo "$folder/libs"
+jars "Kafka $version" "about 40 MB" "$folder" "$hashes" kafka-pom.xml "s/<version>${usual:-$version}</<version>$version</" "${1:-}"
