@@ -112,7 +112,7 @@ impl Storm {
                         Slot::Stopping { dce, since, comes_back }
                     }
                     Some(status) => {
-                        if !has_drained(status) {
+                        if !has_drained(status, &dce) {
                             self.mourn(slot, &dce, status);
                         }
                         self.bury(slot, &dce);
@@ -197,7 +197,7 @@ impl Storm {
                     let mut dce = dce;
                     dce.signal("TERM");
                     let status = dce.wait();
-                    assert!(has_drained(status), "SIGTERM drains: {status}\n{}", dce.said());
+                    assert!(has_drained(status, &dce), "SIGTERM drains: {status}\n{}", dce.said());
                     self.bury(slot, &dce);
                 } else {
                     self.kill(slot, dce);
@@ -258,14 +258,14 @@ impl Storm {
             if let Slot::Running(mut dce) = std::mem::replace(&mut self.slots[slot], Slot::Absent) {
                 dce.signal("TERM");
                 let status = dce.wait();
-                assert!(has_drained(status), "SIGTERM drains: {status}\n{}", dce.said());
+                assert!(has_drained(status, &dce), "SIGTERM drains: {status}\n{}", dce.said());
                 self.bury(slot, &dce);
             }
         }
     }
 }
 
-/// A process that gets the signal before it listens ends by it: it has nothing to drain yet.
-fn has_drained(status: ExitStatus) -> bool {
-    status.success() || status.signal() == Some(SIGTERM)
+/// A process that gets the signal before it listens ends by it. It has said nothing by then, and has nothing to drain.
+fn has_drained(status: ExitStatus, dce: &Dce) -> bool {
+    status.success() || (status.signal() == Some(SIGTERM) && dce.said().is_empty())
 }
