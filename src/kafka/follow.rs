@@ -130,12 +130,23 @@ impl Lookup {
         partitions: &[i32],
         wait: Duration,
     ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
-        const DOING: &str = "asking for the last offsets";
-        let refused = |error: &KafkaError| refused(&topics.join(", "), DOING, error);
+        self.offsets(topics, partitions, Offset::End, "asking for the last offsets", wait)
+    }
+
+    /// Where each of the partitions has its beginning or end; one request a broker.
+    fn offsets(
+        &self,
+        topics: &[&str],
+        partitions: &[i32],
+        which: Offset,
+        doing: &'static str,
+        wait: Duration,
+    ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
+        let refused = |error: &KafkaError| refused(&topics.join(", "), doing, error);
         let mut list = TopicPartitionList::with_capacity(topics.len() * partitions.len());
         for topic in topics {
             for partition in partitions {
-                list.add_partition_offset(topic, *partition, Offset::End).map_err(|error| refused(&error))?;
+                list.add_partition_offset(topic, *partition, which).map_err(|error| refused(&error))?;
             }
         }
         if list.count() == 0 {
@@ -144,14 +155,14 @@ impl Lookup {
         // A client that lives long must be asked for its events, or they pile up.
         drop(self.consumer.poll(Duration::ZERO));
         let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(&error))?;
-        let mut ends = BTreeMap::new();
+        let mut offsets = BTreeMap::new();
         for element in list.elements() {
             element.error().map_err(|error| refused(&error))?;
-            if let Offset::Offset(end) = element.offset() {
-                ends.insert((element.topic().to_owned(), element.partition()), end);
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert((element.topic().to_owned(), element.partition()), offset);
             }
         }
-        Ok(ends)
+        Ok(offsets)
     }
 
     /// How many the topic has now.
@@ -169,13 +180,19 @@ impl Lookup {
         }
     }
 
-    /// Of each of the partitions.
+    /// Of each of the partitions, in their order; two requests a broker.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);
+        let lows =
+            self.offsets(&[topic], partitions, Offset::Beginning, "asking for the first offsets", deadline.remaining())?;
+        let ends = self.ends(&[topic], partitions, deadline.remaining())?;
         let one = |partition: &i32| {
-            let asked = self.consumer.fetch_watermarks(topic, *partition, deadline.remaining());
-            let (low, end) = asked.map_err(|error| refused(topic, "asking for the first and last offsets", &error))?;
-            Ok(Extent { partition: *partition, low, end: end.max(low) })
+            let place = (topic.to_owned(), *partition);
+            let (Some(low), Some(end)) = (lows.get(&place), ends.get(&place)) else {
+                let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+                return Err(refused(&format!("{topic}/{partition}"), "asking for the first and last offsets", &unknown));
+            };
+            Ok(Extent { partition: *partition, low: *low, end: *end.max(low) })
         };
         partitions.iter().map(one).collect()
     }

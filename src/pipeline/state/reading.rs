@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::stored::{self, Stored, TakeError};
 use super::{ANSWER_MAX, Plan, Restored, StateError, contradiction, goes_together, patiently, start};
 use crate::config::Delivery;
-use crate::kafka::follow;
+use crate::kafka::follow::{self, Extent};
 use crate::kafka::reader::Span;
-use crate::kafka::topics::{self, Inspector};
+use crate::kafka::topics;
 use crate::pipeline::history::History;
 use crate::pipeline::logged::Logged;
 use crate::pipeline::shelf::Held;
@@ -137,9 +137,8 @@ impl Drop for Reading {
 fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSender<Event>) -> Result<(), StateError> {
     // What the last owners did must be decided before anything is believed.
     succession::end_left_open(&plan.input, &plan.sink, &plan.lookups, partitions);
-    let inspector = Inspector::new(&plan.input.client)?;
-    let mut found = find(plan, &inspector, partitions, progress)?;
-    let mut logs = read_logs(plan, &inspector, &found, progress, &plan.doubted)?;
+    let mut found = find(plan, partitions, progress)?;
+    let mut logs = read_logs(plan, &found, progress, &plan.doubted)?;
     // What goes wrong with a local store's help is tried without it first.
     let doubted: BTreeMap<i32, String> = logs
         .iter()
@@ -149,7 +148,7 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
         logs.retain(|partition, _| !doubted.contains_key(partition));
         let again = found.iter().filter(|(partition, _)| doubted.contains_key(partition));
         let again = again.map(|(partition, found)| (*partition, found.clone())).collect();
-        logs.append(&mut read_logs(plan, &inspector, &again, progress, &doubted)?);
+        logs.append(&mut read_logs(plan, &again, progress, &doubted)?);
     }
     let (mut spans, mut complete) = (Vec::new(), Vec::new());
     for (partition, log) in logs {
@@ -191,16 +190,11 @@ fn read(plan: &Plan, partitions: &[i32], progress: &Progress, events: &SyncSende
 }
 
 /// Where the group stands in the partitions.
-fn find(
-    plan: &Plan,
-    inspector: &Inspector,
-    partitions: &[i32],
-    progress: &Progress,
-) -> Result<BTreeMap<i32, Found>, StateError> {
+fn find(plan: &Plan, partitions: &[i32], progress: &Progress) -> Result<BTreeMap<i32, Found>, StateError> {
     let is_cancelled = || progress.is_cancelled.load(Ordering::Relaxed);
     let topic = &plan.input.topic;
     let lookup = &plan.lookups.decided;
-    let partition_count = patiently(is_cancelled, || inspector.describe(topic, ANSWER_MAX))?.unwrap_or(0);
+    let partition_count = patiently(is_cancelled, || lookup.partitions(topic, ANSWER_MAX))?;
     let partition_count = u32::try_from(partition_count).unwrap_or(u32::MAX);
     let committed = patiently(is_cancelled, || lookup.committed(topic, partitions, ANSWER_MAX));
     let committed = committed.map_err(|error| {
@@ -279,7 +273,6 @@ impl Log {
 /// The logs, from their beginning or their local store's mark up to their high watermark.
 fn read_logs(
     plan: &Plan,
-    inspector: &Inspector,
     found: &BTreeMap<i32, Found>,
     progress: &Progress,
     doubted: &BTreeMap<i32, String>,
@@ -294,8 +287,10 @@ fn read_logs(
         None => 0,
     };
     let count = found.len();
-    for (partition, found) in found {
-        let (low, end) = patiently(is_cancelled, || inspector.watermarks(log, *partition, ANSWER_MAX))?;
+    let partitions: Vec<i32> = found.keys().copied().collect();
+    // The log's own ends: what is not decided there yet is waited for.
+    let extents = patiently(is_cancelled, || plan.lookups.undecided.extents(log, &partitions, ANSWER_MAX))?;
+    for ((partition, found), Extent { low, end, .. }) in found.iter().zip(extents) {
         let history = &found.restored.history;
         let begun = history.begun.0;
         let extent = || stored::Extent {
