@@ -78,23 +78,49 @@ pub struct CustomerId(std::sync::Arc<str>);
 impl CustomerId {
     /// The empty string and over-long keys name no customer.
     pub fn parse(key: &str) -> Option<Self> {
-        Self::is_one(key).then(|| Self(key.into()))
-    }
-
-    /// Whether it names a customer.
-    pub fn is_one(key: &str) -> bool {
-        !key.is_empty() && key.len() <= NAME_BYTES_MAX
+        CustomerRef::parse(key).map(Self::from)
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub fn by_ref(&self) -> CustomerRef<'_> {
+        CustomerRef(&self.0)
+    }
 }
 
-/// For maps that look a customer up and keep it where it is new.
-impl From<&Self> for CustomerId {
-    fn from(id: &Self) -> Self {
-        id.clone()
+/// Maps of customers are asked by name.
+impl std::borrow::Borrow<str> for CustomerId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A [`CustomerId`] where it stands in a record, without memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomerRef<'a>(&'a str);
+
+impl<'a> CustomerRef<'a> {
+    /// The empty string and over-long keys name no customer.
+    pub fn parse(key: &'a str) -> Option<Self> {
+        (!key.is_empty() && key.len() <= NAME_BYTES_MAX).then_some(Self(key))
+    }
+
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl From<CustomerRef<'_>> for CustomerId {
+    fn from(customer: CustomerRef<'_>) -> Self {
+        Self(customer.0.into())
+    }
+}
+
+impl fmt::Display for CustomerRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0)
     }
 }
 

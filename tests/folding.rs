@@ -11,7 +11,7 @@ use dce::pipeline::epoch::{Body, Epoch, EpochError, Origin, Terms};
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot};
 use dce::pipeline::source::Trace;
-use dce::types::{ClickKind, CustomerId, EventTime, ModelId, OpenedBy, Position, fnv1a64};
+use dce::types::{ClickKind, CustomerId, CustomerRef, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use dce::wire::embedding::{CustomerEmbedding, EmbeddingKind};
 use ndarray::{Array1, Array2, Array3};
 use rand::RngExt;
@@ -50,7 +50,7 @@ fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedd
         let mut epoch = Epoch::begin(&mut partitions, &model, &terms);
         for click in epoch_clicks {
             let customer = CustomerId::parse(&click.customer).unwrap();
-            _ = epoch.click(origin(offset), customer, &click.event());
+            _ = epoch.click(origin(offset), customer.by_ref(), &click.event());
             offset += 1;
         }
         for output in epoch.finish(&mut model, |_| ()).unwrap().outputs {
@@ -218,7 +218,7 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
     let (mut steps, mut records) = (Vec::new(), Vec::new());
     for (offset, click) in clicks.iter().enumerate() {
         let customer = CustomerId::parse(&click.customer).unwrap();
-        _ = partition.push(Arrival::new(customer, &click.event(), &spec, &labels), &mut steps);
+        _ = partition.push(Arrival::new(customer.by_ref(), &click.event(), &spec, &labels), &mut steps);
         for step in steps.drain(..) {
             let customer = customers.entry(step.slot).or_default();
             let mut opened = None;
@@ -472,7 +472,7 @@ fn what_is_not_finite_reaches_neither_the_topic_nor_the_state() {
             let terms = terms(&rules);
             let mut epoch = Epoch::begin(&mut partitions, model, &terms);
             for click in session(n) {
-                epoch.click(origin(0), CustomerId::parse("ana").unwrap(), &click.event()).unwrap();
+                epoch.click(origin(0), CustomerRef::parse("ana").unwrap(), &click.event()).unwrap();
             }
             for output in epoch.finish(model, |_| ())?.outputs {
                 if let Body::Embedding(record) = output.body {

@@ -14,7 +14,7 @@ use dce::pipeline::logged::Logged;
 use dce::pipeline::partitions::Partitions;
 use dce::pipeline::savepoint::{Rekeying, Stands, Stood};
 use dce::pipeline::source::Trace;
-use dce::types::{CustomerId, EventTime, Moment, Position, ResumeAt};
+use dce::types::{CustomerRef, EventTime, Moment, Position, ResumeAt};
 use rand::RngExt;
 
 use crate::streams::{Click, pauses, rng, stream, wide_rules};
@@ -61,7 +61,7 @@ impl Application {
             let offset = &mut self.offsets[partition as usize];
             let origin =
                 Origin { position: Position { partition, offset: *offset }, timestamp_ms: None, trace: Trace::None };
-            epoch.click(origin, CustomerId::parse(&click.customer).unwrap(), &click.event()).unwrap();
+            epoch.click(origin, CustomerRef::parse(&click.customer).unwrap(), &click.event()).unwrap();
             *offset += 1;
         }
         self.told.append(&mut epoch.finish(&mut self.model, |_| ()).unwrap().state);

@@ -135,18 +135,18 @@ impl Worker {
             if place % CHUNK == 0 {
                 let chunk: Vec<CustomerId> =
                     inputs.iter().skip(place).take(CHUNK).filter_map(Input::customer).collect();
-                epoch.bring(&mut self.disk, chunk.iter().map(|customer| (0, customer))).unwrap();
+                epoch.bring(&mut self.disk, chunk.iter().map(|customer| (0, customer.by_ref()))).unwrap();
             }
             let position = Position { partition: 0, offset };
             let origin = Origin { position, timestamp_ms: None, trace: Trace::None };
             match input {
                 Input::Click(click) => {
-                    let refused = epoch.click(origin, customer(&click.customer), &click.event()).err();
+                    let refused = epoch.click(origin, customer(&click.customer).by_ref(), &click.event()).err();
                     if let Some(reason) = refused.filter(|reason| *reason != RejectReason::Duplicate) {
                         left.entry(offset).or_default().push(format!("{reason:?}"));
                     }
                 }
-                Input::Erase(name) => epoch.erase(origin, customer(name)),
+                Input::Erase(name) => epoch.erase(origin, customer(name).by_ref()),
                 Input::Tick(time) => epoch.tick(origin, Moment::from(EventTime::parse(*time).unwrap())),
             }
         }

@@ -79,8 +79,8 @@ fn run(clicks: &[Click], rules: &SessionRules) -> (Cuts, Vec<RejectReason>) {
     let spec = FeatureSpec::none();
     for click in clicks {
         let customer = CustomerId::parse(&click.customer).unwrap();
-        let arrival = Arrival::new(customer, &click.event(), &spec, &[]);
-        rejects.extend(partition.push(arrival, &mut steps).err());
+        let event = click.event();
+        rejects.extend(partition.push(Arrival::new(customer.by_ref(), &event, &spec, &[]), &mut steps).err());
         for step in steps.drain(..) {
             let (frozen, folded) = lists.entry(step.slot).or_default();
             match step.what {
@@ -187,7 +187,7 @@ fn no_flood_costs_more_than_its_limits() {
             balance: 0.0,
         };
         let customer = CustomerId::parse("flood").unwrap();
-        let outcome = partition.push(Arrival::new(customer, &click.event(), &spec, &[]), &mut steps);
+        let outcome = partition.push(Arrival::new(customer.by_ref(), &click.event(), &spec, &[]), &mut steps);
         assert!(matches!(outcome, Ok(()) | Err(RejectReason::Full | RejectReason::Late)), "{outcome:?}");
         for step in steps.drain(..) {
             if let Change::Fold { session, .. } = step.what {
@@ -214,7 +214,7 @@ fn what_is_due_is_due_at_the_moment_that_is_named_and_not_before() {
         let (mut partition, mut steps) = (Partition::new(rules), Vec::new());
         for click in &clicks {
             let customer = CustomerId::parse(&click.customer).unwrap();
-            _ = partition.push(Arrival::new(customer, &click.event(), &spec, &[]), &mut steps);
+            _ = partition.push(Arrival::new(customer.by_ref(), &click.event(), &spec, &[]), &mut steps);
             if rng.random_bool(0.1)
                 && let Some(due) = partition.next_due()
             {
@@ -253,9 +253,9 @@ fn erasure_forgets_and_begins_at_one() {
         {
             let id = format!("{round}-{n}");
             let click = Click { id, customer: "ana".into(), time: 10 + n as i64, kind, channel: "web", balance: 1.0 };
-            partition.push(Arrival::new(customer.clone(), &click.event(), &spec, &[]), &mut steps).unwrap();
+            partition.push(Arrival::new(customer.by_ref(), &click.event(), &spec, &[]), &mut steps).unwrap();
         }
-        partition.erase(&customer, &mut steps);
+        partition.erase(customer.by_ref(), &mut steps);
         assert_eq!(partition.customers(), 0);
     }
     for step in steps {

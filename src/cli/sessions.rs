@@ -19,7 +19,7 @@ use crate::pipeline::customer::{Customers, Work};
 use crate::pipeline::decode;
 use crate::pipeline::epoch;
 use crate::pipeline::session::{Arrival, Change, Partition, Slot, Snapshot, Step};
-use crate::types::{CustomerId, Moment, Position, RejectReason};
+use crate::types::{CustomerRef, Moment, Position, RejectReason};
 use crate::wire::click::Input;
 use crate::wire::json::{self, LineEntry};
 
@@ -215,8 +215,8 @@ impl<W: Write> Run<W> {
         let mut steps = Vec::new();
         match line.entry {
             LineEntry::Erase(customer) => {
-                if let Some(customer) = CustomerId::parse(&customer) {
-                    partition.erase(&customer, &mut steps);
+                if let Some(customer) = CustomerRef::parse(&customer) {
+                    partition.erase(customer, &mut steps);
                 }
                 self.steps(line.partition, steps)?;
                 self.row(&json!({"what": "erased", "customer_id": customer}), || format!("erased    {customer}"))

@@ -183,14 +183,23 @@ impl Lookup {
     /// Of each of the partitions, in their order; two requests a broker.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);
-        let lows =
-            self.offsets(&[topic], partitions, Offset::Beginning, "asking for the first offsets", deadline.remaining())?;
+        let lows = self.offsets(
+            &[topic],
+            partitions,
+            Offset::Beginning,
+            "asking for the first offsets",
+            deadline.remaining(),
+        )?;
         let ends = self.ends(&[topic], partitions, deadline.remaining())?;
         let one = |partition: &i32| {
             let place = (topic.to_owned(), *partition);
             let (Some(low), Some(end)) = (lows.get(&place), ends.get(&place)) else {
                 let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
-                return Err(refused(&format!("{topic}/{partition}"), "asking for the first and last offsets", &unknown));
+                return Err(refused(
+                    &format!("{topic}/{partition}"),
+                    "asking for the first and last offsets",
+                    &unknown,
+                ));
             };
             Ok(Extent { partition: *partition, low: *low, end: *end.max(low) })
         };

@@ -18,32 +18,12 @@ use crate::wire::click::ClickEvent;
 /// The features of one event, without the time since the event before, which depends on its neighbours.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EventFeatures {
-    /// The ids, then the bits of the numbers: one allocation, for each event that memory holds has one.
-    values: Box<[u32]>,
-    fields_len: u32,
+    /// One id a categorical field, as in the contract.
+    pub fields: Vec<u32>,
+    /// The manifest's numbers, normalised; column 0 of the graph's input is not among them.
+    pub numbers: Vec<f32>,
     /// One of its values fell into a bucket for unknown names. A missing value never makes it so.
     pub unknown: bool,
-}
-
-impl EventFeatures {
-    pub fn new(fields: &[u32], numbers: &[f32], unknown: bool) -> Self {
-        let values = fields.iter().copied().chain(numbers.iter().map(|number| number.to_bits())).collect();
-        Self { values, fields_len: few(fields.len()), unknown }
-    }
-
-    /// One id a categorical field, as in the contract.
-    pub fn fields(&self) -> &[u32] {
-        &self.values[..self.fields_len as usize]
-    }
-
-    /// The manifest's numbers, normalised; column 0 of the graph's input is not among them.
-    pub fn numbers(&self) -> impl ExactSizeIterator<Item = f32> {
-        self.values[self.fields_len as usize..].iter().map(|bits| f32::from_bits(*bits))
-    }
-}
-
-fn few(fields: usize) -> u32 {
-    u32::try_from(fields).expect("a manifest lists fewer")
 }
 
 /// Where a categorical value is taken from.
@@ -167,12 +147,20 @@ impl FeatureSpec {
     }
 
     pub fn event(&self, event: &ClickEvent<'_>) -> EventFeatures {
-        let mut unknown = false;
-        let mut values = Vec::with_capacity(self.fields.len() + self.numbers.len());
-        values.extend(self.fields.iter().map(|field| field.id(event, &mut unknown)));
+        let mut features = EventFeatures::default();
+        self.event_over(event, &mut features);
+        features
+    }
+
+    /// The same in the memory of other features.
+    pub fn event_over(&self, event: &ClickEvent<'_>, features: &mut EventFeatures) {
+        let EventFeatures { fields, numbers, unknown } = features;
+        *unknown = false;
+        fields.clear();
+        fields.extend(self.fields.iter().map(|field| field.id(event, unknown)));
         let number = |column: &Number| column.scaling.apply(decimal(last(&event.attributes, &column.attribute)?)?);
-        values.extend(self.numbers.iter().map(|column| number(column).unwrap_or(0.0).to_bits()));
-        EventFeatures { values: values.into(), fields_len: few(self.fields.len()), unknown }
+        numbers.clear();
+        numbers.extend(self.numbers.iter().map(|column| number(column).unwrap_or(0.0)));
     }
 
     /// Values, then masks. Of a name that comes twice the last value counts.

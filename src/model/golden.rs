@@ -285,9 +285,9 @@ impl GoldenSession {
         for event in &self.events {
             let click = event.click()?;
             let features = model.features().event(&click);
-            fields.extend(features.fields().iter().map(|id| i64::from(*id)));
+            fields.extend(features.fields.iter().map(|id| i64::from(*id)));
             numbers.push(previous.map_or(0.0, |previous| seconds_since(previous, click.event_time)));
-            numbers.extend(features.numbers());
+            numbers.extend(features.numbers);
             previous = Some(click.event_time);
         }
         let (shape, events) = (model.shape(), self.events.len());

@@ -6,7 +6,7 @@
 //! the key says the same; else it is `key`.
 
 use crate::config::SessionRules;
-use crate::types::{CustomerId, EventTime, NAME_BYTES_MAX, RejectReason};
+use crate::types::{ClickKind, CustomerRef, EventTime, NAME_BYTES_MAX, RejectReason};
 use crate::wire;
 use crate::wire::avro::Schemas;
 use crate::wire::click::{ClickEvent, Input};
@@ -17,9 +17,26 @@ use super::source::Record;
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are clicks, and a box each would be an allocation an event")]
 pub enum Decoded<'a> {
-    Click { customer: CustomerId, click: ClickEvent<'a> },
+    Click { customer: CustomerRef<'a>, click: ClickEvent<'a> },
     Tick(EventTime),
-    Erase { customer: CustomerId },
+    Erase { customer: CustomerRef<'a> },
+}
+
+impl<'a> Decoded<'a> {
+    pub fn customer(&self) -> Option<CustomerRef<'a>> {
+        match self {
+            Self::Click { customer, .. } | Self::Erase { customer } => Some(*customer),
+            Self::Tick(_) => None,
+        }
+    }
+
+    /// Whoever logs in was at rest, more often than not; few others were.
+    pub fn login(&self) -> Option<CustomerRef<'a>> {
+        match self {
+            Self::Click { customer, click } if click.kind == ClickKind::Login => Some(*customer),
+            Self::Click { .. } | Self::Erase { .. } | Self::Tick(_) => None,
+        }
+    }
 }
 
 /// Why a record is refused: the rule, and what exactly was wrong, for a person.
@@ -44,20 +61,22 @@ pub fn decode<'a>(record: &Record<'a>, schemas: &Schemas, rules: &SessionRules) 
             Ok(Decoded::Tick(event_time))
         }
         Input::Click(click) => {
-            check_key(record.key, &click)?;
-            let customer = customer(&click)?;
+            let key = check_key(record.key, &click)?;
+            customer(&click)?;
             check_future(click.event_time, record.timestamp_ms, rules)?;
-            Ok(Decoded::Click { customer, click })
+            // The key says the same, and outlives the click.
+            let customer = std::str::from_utf8(key).ok().and_then(CustomerRef::parse);
+            Ok(Decoded::Click { customer: customer.expect("the key is the customer"), click })
         }
     }
 }
 
 /// The customer of a click: there, not empty and not too long.
-pub fn customer(click: &ClickEvent<'_>) -> Result<CustomerId, Refusal> {
+pub fn customer<'c>(click: &'c ClickEvent<'_>) -> Result<CustomerRef<'c>, Refusal> {
     let Some(id) = &click.customer_id else {
         return Err(Refusal::new(RejectReason::Customer, "customer_id is missing"));
     };
-    CustomerId::parse(id).ok_or_else(|| no_customer("customer_id", id.len()))
+    CustomerRef::parse(id).ok_or_else(|| no_customer("customer_id", id.len()))
 }
 
 /// An event time may lie at most `session.future_max` beyond its record's timestamp, where the record has one.
@@ -71,22 +90,22 @@ pub fn check_future(event_time: EventTime, record_time: Option<i64>, rules: &Ses
     Err(Refusal::new(RejectReason::Future, detail))
 }
 
-/// A customer in two partitions would be two customers, so the key must be the value's customer.
-fn check_key(key: Option<&[u8]>, click: &ClickEvent<'_>) -> Result<(), Refusal> {
+/// A customer in two partitions would be two customers, so the key must be the value's customer, where it has one.
+fn check_key<'k>(key: Option<&'k [u8]>, click: &ClickEvent<'_>) -> Result<&'k [u8], Refusal> {
     let Some(key) = key else { return Err(Refusal::new(RejectReason::Key, "the key is null")) };
     match &click.customer_id {
         Some(customer) if key != customer.as_bytes() => {
             Err(Refusal::new(RejectReason::Key, "the key is not the value's customer_id"))
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(key),
     }
 }
 
 /// A null value: whose erasure the key asks for.
-fn erasure<'a>(key: Option<&[u8]>) -> Result<Decoded<'a>, Refusal> {
+fn erasure<'a>(key: Option<&'a [u8]>) -> Result<Decoded<'a>, Refusal> {
     let Some(key) = key else { return Err(Refusal::new(RejectReason::Key, "key and value are null")) };
     let text = std::str::from_utf8(key).map_err(|_| Refusal::new(RejectReason::Key, "the key is not UTF-8"))?;
-    let customer = CustomerId::parse(text).ok_or_else(|| no_customer("the key", key.len()))?;
+    let customer = CustomerRef::parse(text).ok_or_else(|| no_customer("the key", key.len()))?;
     Ok(Decoded::Erase { customer })
 }
 

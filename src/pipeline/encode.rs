@@ -6,7 +6,7 @@
 use hashbrown::HashMap;
 use ndarray::{Array1, Array2, Array3, s};
 
-use crate::model::features::{self, EventFeatures};
+use crate::model::features;
 use crate::model::{Model, ModelError};
 use crate::types::EventTime;
 
@@ -22,18 +22,24 @@ pub struct SessionInput {
 }
 
 impl SessionInput {
-    /// With room for so many events such as this one.
-    pub fn with_room(events: usize, such: &EventFeatures) -> Self {
-        let numbers = Vec::with_capacity(events * (1 + such.numbers().len()));
-        Self { fields: Vec::with_capacity(events * such.fields().len()), numbers, length: 0 }
+    /// With room for so many events of so many fields and numbers, the time since the event before not counted.
+    pub fn with_room(events: usize, fields: usize, numbers: usize) -> Self {
+        let (fields, numbers) = (Vec::with_capacity(events * fields), Vec::with_capacity(events * (1 + numbers)));
+        Self { fields, numbers, length: 0 }
     }
 
-    /// Adds an event behind the last. `previous` is the time of the event before it in the session, which need not be
-    /// in this input.
-    pub fn push(&mut self, event: &EventFeatures, time: EventTime, previous: Option<EventTime>) {
-        self.fields.extend_from_slice(event.fields());
+    /// Adds an event's [`features::EventFeatures`] behind the last. `previous` is the time of the event before it in the
+    /// session, which need not be in this input.
+    pub fn push(
+        &mut self,
+        fields: impl IntoIterator<Item = u32>,
+        numbers: impl IntoIterator<Item = f32>,
+        time: EventTime,
+        previous: Option<EventTime>,
+    ) {
+        self.fields.extend(fields);
         self.numbers.push(previous.map_or(0.0, |previous| features::seconds_since(previous, time)));
-        self.numbers.extend(event.numbers());
+        self.numbers.extend(numbers);
         self.length += 1;
     }
 }
@@ -401,11 +407,10 @@ mod tests {
 
     #[test]
     fn inputs_begin_with_no_time_before() {
-        let event = EventFeatures::new(&[7], &[0.5], false);
         let at = |ms| EventTime::parse(ms).unwrap();
         let mut input = SessionInput::default();
-        input.push(&event, at(1000), None);
-        input.push(&event, at(2000), Some(at(1000)));
+        input.push([7], [0.5], at(1000), None);
+        input.push([7], [0.5], at(2000), Some(at(1000)));
         assert_eq!((input.fields, input.length), (vec![7, 7], 2));
         assert_eq!(input.numbers, [0.0, 0.5, std::f32::consts::LN_2, 0.5]);
     }

@@ -15,9 +15,9 @@ use crate::pipeline::encode::{self, OpenInput, SessionInput};
 use crate::pipeline::log::{LogError, StateRecord};
 use crate::pipeline::partitions::{Partitions, Standing};
 use crate::pipeline::rest::{Beyond, BeyondError};
-use crate::pipeline::session::{Arrival, Change, Partition, Step, TagsSeen};
+use crate::pipeline::session::{Arrival, Change, Partition, Step};
 use crate::pipeline::source::{Record, Trace};
-use crate::types::{ClickKind, CustomerId, EventTime, Moment, Position, RejectReason, ResumeAt};
+use crate::types::{CustomerId, CustomerRef, Moment, Position, RejectReason, ResumeAt};
 use crate::wire::avro::Schemas;
 use crate::wire::click::ClickEvent;
 use crate::wire::embedding::{CustomerEmbedding, SessionSummary};
@@ -118,76 +118,26 @@ pub fn run<'a>(
     records: impl IntoIterator<Item = Record<'a>>,
     mut done: impl FnMut(Phase),
 ) -> Result<EpochResult, EpochError> {
-    let features = model.features().clone();
-    let mut reader = Reader { schemas, terms, features, tags: std::mem::take(&mut partitions.tags) };
     let mut epoch = Epoch::begin(partitions, model, terms);
     let mut records = records.into_iter();
-    let mut chunk: Vec<(Record<'a>, Read)> = Vec::with_capacity(CHUNK_RECORDS);
+    // Decoding depends on the record alone, so it may be ahead of the sessions.
+    let mut chunk: Vec<(Record<'a>, Result<Decoded<'a>, Refusal>)> = Vec::with_capacity(CHUNK_RECORDS);
     loop {
-        chunk.extend(records.by_ref().take(CHUNK_RECORDS).map(|record| (record, reader.read(&record))));
+        let next = records.by_ref().take(CHUNK_RECORDS);
+        chunk.extend(next.map(|record| (record, decode::decode(&record, schemas, &terms.rules))));
         if chunk.is_empty() {
             break;
         }
-        let logins = chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.login()?)));
-        epoch.partitions.approach(logins);
-        let customers = chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.customer()?)));
-        epoch.bring(beyond, customers)?;
-        for (record, read) in chunk.drain(..) {
-            epoch.take(&record, read);
+        let good = || chunk.iter().filter_map(|(record, read)| Some((record.position.partition, read.as_ref().ok()?)));
+        epoch.partitions.approach(good().filter_map(|(partition, read)| Some((partition, read.login()?))));
+        epoch.bring(beyond, good().filter_map(|(partition, read)| Some((partition, read.customer()?))))?;
+        for (record, read) in &chunk {
+            epoch.take(record, read);
         }
+        chunk.clear();
     }
-    epoch.partitions.tags = reader.tags;
     done(Phase::Sessionize);
     epoch.finish(model, done)
-}
-
-/// What a record asks for, ready for its session.
-enum Read {
-    Click(Arrival),
-    Tick(EventTime),
-    Erase(CustomerId),
-    Refused(Refusal),
-}
-
-impl Read {
-    fn customer(&self) -> Option<&CustomerId> {
-        match self {
-            Self::Click(arrival) => Some(&arrival.customer),
-            Self::Erase(customer) => Some(customer),
-            Self::Tick(_) | Self::Refused(_) => None,
-        }
-    }
-
-    /// Whoever logs in was at rest, more often than not; few others were.
-    fn login(&self) -> Option<&CustomerId> {
-        match self {
-            Self::Click(arrival) if arrival.event.kind == ClickKind::Login => Some(&arrival.customer),
-            Self::Click(_) | Self::Erase(_) | Self::Tick(_) | Self::Refused(_) => None,
-        }
-    }
-}
-
-/// Reads records: depends on the record alone, so it may be ahead of the sessions.
-struct Reader<'e> {
-    schemas: &'e Schemas,
-    terms: &'e Terms,
-    features: FeatureSpec,
-    tags: TagsSeen,
-}
-
-impl Reader<'_> {
-    fn read(&mut self, record: &Record<'_>) -> Read {
-        match decode::decode(record, self.schemas, &self.terms.rules) {
-            // Where it stands: it is large, and a move is a copy.
-            Ok(Decoded::Click { customer, ref click }) => {
-                let labels = &self.terms.labels;
-                Read::Click(Arrival::sharing(customer, click, &self.features, labels, &mut self.tags))
-            }
-            Ok(Decoded::Tick(time)) => Read::Tick(time),
-            Ok(Decoded::Erase { customer }) => Read::Erase(customer),
-            Err(refused) => Read::Refused(refused),
-        }
-    }
 }
 
 /// The record that an input came from.
@@ -244,18 +194,17 @@ impl<'e> Epoch<'e> {
     pub fn bring<'c>(
         &mut self,
         beyond: &mut dyn Beyond,
-        customers: impl Iterator<Item = (i32, &'c CustomerId)>,
+        customers: impl Iterator<Item = (i32, CustomerRef<'c>)>,
     ) -> Result<(), BeyondError> {
         self.partitions.bring(beyond, customers)
     }
 
-    fn take(&mut self, record: &Record<'_>, read: Read) {
+    fn take(&mut self, record: &Record<'_>, read: &Result<Decoded<'_>, Refusal>) {
         self.records += 1;
         let Record { position, timestamp_ms, trace, .. } = *record;
         let origin = Origin { position, timestamp_ms, trace };
-        self.comes(origin);
         let refusal = match read {
-            Read::Click(arrival) => match self.arrive(origin, arrival) {
+            Ok(Decoded::Click { customer, click }) => match self.click(origin, *customer, click) {
                 Ok(()) => return,
                 Err(RejectReason::Duplicate) => {
                     self.duplicates += 1;
@@ -263,9 +212,12 @@ impl<'e> Epoch<'e> {
                 }
                 Err(reason) => (reason, self.why(reason, position), "session"),
             },
-            Read::Tick(time) => return self.tick(origin, time.into()),
-            Read::Erase(customer) => return self.erase(origin, customer),
-            Read::Refused(refused) => (refused.reason, refused.detail, "decode"),
+            Ok(Decoded::Tick(time)) => return self.tick(origin, (*time).into()),
+            Ok(Decoded::Erase { customer }) => return self.erase(origin, *customer),
+            Err(refused) => {
+                self.comes(origin);
+                (refused.reason, refused.detail.clone(), "decode")
+            }
         };
         let (reason, detail, stage) = refusal;
         let reject = Reject {
@@ -301,24 +253,19 @@ impl<'e> Epoch<'e> {
     pub fn click(
         &mut self,
         origin: Origin<'_>,
-        customer: CustomerId,
+        customer: CustomerRef<'_>,
         click: &ClickEvent<'_>,
     ) -> Result<(), RejectReason> {
-        let (features, labels) = (&self.features, &self.terms.labels);
-        let arrival = Arrival::sharing(customer, click, features, labels, &mut self.partitions.tags);
         self.comes(origin);
-        self.arrive(origin, arrival)
-    }
-
-    fn arrive(&mut self, origin: Origin<'_>, arrival: Arrival) -> Result<(), RejectReason> {
-        if self.stand(origin, &arrival.customer) == Standing::Past {
-            self.tick(origin, arrival.event.time.into());
+        if self.stand(origin, customer) == Standing::Past {
+            self.tick(origin, click.event_time.into());
             return Ok(());
         }
-        let customer = arrival.customer.clone();
         let mut steps = std::mem::take(&mut self.steps);
-        let outcome = self.sessions(origin).push(arrival, &mut steps);
-        self.queue(origin, steps, Some(&customer));
+        let Self { partitions, features, terms, .. } = self;
+        let arrival = Arrival::new(customer, click, features, &terms.labels);
+        let outcome = sessions(partitions, origin).push(arrival, &mut steps);
+        self.queue(origin, steps, Some(customer));
         outcome
     }
 
@@ -326,19 +273,19 @@ impl<'e> Epoch<'e> {
     pub fn tick(&mut self, origin: Origin<'_>, time: Moment) {
         self.comes(origin);
         let mut steps = std::mem::take(&mut self.steps);
-        self.sessions(origin).tick(time, &mut steps);
+        sessions(self.partitions, origin).tick(time, &mut steps);
         self.queue(origin, steps, None);
     }
 
-    pub fn erase(&mut self, origin: Origin<'_>, customer: CustomerId) {
+    pub fn erase(&mut self, origin: Origin<'_>, customer: CustomerRef<'_>) {
         self.comes(origin);
-        if self.stand(origin, &customer) == Standing::Past {
+        if self.stand(origin, customer) == Standing::Past {
             return;
         }
         let mut steps = std::mem::take(&mut self.steps);
-        self.sessions(origin).erase(&customer, &mut steps);
+        sessions(self.partitions, origin).erase(customer, &mut steps);
         self.queue(origin, steps, None);
-        self.emit(origin, Body::Erased(customer));
+        self.emit(origin, Body::Erased(customer.into()));
     }
 
     /// An input, whatever becomes of it.
@@ -351,17 +298,12 @@ impl<'e> Epoch<'e> {
     }
 
     /// Has the customer's state in its place, unless the record is in it already.
-    fn stand(&mut self, origin: Origin<'_>, customer: &CustomerId) -> Standing {
+    fn stand(&mut self, origin: Origin<'_>, customer: CustomerRef<'_>) -> Standing {
         let Position { partition, offset } = origin.position;
         self.partitions.stand(partition, customer, offset, self.state_len).unwrap_or_else(|error| {
             self.failed.get_or_insert(error);
             Standing::Past
         })
-    }
-
-    fn sessions(&mut self, origin: Origin<'_>) -> &mut Partition {
-        let sessions = self.partitions.sessions.get_mut(&origin.position.partition);
-        sessions.expect("the source gives records of opened partitions only")
     }
 
     fn next_order(&mut self, origin: Origin<'_>) -> usize {
@@ -377,12 +319,12 @@ impl<'e> Epoch<'e> {
     }
 
     /// Takes the steps over as work, and their list as scratch.
-    fn queue(&mut self, origin: Origin<'_>, mut steps: Vec<Step>, own: Option<&CustomerId>) {
+    fn queue(&mut self, origin: Origin<'_>, mut steps: Vec<Step>, own: Option<CustomerRef<'_>>) {
         let Origin { position: source, trace, .. } = origin;
         for step in steps.drain(..) {
             let order = self.next_order(origin);
             if let Change::Fold { session, .. } | Change::Provisional { session, .. } = &step.what
-                && own == Some(&session.customer)
+                && own == Some(session.customer.by_ref())
                 && let Some(trace) = trace.text()
             {
                 self.traces.insert(order, Box::from(trace));
@@ -424,6 +366,11 @@ impl<'e> Epoch<'e> {
         let resume = self.resume.into_iter().collect();
         Ok(EpochResult { outputs, resume, duplicates: self.duplicates, records: self.records, state })
     }
+}
+
+fn sessions<'p>(partitions: &'p mut Partitions, origin: Origin<'_>) -> &'p mut Partition {
+    let sessions = partitions.sessions.get_mut(&origin.position.partition);
+    sessions.expect("the source gives records of opened partitions only")
 }
 
 /// Encodes the sessions of the work, which stands in order, and folds them into the customers.

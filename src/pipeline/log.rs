@@ -10,7 +10,7 @@
 //! ```
 //! A record is of the input partition whose number it has. `through` is the input offset below which everything is in it.
 
-use crate::types::{CustomerId, Moment};
+use crate::types::{CustomerRef, Moment};
 use crate::wire::packed::{Packer, Torn, Unpacker};
 
 /// Of this layout; a record of another one is not read.
@@ -105,7 +105,7 @@ pub enum Key<'a> {
 
 impl<'a> Key<'a> {
     pub fn parse(key: &'a [u8]) -> Result<Self, LogError> {
-        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|id| CustomerId::is_one(id));
+        let text = |bytes| std::str::from_utf8(bytes).ok().filter(|id| CustomerRef::parse(id).is_some());
         let parsed = match key {
             Head::KEY => Some(Self::Head),
             Self::IMPORT => Some(Self::Import),

@@ -8,8 +8,8 @@ use crate::pipeline::customer::Customers;
 use crate::pipeline::log::{self, Head, Key, LogError, StateRecord};
 use crate::pipeline::logged::{Logged, Told};
 use crate::pipeline::rest::{Beyond, BeyondError, Rest};
-use crate::pipeline::session::{Partition, TagsSeen};
-use crate::types::{CustomerId, Moment};
+use crate::pipeline::session::Partition;
+use crate::types::{CustomerId, CustomerRef, Moment};
 use crate::wire::packed::{Packer, Torn, Unpacker};
 
 /// Customers that have been dirty for long are looked for again after so many input records of a partition, ...
@@ -27,8 +27,6 @@ pub struct Partitions {
     logs: BTreeMap<i32, Log>,
     /// Of the records that a local store has, in bytes.
     cache_max: usize,
-    /// Saves work and decides nothing.
-    pub(super) tags: TagsSeen,
     /// The record of one who wakes.
     waking: Vec<u8>,
 }
@@ -126,7 +124,7 @@ impl Partitions {
     }
 
     /// Customers who are about to wake, if they are at rest: it is quicker where it is known before.
-    pub(super) fn approach<'c>(&self, customers: impl Iterator<Item = (i32, &'c CustomerId)>) {
+    pub(super) fn approach<'c>(&self, customers: impl Iterator<Item = (i32, CustomerRef<'c>)>) {
         Rest::approach(
             customers.filter_map(|(partition, customer)| Some((self.rest.get(&partition)?, customer.as_str()))),
         );
@@ -136,7 +134,7 @@ impl Partitions {
     pub(super) fn bring<'c>(
         &mut self,
         beyond: &mut dyn Beyond,
-        customers: impl Iterator<Item = (i32, &'c CustomerId)>,
+        customers: impl Iterator<Item = (i32, CustomerRef<'c>)>,
     ) -> Result<(), BeyondError> {
         if self.cache_max == 0 {
             return Ok(());
@@ -205,7 +203,7 @@ impl Partitions {
     pub(super) fn stand(
         &mut self,
         partition: i32,
-        customer: &CustomerId,
+        customer: CustomerRef<'_>,
         offset: i64,
         state_len: usize,
     ) -> Result<Standing, LogError> {
@@ -232,7 +230,7 @@ impl Partitions {
         waking.extend_from_slice(record);
         rest.remove(customer.as_str());
         let woken = log::open_rest(&waking)
-            .and_then(|(through, from)| self.wake(partition, customer, through, 0, from, state_len));
+            .and_then(|(through, from)| self.wake(partition, &customer.into(), through, 0, from, state_len));
         self.waking = waking;
         woken.map_err(torn)?;
         Ok(Standing::Ready)

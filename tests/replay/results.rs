@@ -20,7 +20,7 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> (Vec<Value>, Vec<String>) {
             partitions.entry(partition_of(&click.customer)).or_insert_with(|| Partition::new(rules.clone()));
         let customer = CustomerId::parse(&click.customer).unwrap();
         let mut steps = Vec::new();
-        let outcome = partition.push(Arrival::new(customer, &click.event(), spec, &[]), &mut steps);
+        let outcome = partition.push(Arrival::new(customer.by_ref(), &click.event(), spec, &[]), &mut steps);
         for step in steps {
             match step.what {
                 Change::Fold { session, .. } if session.sequence.is_some() => sessions.push(json!({

@@ -15,7 +15,7 @@ use crate::pipeline::logged::Logged;
 use crate::pipeline::partitions::Partitions;
 use crate::pipeline::rest::Nothing;
 use crate::pipeline::source::{Record, Trace};
-use crate::types::{ClickKind, CustomerId, EventTime, Moment, Position};
+use crate::types::{ClickKind, CustomerRef, EventTime, Moment, Position};
 use crate::wire::avro::Schemas;
 use crate::wire::click::{ClickEvent, Input};
 
@@ -62,7 +62,7 @@ impl Bank {
                     let partition = number(customer % partitions);
                     let origin = origin(&mut bank.offsets, partition);
                     let name = name(customer);
-                    let id = CustomerId::parse(&name).expect("short");
+                    let id = CustomerRef::parse(&name).expect("short");
                     let taken = epoch.click(origin, id, &click(&name, (customer, kind, time_ms), step));
                     assert!(taken.is_ok(), "each click is one of a session");
                 }

@@ -7,41 +7,35 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::features::{EventFeatures, FeatureSpec};
-use crate::types::{ClickKind, CustomerId, EventTime, NAME_BYTES_MAX};
+use crate::types::{ClickKind, CustomerRef, EventTime, NAME_BYTES_MAX};
 use crate::wire::click::ClickEvent;
 
 /// A click on its way into a session.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    pub customer: CustomerId,
-    /// Of the session that it belongs to; see [`session_key`].
-    pub key: String,
-    pub event: Event,
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'c> {
+    pub(super) customer: CustomerRef<'c>,
+    pub(super) click: &'c ClickEvent<'c>,
+    pub(super) features: &'c FeatureSpec,
+    labels: &'c [Arc<str>],
 }
 
-impl Arrival {
+impl<'c> Arrival<'c> {
     /// `labels` names the attributes that are kept for the records.
-    pub fn new(customer: CustomerId, click: &ClickEvent<'_>, features: &FeatureSpec, labels: &[Arc<str>]) -> Self {
-        Self::sharing(customer, click, features, labels, &mut TagsSeen::default())
+    pub fn new(
+        customer: CustomerRef<'c>,
+        click: &'c ClickEvent<'c>,
+        features: &'c FeatureSpec,
+        labels: &'c [Arc<str>],
+    ) -> Self {
+        Self { customer, click, features, labels }
     }
 
-    /// The same, with tags that were seen before taken from there.
-    pub fn sharing(
-        customer: CustomerId,
-        click: &ClickEvent<'_>,
-        features: &FeatureSpec,
-        labels: &[Arc<str>],
-        seen: &mut TagsSeen,
-    ) -> Self {
-        let event = Event {
-            time: click.event_time,
-            kind: click.kind,
-            id: Arc::from(&*click.event_id),
-            features: features.event(click),
-            context: (click.kind == ClickKind::Login).then(|| features.context(&click.context)),
-            tags: seen.tags(click, labels),
-        };
-        Self { customer, key: session_key(click), event }
+    /// What a session keeps of it. Most events of a session have the tags of another one: `known` are those.
+    pub(super) fn event<'t>(&self, features: &EventFeatures, mut known: impl Iterator<Item = &'t Arc<Tags>>) -> Event {
+        let tags = known.find(|tags| tags.are_of(self.click, self.labels)).map(Arc::clone);
+        let tags = tags.unwrap_or_else(|| Arc::new(Tags::of(self.click, self.labels)));
+        let context = (self.click.kind == ClickKind::Login).then(|| self.features.context(&self.click.context));
+        Event::new(self.click.event_time, self.click.kind, &self.click.event_id, features, context, tags)
     }
 }
 
@@ -50,70 +44,61 @@ impl Arrival {
 pub struct Event {
     pub time: EventTime,
     pub kind: ClickKind,
-    pub id: Arc<str>,
-    pub features: EventFeatures,
+    /// See [`EventFeatures::unknown`].
+    pub unknown: bool,
+    id_len: u16,
+    fields_len: u16,
+    /// The bytes of its id, of the features' fields and of their numbers: one allocation, for memory holds many events.
+    bytes: Box<[u8]>,
     /// The financial snapshot, of a LOGIN.
     pub context: Option<Box<[f32]>>,
     pub tags: Arc<Tags>,
 }
 
-/// What goes from the clicks to the records: most events of a session share one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tags {
-    pub channel: Option<Arc<str>>,
-    pub device: Option<Arc<str>>,
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-/// The tags of recent clicks: a customer's next click nearly always has those of the last one, and an allocation for
-/// each would be a tenth of what a click costs.
-#[derive(Debug, Default)]
-pub struct TagsSeen {
-    /// By hash of channel and device; the latest stays.
-    places: Vec<Option<Arc<Tags>>>,
-}
-
-/// A power of two.
-const TAGS_SEEN: usize = 1 << 12;
-
-impl TagsSeen {
-    fn tags(&mut self, click: &ClickEvent<'_>, labels: &[Arc<str>]) -> Arc<Tags> {
-        let channel = click.channel.as_deref().filter(|text| !text.is_empty());
-        let device = click.device_id.as_deref().filter(|text| !text.is_empty());
-        if self.places.is_empty() {
-            self.places.resize(TAGS_SEEN, None);
-        }
-        let hash = xxh3_64(device.unwrap_or_default().as_bytes()) ^ xxh3_64(channel.unwrap_or_default().as_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "a few bits of a hash")]
-        let place = &mut self.places[hash as usize % TAGS_SEEN];
-        if let Some(seen) = place
-            && seen.channel.as_deref() == channel
-            && seen.device.as_deref() == device
-            && seen.labels.len() == kept(click, labels).count()
-            && kept(click, labels).all(|(name, value)| seen.labels.get(name).is_some_and(|v| **v == *value))
-        {
-            return Arc::clone(seen);
-        }
-        let tags = Arc::new(Tags {
-            channel: channel.map(Arc::from),
-            device: device.map(Arc::from),
-            labels: kept(click, labels).map(|(name, value)| (Arc::clone(name), Arc::from(value))).collect(),
-        });
-        *place = Some(Arc::clone(&tags));
-        tags
-    }
-}
-
-/// The labels that a click has, of those that are kept.
-fn kept<'a>(click: &'a ClickEvent<'_>, labels: &'a [Arc<str>]) -> impl Iterator<Item = (&'a Arc<str>, &'a str)> {
-    labels.iter().filter_map(|name| {
-        let (_, value) = click.attributes.iter().find(|(key, _)| **key == **name)?;
-        // They go on every record: attributes themselves have no limit.
-        (value.len() <= NAME_BYTES_MAX).then_some((name, &**value))
-    })
-}
+const WORD_BYTES: usize = 4;
 
 impl Event {
+    /// `id` is at most [`NAME_BYTES_MAX`] bytes.
+    pub fn new(
+        time: EventTime,
+        kind: ClickKind,
+        id: &str,
+        features: &EventFeatures,
+        context: Option<Box<[f32]>>,
+        tags: Arc<Tags>,
+    ) -> Self {
+        let EventFeatures { fields, numbers, unknown } = features;
+        let mut bytes = vec![0; id.len() + WORD_BYTES * (fields.len() + numbers.len())].into_boxed_slice();
+        let (name, words) = bytes.split_at_mut(id.len());
+        name.copy_from_slice(id.as_bytes());
+        let words = words.as_chunks_mut().0.iter_mut();
+        let values = fields.iter().copied().chain(numbers.iter().map(|number| number.to_bits()));
+        words.zip(values).for_each(|(word, value)| *word = value.to_le_bytes());
+        let few = |len: usize| u16::try_from(len).expect("ids are short, and a manifest lists few fields");
+        let (id_len, fields_len) = (few(id.len()), few(fields.len()));
+        Self { time, kind, unknown: *unknown, id_len, fields_len, bytes, context, tags }
+    }
+
+    pub fn id(&self) -> &[u8] {
+        &self.bytes[..self.id_len.into()]
+    }
+
+    pub fn id_text(&self) -> &str {
+        std::str::from_utf8(self.id()).expect("it came as text")
+    }
+
+    /// See [`EventFeatures::fields`].
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = u32> {
+        let words = &self.bytes[self.id_len.into()..][..WORD_BYTES * usize::from(self.fields_len)];
+        words.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word))
+    }
+
+    /// See [`EventFeatures::numbers`].
+    pub fn numbers(&self) -> impl ExactSizeIterator<Item = f32> {
+        let words = &self.bytes[usize::from(self.id_len) + WORD_BYTES * usize::from(self.fields_len)..];
+        words.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word))
+    }
+
     /// At the same millisecond a LOGIN comes first and a LOGOUT last.
     fn rank(&self) -> u8 {
         match self.kind {
@@ -125,15 +110,55 @@ impl Event {
 
     /// In memory alone, so it may be another one in another version.
     pub(super) fn id_hash(&self) -> u64 {
-        xxh3_64(self.id.as_bytes())
+        xxh3_64(self.id())
     }
+}
+
+/// What goes from the clicks to the records: most events of a session share one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tags {
+    pub channel: Option<Arc<str>>,
+    pub device: Option<Arc<str>>,
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Tags {
+    fn of(click: &ClickEvent<'_>, labels: &[Arc<str>]) -> Self {
+        Self {
+            channel: said(click.channel.as_deref()).map(Arc::from),
+            device: said(click.device_id.as_deref()).map(Arc::from),
+            labels: kept(click, labels).map(|(name, value)| (Arc::clone(name), Arc::from(value))).collect(),
+        }
+    }
+
+    /// Whether they are what [`Self::of`] gives.
+    fn are_of(&self, click: &ClickEvent<'_>, labels: &[Arc<str>]) -> bool {
+        self.device.as_deref() == said(click.device_id.as_deref())
+            && self.channel.as_deref() == said(click.channel.as_deref())
+            && self.labels.len() == kept(click, labels).count()
+            && kept(click, labels).all(|(name, value)| self.labels.get(name).is_some_and(|v| **v == *value))
+    }
+}
+
+/// An empty text says nothing.
+fn said(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// The labels that a click has, of those that are kept.
+fn kept<'a>(click: &'a ClickEvent<'_>, labels: &'a [Arc<str>]) -> impl Iterator<Item = (&'a Arc<str>, &'a str)> {
+    labels.iter().filter_map(|name| {
+        let (_, value) = click.attributes.iter().find(|(key, _)| **key == **name)?;
+        // They go on every record: attributes themselves have no limit.
+        (value.len() <= NAME_BYTES_MAX).then_some((name, &**value))
+    })
 }
 
 /// The order of a session: event time, LOGIN first, LOGOUT last, id.
 impl Ord for Event {
     fn cmp(&self, other: &Self) -> Ordering {
         let own = (self.time, self.rank());
-        own.cmp(&(other.time, other.rank())).then_with(|| self.id.cmp(&other.id))
+        own.cmp(&(other.time, other.rank())).then_with(|| self.id().cmp(other.id()))
     }
 }
 
@@ -153,17 +178,25 @@ impl Eq for Event {}
 
 /// `s:<session id>`, or `d:<bytes of channel>:<channel>/<device>` where there is none.
 pub fn session_key(click: &ClickEvent<'_>) -> String {
+    let mut key = String::new();
+    session_key_over(click, &mut key);
+    key
+}
+
+/// The same in the memory of another key.
+pub(super) fn session_key_over(click: &ClickEvent<'_>, key: &mut String) {
+    key.clear();
     match click.session_id.as_deref() {
         Some(id) if !id.is_empty() => {
-            let mut key = String::with_capacity(2 + id.len());
             key.push_str("s:");
             key.push_str(id);
-            key
         }
         _ => {
             let channel = click.channel.as_deref().unwrap_or_default();
             let device = click.device_id.as_deref().unwrap_or_default();
-            ["d:", &channel.len().to_string(), ":", channel, "/", device].concat()
+            for part in ["d:", &channel.len().to_string(), ":", channel, "/", device] {
+                key.push_str(part);
+            }
         }
     }
 }

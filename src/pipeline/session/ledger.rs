@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{Arrived, Customer, Machine, Partition, Slot, Snapshot, saved};
 use crate::config::SessionRules;
-use crate::types::{CustomerId, Moment};
+use crate::types::{CustomerId, CustomerRef, Moment};
 use crate::wire::packed::{Packer, Torn, Unpacker};
 
 /// Dirty for fewer input records, a customer is not written before it comes to rest.
@@ -41,11 +41,11 @@ pub struct Erased {
 }
 
 impl Ledger {
-    pub(super) fn erased(&mut self, name: &CustomerId, log: &super::Logged) {
+    pub(super) fn erased(&mut self, name: CustomerId, log: &super::Logged) {
         self.known -= 1;
         if log.through.is_some() {
             self.logged -= 1;
-            self.erased.insert(name.clone(), log.active_parts);
+            self.erased.insert(name, log.active_parts);
         }
     }
 }
@@ -83,8 +83,8 @@ impl Partition {
     }
 
     /// Of an active customer, up to which input offset the log holds it; 0 where it does not.
-    pub fn stands(&self, name: &CustomerId) -> Option<i64> {
-        self.customers.get(name).map(|customer| customer.log.through.unwrap_or(0))
+    pub fn stands(&self, name: CustomerRef<'_>) -> Option<i64> {
+        self.customers.get(name.as_str()).map(|customer| customer.log.through.unwrap_or(0))
     }
 
     /// Up to which input offset a record holds a customer that is written now: what did nothing to it is in no record.
@@ -161,8 +161,8 @@ impl Partition {
     }
 
     /// Whether that is yet to be said of the customer.
-    pub fn is_erased(&self, name: &CustomerId) -> bool {
-        self.machine.ledger.erased.contains_key(name)
+    pub fn is_erased(&self, name: CustomerRef<'_>) -> bool {
+        self.machine.ledger.erased.contains_key(name.as_str())
     }
 
     /// Active customers that have been dirty for long; `all`: all dirty ones. In order.

@@ -19,8 +19,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::config::SessionRules;
+use crate::model::features::EventFeatures;
 use crate::pipeline::encode::{OpenInput, SessionInput};
-use crate::types::{CloseReason, CustomerId, EventTime, Moment, OpenedBy, RejectReason, fnv1a64};
+use crate::types::{CloseReason, CustomerId, CustomerRef, EventTime, Moment, OpenedBy, RejectReason, fnv1a64};
 use crate::wire::embedding::Cause;
 
 mod event;
@@ -30,7 +31,8 @@ mod saved;
 mod snapshot;
 mod time;
 
-pub use event::{Arrival, Event, Tags, TagsSeen, session_key};
+use event::session_key_over;
+pub use event::{Arrival, Event, Tags, session_key};
 use ledger::Ledger;
 pub use ledger::{Erased, Written};
 pub use saved::{Seen, SeenEnd, SeenSession, look};
@@ -149,8 +151,8 @@ impl Session {
         rest
     }
 
-    fn has(&self, id: &str, id_hash: u64) -> bool {
-        self.id_hashes.contains(&id_hash) && self.events.iter().any(|e| *e.id == *id)
+    fn has(&self, id: &[u8], id_hash: u64) -> bool {
+        self.id_hashes.contains(&id_hash) && self.events.iter().any(|e| e.id() == id)
     }
 
     /// A lone LOGOUT is no session.
@@ -266,7 +268,7 @@ impl Customer {
 
     fn has_event(&self, key: &str, event: &Event) -> bool {
         let hash = event.id_hash();
-        self.folded.iter().chain(&self.open).any(|s| *s.key == *key && s.has(&event.id, hash))
+        self.folded.iter().chain(&self.open).any(|s| *s.key == *key && s.has(event.id(), hash))
     }
 }
 
@@ -299,10 +301,18 @@ struct Machine {
     open_sessions: usize,
     no_key: Arc<str>,
     steps: Vec<Step>,
+    scratch: Scratch,
     /// The record that is being taken.
     now: Arrived,
     ledger: Ledger,
     keeps_event_ids: bool,
+}
+
+/// What an arrival needs for a moment.
+#[derive(Debug, Default)]
+struct Scratch {
+    key: String,
+    features: EventFeatures,
 }
 
 impl Partition {
@@ -319,6 +329,7 @@ impl Partition {
             open_sessions: 0,
             no_key: "".into(),
             steps: Vec::new(),
+            scratch: Scratch::default(),
             now: Arrived { offset: 0, stream_time: Moment::NEVER, clock: 0 },
             ledger: Ledger::default(),
             keeps_event_ids: true,
@@ -364,17 +375,23 @@ impl Partition {
 
     /// An event arrives. The steps are those that its time causes and then those that it causes itself; with an error
     /// (late, duplicate, full) only the former.
-    pub fn push(&mut self, arrival: Arrival, steps: &mut Vec<Step>) -> Result<(), RejectReason> {
-        let Arrival { customer: name, key, event } = arrival;
-        let time = self.machine.stream_time.max(event.time.into());
+    pub fn push(&mut self, arrival: Arrival<'_>, steps: &mut Vec<Step>) -> Result<(), RejectReason> {
+        let time = self.machine.stream_time.max(arrival.click.event_time.into());
         self.writing(steps, |this| {
             this.advance(time);
-            let machine = &mut this.machine;
-            let customer = this.customers.entry_ref(&name).or_insert_with(|| machine.new_customer());
+            let Self { customers, machine } = this;
+            let id = arrival.customer.as_str();
+            let (name, customer) = match customers.get_key_value_mut(id) {
+                Some(known) => known,
+                None => {
+                    customers.insert(arrival.customer.into(), machine.new_customer());
+                    customers.get_key_value_mut(id).expect("it is there by now")
+                }
+            };
             let steps_before = machine.steps.len();
-            let outcome = machine.push(&name, customer, &key, event);
-            machine.arm_freeze(&name, customer);
-            machine.touched(&name, customer, outcome.is_ok() || machine.steps.len() > steps_before);
+            let outcome = machine.arrive(name, customer, &arrival);
+            machine.arm_freeze(name, customer);
+            machine.touched(name, customer, outcome.is_ok() || machine.steps.len() > steps_before);
             this.drop_alarms();
             outcome
         })
@@ -387,8 +404,8 @@ impl Partition {
     }
 
     /// Forgets a customer; nothing if there is none.
-    pub fn erase(&mut self, name: &CustomerId, steps: &mut Vec<Step>) {
-        let Some(customer) = self.customers.remove(name) else { return };
+    pub fn erase(&mut self, name: CustomerRef<'_>, steps: &mut Vec<Step>) {
+        let Some((name, customer)) = self.customers.remove_entry(name.as_str()) else { return };
         self.machine.open_sessions -= customer.open.len();
         self.machine.freed_slots.push(customer.slot);
         self.machine.ledger.erased(name, &customer.log);
@@ -440,6 +457,22 @@ impl Machine {
             self.next_slot += 1;
             Slot(self.next_slot - 1)
         })
+    }
+
+    fn arrive(
+        &mut self,
+        name: &CustomerId,
+        customer: &mut Customer,
+        arrival: &Arrival<'_>,
+    ) -> Result<(), RejectReason> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        session_key_over(arrival.click, &mut scratch.key);
+        arrival.features.event_over(arrival.click, &mut scratch.features);
+        let sessions = customer.open.iter().chain(&customer.folded);
+        let event = arrival.event(&scratch.features, sessions.map(|session| &session.last().tags));
+        let outcome = self.push(name, customer, &scratch.key, event);
+        self.scratch = scratch;
+        outcome
     }
 
     fn push(
@@ -554,7 +587,7 @@ impl Machine {
             sequence = Some(customer.sequence);
         }
         let kept = if self.keeps_event_ids { &session.events[..] } else { &[] };
-        let ids = kept.iter().map(|e| Arc::clone(&e.id)).collect();
+        let ids = kept.iter().map(|e| e.id_text().into()).collect();
         let snapshot = snapshot(name, &session, sequence, ids, encoder_input(&session.events, 0));
         self.steps.push(Step { slot: customer.slot, what: Change::Fold { place, session: Box::new(snapshot) } });
         customer.folded.insert(place, session);

@@ -143,7 +143,7 @@ impl Machine {
             _ if continues => OpenedBy::Continued,
             ClickKind::Logout | ClickKind::PageView | ClickKind::Action => OpenedBy::Implicit,
         };
-        let session = self.new_session(Arc::clone(&event.id), Arc::from(key), vec![event], opened_by);
+        let session = self.new_session(event.id_text().into(), Arc::from(key), vec![event], opened_by);
         let gap_over = time.plus_ms(self.rules.gap_ms);
         match next {
             _ if kind == ClickKind::Logout => self.close(name, customer, session, CloseReason::Logout, time),
@@ -177,7 +177,7 @@ impl Machine {
         }
         let mut session = self.take_open(customer, at);
         let place = session.events.partition_point(|e| *e < event);
-        let (time, uid) = (Moment::from(event.time), Arc::clone(&event.id));
+        let (time, uid) = (Moment::from(event.time), Arc::from(event.id_text()));
         let opened_by = if event.kind == ClickKind::Login { OpenedBy::Login } else { OpenedBy::Implicit };
         if !self.is_within_gap(&session, &event) {
             let closed_at = Moment::from(session.end()).plus_ms(self.rules.gap_ms);
@@ -249,7 +249,7 @@ impl Machine {
         let mut session = self.unfold(customer, at);
         session.stragglers += 1;
         let place = session.events.partition_point(|e| *e < event);
-        let (time, uid) = (Moment::from(event.time), Arc::clone(&event.id));
+        let (time, uid) = (Moment::from(event.time), Arc::from(event.id_text()));
         let mut rest = None;
         if event.kind == ClickKind::Login && place > 0 {
             let mut events = session.split_off(place);

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use super::{Arrived, Customer, End, Event, Machine, Session, Slot, Snapshot, Tags, encoder_input, snapshot};
 use crate::model::features::EventFeatures;
-use crate::types::{ClickKind, CloseReason, CustomerId, EventTime, Moment, OpenedBy};
+use crate::types::{ClickKind, CloseReason, CustomerId, EventTime, Moment, NAME_BYTES_MAX, OpenedBy};
 use crate::wire::packed::{Packer, Torn, Unpacker};
 
+/// No model has as many.
+const FIELDS_MAX: usize = 1 << 12;
 const KINDS: [ClickKind; 4] = [ClickKind::Login, ClickKind::Logout, ClickKind::PageView, ClickKind::Action];
 
 pub(super) fn pack(customer: &Customer, into: &mut Packer) {
@@ -83,13 +85,12 @@ fn pack_session(session: &Session, tags: &[&Arc<Tags>], into: &mut Packer) {
 /// All but its time.
 fn pack_event(event: &Event, tags: &[&Arc<Tags>], into: &mut Packer) {
     let kind = KINDS.iter().position(|kind| *kind == event.kind).unwrap_or(0);
-    let Event { features, context, .. } = event;
-    into.count(kind | usize::from(features.unknown) << 2 | usize::from(context.is_some()) << 3);
-    into.text(&event.id);
-    into.count(features.fields().len());
-    features.fields().iter().for_each(|id| into.number((*id).into()));
-    into.floats(&features.numbers().collect::<Vec<f32>>());
-    if let Some(context) = context {
+    into.count(kind | usize::from(event.unknown) << 2 | usize::from(event.context.is_some()) << 3);
+    into.text(event.id_text());
+    into.count(event.fields().len());
+    event.fields().for_each(|id| into.number(id.into()));
+    into.floats(&event.numbers().collect::<Vec<f32>>());
+    if let Some(context) = &event.context {
         into.floats(context);
     }
     into.count(tags.iter().position(|known| is_same(known, &event.tags)).unwrap_or(0));
@@ -186,13 +187,19 @@ fn unpack_event(from: &mut Unpacker<'_>, time: EventTime, tags: &[Arc<Tags>]) ->
         return Err(from.torn("no such kind"));
     }
     let kind = KINDS[usize::from(bits & 3)];
-    let id = text(from)?;
+    let id = from.text()?;
+    if id.len() > NAME_BYTES_MAX {
+        return Err(from.torn("an id that is too long"));
+    }
     let fields = from.list(Unpacker::number_u32)?;
-    let features = EventFeatures::new(&fields, &from.floats()?, bits & 4 != 0);
+    if fields.len() > FIELDS_MAX {
+        return Err(from.torn("more fields than any model has"));
+    }
+    let features = EventFeatures { fields, numbers: from.floats()?.into(), unknown: bits & 4 != 0 };
     let context = if bits & 8 == 0 { None } else { Some(from.floats()?) };
     let place = usize::try_from(from.number()?).unwrap_or(usize::MAX);
     let tags = tags.get(place).map(Arc::clone).ok_or_else(|| from.torn("no such tags"))?;
-    Ok(Event { time, kind, id, features, context, tags })
+    Ok(Event::new(time, kind, id, &features, context, tags))
 }
 
 /// What a record says of a customer's sessions, for a person.

@@ -38,7 +38,7 @@ pub(super) fn snapshot(
         opened_by: session.opened_by,
         close_reason: session.reason,
         event_count: count(session.events.len()),
-        unknown_count: count(session.events.iter().filter(|e| e.features.unknown).count()),
+        unknown_count: count(session.events.iter().filter(|e| e.unknown).count()),
     };
     Snapshot {
         serial: session.serial,
@@ -61,10 +61,10 @@ fn count(n: usize) -> u32 {
 pub(super) fn encoder_input(events: &[Event], from: usize) -> SessionInput {
     let mut previous = from.checked_sub(1).map(|at| events[at].time);
     let events = &events[from..];
-    let mut input =
-        events.first().map_or_else(SessionInput::default, |e| SessionInput::with_room(events.len(), &e.features));
+    let Some(first) = events.first() else { return SessionInput::default() };
+    let mut input = SessionInput::with_room(events.len(), first.fields().len(), first.numbers().len());
     for event in events {
-        input.push(&event.features, event.time, previous);
+        input.push(event.fields(), event.numbers(), event.time, previous);
         previous = Some(event.time);
     }
     input
