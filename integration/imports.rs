@@ -69,22 +69,27 @@ impl Held {
 
     /// Waits until the next reading begins.
     fn begin(&mut self) -> File {
-        // Opened without waiting, so that an import which ends instead fails the test.
+        self.begin_or_end().expect("the import reads its file")
+    }
+
+    /// The same; `None` where the import ends instead.
+    fn begin_or_end(&mut self) -> Option<File> {
+        // Opened without waiting, so that an end is seen.
         const NONBLOCK: i32 = 0o4000;
         let deadline = Deadline::after(WAIT);
         let reader_is_there = loop {
             match OpenOptions::new().write(true).custom_flags(NONBLOCK).open(&self.path) {
                 Ok(pipe) => break pipe,
+                Err(_) if self.import.try_wait().expect("a child of ours").is_some() => return None,
                 Err(_) => {
-                    let ended = self.import.try_wait().expect("a child of ours");
-                    assert!(ended.is_none() && !deadline.passed(), "the import reads its file: {ended:?}");
+                    assert!(!deadline.passed(), "the import reads its file, or ends");
                     std::thread::sleep(Duration::from_millis(5));
                 }
             }
         };
         let pipe = OpenOptions::new().write(true).open(&self.path).expect("somebody reads it");
         drop(reader_is_there);
-        pipe
+        Some(pipe)
     }
 
     fn give(&self, mut pipe: File) {
@@ -188,23 +193,24 @@ fn a_worker_that_comes_while_an_import_goes_on_is_refused_and_goes_on_after_it()
 fn a_worker_that_has_begun_ends_an_import_and_goes_on() {
     let (first, second) = halves(&dirty_clicks("8"));
     let (bed, file, _, _) = exported("begun", &first);
-    // Another input is keyed anew, and for that the file is read between the look at the group and the marks.
-    let outputs = Outputs::new(&bed, &bed.topic("new-clicks", PARTITIONS), "b");
-    let mut held = Held::import(&bed, &outputs, "b", &file, &["--new-input"]);
-    held.read();
-    bed.produce_ndjson(&outputs.input, &second);
-    let mut worker = outputs.run(&bed, "b", &[]);
-    bed.collector(&outputs.embeddings).until(20);
-    held.read();
-    until_marked(&bed, &outputs);
-    worker.signal("TERM");
-    assert!(worker.wait().success(), "{}", worker.said());
-    refused(&held.end(), 1, "has begun by itself meanwhile");
+    for (app, why) in [("b", "has begun by itself meanwhile"), ("c", "somebody else has begun to write to")] {
+        let input = bed.topic(&format!("clicks-{app}"), PARTITIONS);
+        let outputs = Outputs::new(&bed, &input, app);
+        let (held, pipe) = about_to_write(&bed, &outputs, "b", &file);
+        bed.produce_ndjson(&outputs.input, &second);
+        let mut worker = outputs.run(&bed, app, &[]);
+        bed.collector(&outputs.state).until(1);
+        held.give(pipe);
+        until_marked(&bed, &outputs);
+        worker.signal("TERM");
+        assert!(worker.wait().success(), "{}", worker.said());
+        refused(&held.end(), 1, why);
 
-    read_to_the_end(&bed, &outputs, "b", &[]);
-    let calm = Outputs::new(&bed, &outputs.input, "calm");
-    read_to_the_end(&bed, &calm, "calm", &[]);
-    assert_eq!(records(&bed, &outputs.embeddings), records(&bed, &calm.embeddings));
+        read_to_the_end(&bed, &outputs, app, &[]);
+        let calm = Outputs::new(&bed, &outputs.input, &format!("calm-{app}"));
+        read_to_the_end(&bed, &calm, &format!("calm-{app}"), &[]);
+        assert_eq!(records(&bed, &outputs.embeddings), records(&bed, &calm.embeddings));
+    }
 }
 
 #[test]
@@ -230,45 +236,98 @@ fn a_worker_that_has_committed_nothing_ends_an_import_and_may_be_stopped_for_the
     is_whole(&state(&bed, &outputs, "b", &["stats"]));
 }
 
-#[test]
-fn of_two_imports_at_once_one_at_the_most_is_whole() {
-    let (bed, file, _, _) = exported("two", &dirty_clicks("9"));
-    // Another input is keyed anew: each import reads the file between its look at the log and its marks.
-    let outputs = Outputs::new(&bed, &bed.topic("new-clicks", PARTITIONS), "b");
-    let import = |outputs: &Outputs| {
-        let mut held = Held::import(&bed, outputs, "b", &file, &["--new-input"]);
-        held.read();
-        let pipe = held.begin();
-        (held, pipe)
-    };
-    let ((mut first, of_first), (second, of_second)) = (import(&outputs), import(&outputs));
-    first.give(of_first);
-    until_marked(&bed, &outputs);
-    let of_first = first.begin();
-    second.give(of_second);
-    refused(&second.end(), 1, "was under way, and is ended: neither is whole");
-    first.give(of_first);
-    refused(&first.end(), 1, "the import has not ended, as dce run will say: another dce state import of");
-    let ends = bed.read_all(&outputs.state).iter().filter(|got| got.key.as_deref() != Some("i")).count();
-    assert_eq!((marks(&bed, &outputs), ends), (PARTITIONS, 0), "nothing but the first one's marks");
-    let mut dce = outputs.run(&bed, "b", &[]);
-    assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
-    assert!(dce.said().contains("dce state import was begun and has not ended"), "{}", dce.said());
+/// An import that has looked at its topics and group, and begins to write when it is given the file again. That needs one
+/// which keys the state anew.
+fn about_to_write(bed: &Bed, outputs: &Outputs, app: &str, file: &Savepoint) -> (Held, File) {
+    let mut held = Held::import(bed, outputs, app, file, &["--new-input"]);
+    held.read();
+    let pipe = held.begin();
+    (held, pipe)
+}
 
-    // What those words say to do. This time the first one ends before the second has begun to write.
-    let outputs = with_state(outputs, bed.topic("state-2", PARTITIONS));
-    let ((mut first, of_first), (second, of_second)) = (import(&outputs), import(&outputs));
-    first.give(of_first);
-    first.read();
-    let imported = first.end();
-    assert!(imported.status.success(), "{}", said(&imported));
-    let before = bed.read_all(&outputs.state);
-    second.give(of_second);
-    refused(&second.end(), 1, "came first");
-    assert_eq!(bed.read_all(&outputs.state), before);
-    is_whole(&state(&bed, &outputs, "b", &["stats"]));
-    bed.produce_ndjson(&outputs.input, &dirty_clicks("10"));
-    read_to_the_end(&bed, &outputs, "b", &[]);
+fn is_done(import: &Output) {
+    assert!(import.status.success(), "{}", said(import));
+}
+
+#[test]
+fn of_two_imports_at_once_the_one_that_marks_first_is_whole() {
+    let (bed, file, _, _) = exported("two", &dirty_clicks("9"));
+    let clicks = bed.topic("new-clicks", PARTITIONS);
+    for (of_first, of_second) in [("b", "b"), ("c", "d")] {
+        let outputs = Outputs::new(&bed, &clicks, of_first);
+        let two = || [of_first, of_second].map(|app| about_to_write(&bed, &outputs, app, &file));
+        let [(mut first, gives_first), (second, gives_second)] = two();
+        first.give(gives_first);
+        until_marked(&bed, &outputs);
+        let gives_first = first.begin();
+        second.give(gives_second);
+        refused(&second.end(), 1, "has begun before, and nothing of this one was written");
+        // One that is killed there is gone on from by nobody, and its successor has a topic of its own.
+        drop((first, gives_first));
+        let ends = bed.read_all(&outputs.state).iter().filter(|got| got.key.as_deref() != Some("i")).count();
+        assert_eq!((marks(&bed, &outputs), ends), (PARTITIONS, 0), "nothing but the first one's marks");
+        let mut dce = outputs.run(&bed, of_second, &[]);
+        assert_eq!(dce.wait().code(), Some(1), "{}", dce.said());
+        assert!(dce.said().contains("dce state import was begun and has not ended"), "{}", dce.said());
+
+        let outputs = with_state(outputs, bed.topic(&format!("{of_first}-state-2"), PARTITIONS));
+        let two = || [of_first, of_second].map(|app| about_to_write(&bed, &outputs, app, &file));
+        let [(mut first, gives_first), (second, gives_second)] = two();
+        let (third, gives_third) = about_to_write(&bed, &outputs, of_second, &file);
+        first.give(gives_first);
+        until_marked(&bed, &outputs);
+        let gives_first = first.begin();
+        second.give(gives_second);
+        refused(&second.end(), 1, "has begun before, and nothing of this one was written");
+        first.give(gives_first);
+        is_done(&first.end());
+        // This one comes when the first has ended.
+        let before = bed.read_all(&outputs.state);
+        third.give(gives_third);
+        refused(&third.end(), 1, "and nothing of this one was written");
+        assert_eq!(bed.read_all(&outputs.state), before);
+        is_whole(&state(&bed, &outputs, of_first, &["stats"]));
+    }
+}
+
+#[test]
+fn of_imports_that_begin_to_write_together_one_is_whole_in_a_topic_and_in_a_group() {
+    let (bed, file, _, _) = exported("race", &dirty_clicks("9"));
+    let clicks = bed.topic("new-clicks", PARTITIONS);
+    for (round, apps) in [["b", "b"], ["c", "d"], ["e", "f"], ["g", "h"]].into_iter().enumerate() {
+        let outputs = Outputs::new(&bed, &clicks, &format!("race-{round}"));
+        let two = apps.map(|app| about_to_write(&bed, &outputs, app, &file));
+        let two = two.map(|(held, pipe)| {
+            held.give(pipe);
+            held
+        });
+        let two = two.map(|mut held| {
+            if let Some(pipe) = held.begin_or_end() {
+                held.give(pipe);
+            }
+            held.end()
+        });
+        let said = two.each_ref().map(said);
+        assert_eq!(two.iter().filter(|import| import.status.success()).count(), 1, "{said:#?}");
+        let whole = apps[usize::from(!two[0].status.success())];
+        is_whole(&state(&bed, &outputs, whole, &["stats"]));
+    }
+
+    // Into two topics, for one group.
+    let first = Outputs::new(&bed, &clicks, "of-group");
+    let second = with_state(first.clone(), bed.topic("of-group-state-2", PARTITIONS));
+    let ((mut of_first, gives_first), (mut of_second, gives_second)) =
+        (about_to_write(&bed, &first, "i", &file), about_to_write(&bed, &second, "i", &file));
+    of_first.give(gives_first);
+    until_marked(&bed, &first);
+    let gives_first = of_first.begin();
+    of_second.give(gives_second);
+    until_marked(&bed, &second);
+    of_second.read();
+    is_done(&of_second.end());
+    of_first.give(gives_first);
+    refused(&of_first.end(), 1, "the import has not ended, as dce run will say: another dce state import of");
+    is_whole(&state(&bed, &second, "i", &["stats"]));
 }
 
 /// Whatever of it is on its way.

@@ -6,8 +6,11 @@
 //! Between the marks and the last transaction every restore of a partition is refused, so a half done import is never gone on
 //! from; after it the state is whole, for that transaction is the one that commits the offsets. Customers go before it in
 //! transactions of bounded size: one for all would be aborted by the broker where the state is large. Where a worker came
-//! before the marks and has committed since, the import ends before the first customer, and takes its marks back. Of two
-//! imports of one application the later writer ends the earlier, and is refused where that one has marked anything.
+//! before the marks and has committed since, the import ends before the first customer, and takes its marks back.
+//!
+//! Of imports at once one at the most is whole in a state topic, and in a group. The marks are written under a transactional
+//! id of the topic's: whoever comes later ends a writer that has not marked yet, or finds the marks and is refused. All else is
+//! written under one of the group's, which alone may commit its offsets: there the later one ends the earlier.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -62,25 +65,17 @@ pub(super) fn run(import: &Import, desk: &Desk<'_>, frame: &Frame) -> anyhow::Re
         Layout::Same(survey.stood)
     };
 
+    claim(desk, partitions)?;
     let id = format!("{}-import", desk.group());
-    let mut bulk = Bulk::new(&desk.client, &id, desk.log())?;
-    // Only now can no other one of this application write any more.
-    check_alone(desk, partitions)?;
-    mark(&mut bulk, partitions, Some(MARK)).map_err(|error| ended(desk, error))?;
-    let begun = has_begun(desk, partitions).context(UNFINISHED)?;
-    if begun {
+    let mut bulk = writer(desk, &id).context(UNFINISHED)?;
+    if let Some(why) = has_begun(desk, partitions).context(UNFINISHED)? {
         // Nothing was written yet, and whoever has begun must be able to go on.
         let taken_back = mark(&mut bulk, partitions, None);
-        let why = format!(
-            "the group {} has begun by itself meanwhile: use another app.id, or delete its offsets and make {} anew",
-            desk.group(),
-            desk.log()
-        );
         taken_back.with_context(|| why.clone())?;
         anyhow::bail!(why);
     }
     let records = write_customers(import, &mut bulk, &layout, partitions)
-        .map_err(|error| ended(desk, error))
+        .map_err(|error| ended("of", desk.group(), error))
         .context(UNFINISHED)?;
     finish(desk, &mut bulk, &layout, &id)?;
 
@@ -225,39 +220,54 @@ fn check_empty(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That no other import has written since the log was empty. All that it did is decided.
+/// Marks the log, which no other import does then.
+fn claim(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
+    // Not `-import`: an application may have the topic's name.
+    let mut bulk = writer(desk, &format!("{}:import", desk.log()))?;
+    // Only now can no other one begin to write any more.
+    check_alone(desk, partitions)?;
+    mark(&mut bulk, partitions, Some(MARK)).map_err(|error| ended("into", desk.log(), error))
+}
+
+fn writer(desk: &Desk<'_>, id: &str) -> anyhow::Result<Bulk> {
+    Bulk::new(&desk.client, id, desk.log()).with_context(|| format!("writing under the transactional id {id}"))
+}
+
+/// That no other import has begun since the log was empty.
 fn check_alone(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<()> {
-    let all = numbers(partitions)?;
-    let extents = desk.extents(desk.log(), &all)?;
-    let mark = Key::Import.pack();
-    let visited = follow::scan(&desk.client, desk.group(), desk.log(), &extents, |message| {
-        anyhow::Ok(if message.key() == Some(&mark) { Visit::Enough } else { Visit::Next })
-    })?;
-    if visited == Visit::Next {
-        return Ok(());
-    }
-    let (group, log) = (desk.group(), desk.log());
+    let (log, mark) = (desk.log(), Key::Import.pack());
     anyhow::ensure!(
-        desk.committed(&all)?.is_empty(),
-        "another dce state import of {group} came first: {log} and the committed offsets are as that one, or a worker, \
-         left them, and nothing of this one was written"
+        !has_record(desk, partitions, |key| *key == *mark)?,
+        "another dce state import into {log} has begun before, and nothing of this one was written: dce run goes on from that \
+         one when it has ended; where it was broken off, delete {log}, make it anew (dce topics create), and import again"
     );
-    anyhow::bail!(
-        "another dce state import of {group} was under way, and is ended: neither is whole, so delete {log}, make it anew \
-         (dce topics create), and import again, one at a time"
-    )
+    Ok(())
 }
 
 /// Whether a worker came before the marks, saw an empty state, and has gone on from that: then there is something that it has
-/// committed. One that comes later is refused, and may be tried again and again: while it is there this is an error, and
-/// the marks stay.
-fn has_begun(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<bool> {
+/// committed, or written. One of this group that comes later is refused, and may be tried again and again: while it is there
+/// this is an error, and the marks stay. Of another group it is seen only if it has written to the log by now.
+fn has_begun(desk: &Desk<'_>, partitions: u32) -> anyhow::Result<Option<String>> {
+    let (group, log) = (desk.group(), desk.log());
     let waited = desk.wait_for_no_members();
-    let is_begun = !desk.committed(&numbers(partitions)?)?.is_empty();
-    if !is_begun {
-        waited?;
+    if !desk.committed(&numbers(partitions)?)?.is_empty() {
+        return Ok(Some(format!(
+            "the group {group} has begun by itself meanwhile: use another app.id, or delete its offsets and make {log} anew"
+        )));
     }
-    Ok(is_begun)
+    waited?;
+    let mark = Key::Import.pack();
+    let is_written = has_record(desk, partitions, |key| *key != *mark)?;
+    Ok(is_written.then(|| format!("somebody else has begun to write to {log} meanwhile: name another topics.state")))
+}
+
+/// Whether the log has one with such a key.
+fn has_record(desk: &Desk<'_>, partitions: u32, is_one: impl Fn(&[u8]) -> bool) -> anyhow::Result<bool> {
+    let extents = desk.extents(desk.log(), &numbers(partitions)?)?;
+    let visited = follow::scan(&desk.client, desk.group(), desk.log(), &extents, |message| {
+        anyhow::Ok(if message.key().is_some_and(&is_one) { Visit::Enough } else { Visit::Next })
+    })?;
+    Ok(visited == Visit::Enough)
 }
 
 /// Marks all partitions, or takes the marks away.
@@ -391,18 +401,17 @@ fn finish(desk: &Desk<'_>, bulk: &mut Bulk, layout: &Layout, id: &str) -> anyhow
     }
     match bulk.commit_with(desk.group(), desk.input(), &offsets) {
         Err(error @ (BulkError::Unknown { .. } | BulkError::Fenced { .. })) => {
-            Err(ended(desk, error.into())).context("dce state stats says whether the import has ended")
+            Err(ended("of", desk.group(), error.into())).context("dce state stats says whether the import has ended")
         }
         done => done.context(UNFINISHED),
     }
 }
 
-/// Says who may have ended the import, where somebody has.
-fn ended(desk: &Desk<'_>, error: anyhow::Error) -> anyhow::Error {
+/// Says who may have ended the import, where somebody has: one `of` a group, or `into` a topic.
+fn ended(shares: &str, what: &str, error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref() {
         Some(BulkError::Fenced { .. }) => error.context(format!(
-            "another dce state import of {} has begun meanwhile, or this one stood still for a minute",
-            desk.group()
+            "another dce state import {shares} {what} has begun meanwhile, or this one stood still for a minute"
         )),
         Some(BulkError::Client { .. } | BulkError::Refused { .. } | BulkError::Unknown { .. }) | None => error,
     }
