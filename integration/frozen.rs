@@ -1,12 +1,14 @@
 //! A broker that does not answer for a while: who starts meanwhile ends at once when it is told to, and else begins when the
-//! broker is back.
+//! broker is back; who holds a lease, or wants it, can end.
 
 use std::time::{Duration, Instant};
 
+use dce::kafka::lease::Lease;
 use dce::kafka::topics;
 
 use crate::broker::Broker;
 use crate::harness::{Bed, WAIT};
+use crate::lease::{ends_within, until_held};
 use crate::pipeline::Outputs;
 
 /// Shorter than a start waits for a broker.
@@ -14,6 +16,9 @@ const FROZEN: Duration = Duration::from_secs(6);
 /// A broker that tells its controller every four seconds that it is there, and is believed for three.
 const WITHOUT_A_BROKER: &str = "broker.heartbeat.interval.ms=4000\nbroker.session.timeout.ms=3000";
 const QUESTIONS: u32 = 30;
+const TURN: Duration = Duration::from_millis(50);
+/// A lease waits 5 s for the answer to its farewell, and up to 3 s for what the group decides meanwhile.
+const ENDED_MAX: Duration = Duration::from_secs(30);
 
 #[test]
 fn who_starts_at_a_frozen_broker_ends_when_told_to_and_begins_when_it_is_back() {
@@ -39,6 +44,28 @@ fn who_starts_at_a_frozen_broker_ends_when_told_to_and_begins_when_it_is_back() 
     begins.until_said("partitions restored");
     begins.signal("TERM");
     assert!(begins.wait().success(), "{}", begins.said());
+}
+
+#[test]
+fn a_lease_ends_at_a_frozen_broker_too() {
+    let mut broker = Broker::start();
+    let bed = Bed::at(&broker.bootstrap, "frozen-lease");
+    let (leased, group) = (bed.topic("leased", 1), bed.name("holders"));
+    let join = || Lease::join(&bed.settings, &group, &leased).expect("a client");
+    let mut holder = join();
+    until_held(&mut holder);
+    let mut standing_by = join();
+    while bed.members(&group) != Some(2) {
+        assert!(!standing_by.is_held(TURN).expect("a broker"));
+        assert!(holder.is_held(TURN).expect("a broker"));
+    }
+    broker.freeze(WAIT);
+    let joining = join();
+    std::thread::scope(|scope| {
+        for lease in [holder, standing_by, joining] {
+            scope.spawn(|| ends_within(lease, ENDED_MAX));
+        }
+    });
 }
 
 /// A client that is told of no broker then does not ask again for five minutes.

@@ -437,7 +437,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::config::FromClientConfigAndContext as _;
+
     use super::*;
+
+    /// The client would wait without end for an answer's arrival. No broker is needed.
+    #[test]
+    fn what_a_closing_consumer_is_asked_waits_for_its_end_and_stays_unanswered() {
+        const LOOKS: u32 = 20;
+        let settings = ClientSettings::of("127.0.0.1:1");
+        let member = GroupMember { application: "app", slot: "0", prefetch_kbytes: 1 << 10 };
+        let config = settings.group_member(&member);
+        let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).expect("a client");
+        consumer.context().close();
+        ConsumerEvents::all_answered(&consumer);
+        std::thread::scope(|scope| {
+            let ask = || {
+                let mut list = TopicPartitionList::new();
+                list.add_partition("clicks", 0);
+                let kind = RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+                consumer.context().rebalance(&consumer, kind, &mut list);
+                assert!(consumer.closed(), "nobody is told anything before");
+            };
+            let asked = scope.spawn(ask);
+            for _ in 0..LOOKS {
+                std::thread::sleep(ENDING_LOOK);
+                assert!(!asked.is_finished(), "it waits");
+            }
+            consumer.close_queue().expect("open until now");
+            let deadline = Deadline::after(CLOSE_MAX);
+            while !consumer.closed() {
+                assert!(!deadline.passed(), "it closes");
+                drop(consumer.poll(ENDING_LOOK));
+            }
+            asked.join().expect("nothing was answered");
+            scope.spawn(ask).join().expect("not afterwards either");
+        });
+        assert!(consumer.context().take_rebalances().is_empty());
+    }
 
     #[test]
     fn what_does_not_close_is_left() {
