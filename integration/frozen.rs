@@ -16,6 +16,7 @@ const FROZEN: Duration = Duration::from_secs(6);
 /// A broker that tells its controller every four seconds that it is there, and is believed for three.
 const WITHOUT_A_BROKER: &str = "broker.heartbeat.interval.ms=4000\nbroker.session.timeout.ms=3000";
 const QUESTIONS: u32 = 30;
+const TLS_STARTS: u32 = 10;
 const TURN: Duration = Duration::from_millis(50);
 /// A lease waits 5 s for the answer to its farewell, and up to 3 s for what the group decides meanwhile.
 const ENDED_MAX: Duration = Duration::from_secs(30);
@@ -44,6 +45,20 @@ fn who_starts_at_a_frozen_broker_ends_when_told_to_and_begins_when_it_is_back() 
     begins.until_said("partitions restored");
     begins.signal("TERM");
     assert!(begins.wait().success(), "{}", begins.said());
+}
+
+/// While the first client is made, which with TLS takes some milliseconds: the broker is not needed.
+#[test]
+fn who_is_told_to_end_while_a_tls_client_is_made_ends_well() {
+    let bed = Bed::at("127.0.0.1:1", "tls");
+    let arguments = ["run", "--set", "kafka.properties.security.protocol=ssl", "--set", "http.listen=off"];
+    for _ in 0..TLS_STARTS {
+        let mut dce = bed.dce(&arguments);
+        dce.until_said("model loaded");
+        dce.signal("TERM");
+        assert!(dce.wait().success(), "{:?}: {}", dce.wait(), dce.said());
+        assert!(dce.said().contains("stopped before anything was begun"), "{}", dce.said());
+    }
 }
 
 #[test]

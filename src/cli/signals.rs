@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::kafka::raw::exit_at_once;
 use crate::stop::Stop;
 
 const NOTHING_BEGUN: &str = "stopped before anything was begun";
@@ -46,11 +47,11 @@ impl Signals {
             asked.stop();
             if ends.load(Ordering::SeqCst) {
                 tracing::info!(signal = name, "{NOTHING_BEGUN}");
-                end(0);
+                exit_at_once(0);
             }
             tracing::info!(signal = name, "stopping; a second signal ends the process at once");
             let (_, code) = next().await;
-            end(code)
+            exit_at_once(code)
         };
         let thread = std::thread::Builder::new().name("signals".to_owned());
         thread.spawn(move || runtime.block_on(wait)).context("signals: no thread")?;
@@ -69,9 +70,4 @@ impl Signals {
         self.is_asking.store(false, Ordering::SeqCst);
         answer
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "whoever ends it so does not want to wait for anything to be dropped")]
-fn end(code: i32) {
-    std::process::exit(code)
 }

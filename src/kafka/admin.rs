@@ -11,7 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Deadline;
 use super::client::ClientSettings;
-use super::raw::{self, Rights};
+use super::raw;
+use super::rights::Rights;
 use super::topics::{Inspector, TopicError, runtime};
 
 /// The brokers that a first connection told of.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 pub mod raw;
+pub mod rights;
 pub mod client;
 pub mod errors;
 pub mod fence;

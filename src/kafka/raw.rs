@@ -1,10 +1,11 @@
 //! The calls into librdkafka that rdkafka does not wrap, or wraps at a price, behind a safe border: committing a
 //! transaction (rdkafka's own call waits 100 ms whenever a message is in flight), the generation in a consumer's group
 //! metadata (without it a member that was thrown out would commit unfenced), fetching in batches (a fifth of the cost
-//! of polling message by message), cached watermarks, and what a user may do. The one file with `unsafe`.
+//! of polling message by message), cached watermarks, and what a user may do; and an end of the process that its clients
+//! do not notice. The one file with `unsafe`.
 #![expect(unsafe_code, reason = "librdkafka's C functions; each block says why it is sound")]
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -18,6 +19,19 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::client::Consumer;
 use super::errors::CallError;
+use super::rights::Rights;
+
+unsafe extern "C" {
+    /// POSIX's: asks for nothing of the process, and never returns.
+    safe fn _exit(status: c_int) -> !;
+}
+
+/// Ends the process while clients live. `exit` would run OpenSSL's handler first, which frees what a client that is being
+/// made, or shakes hands, still uses: of 100 that got SIGTERM while the first TLS client was made, 80 ended by SIGSEGV.
+/// Nothing is flushed.
+pub fn exit_at_once(code: i32) -> ! {
+    _exit(code)
+}
 
 /// Flushes and commits the open transaction. The C call flushes by itself, with a linger of 0 meanwhile.
 ///
@@ -116,26 +130,6 @@ pub fn group_rights<C: ClientContext>(client: &Client<C>, group: &str, wait: Dur
     admin(client, op, wait, ask, read)
 }
 
-/// What may be done with something, by the numbers that Kafka's protocol has for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
-    Read = 3,
-    Write = 4,
-    DescribeConfigs = 10,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rights {
-    /// By the number of the operation.
-    bits: u32,
-}
-
-impl Rights {
-    pub fn has(self, right: Right) -> bool {
-        self.bits >> right as u32 & 1 == 1
-    }
-}
-
 /// # Safety
 /// The list is null, or has so many operations.
 unsafe fn rights(list: *const sys::rd_kafka_AclOperation_t, count: usize) -> Told<Rights> {
@@ -143,9 +137,7 @@ unsafe fn rights(list: *const sys::rd_kafka_AclOperation_t, count: usize) -> Tol
         return Err(RDKafkaErrorCode::UnsupportedFeature);
     }
     // SAFETY: the caller's promise. As numbers, since a broker may name an operation that the bindings do not know.
-    let operations = unsafe { std::slice::from_raw_parts(list.cast::<i32>(), count) };
-    let bit = |operation: &i32| u32::try_from(*operation).ok().and_then(|operation| 1_u32.checked_shl(operation));
-    Ok(Rights { bits: operations.iter().filter_map(bit).fold(0, |all, bit| all | bit) })
+    Ok(Rights::of(unsafe { std::slice::from_raw_parts(list.cast::<i32>(), count) }))
 }
 
 /// Reads what the broker says of one topic.

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::kafka::admin::Admin;
 use crate::kafka::client::ClientSettings;
 use crate::kafka::conform::Role;
-use crate::kafka::raw::Right;
+use crate::kafka::rights::Right;
 
 const WHAT: &str = "rights";
 
