@@ -15,6 +15,9 @@ use super::raw;
 use super::rights::Rights;
 use super::topics::{Inspector, TopicError, runtime};
 
+/// Between two questions, where a broker is not ready for them yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// The brokers that a first connection told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -151,7 +154,13 @@ impl Admin {
 
     /// The same with a group, which need not be there.
     pub fn group_rights(&self, group: &str, wait: Duration) -> Result<Option<Rights>, String> {
-        allowed(raw::group_rights(self.client.inner(), group, wait))
+        let deadline = Deadline::after(wait);
+        loop {
+            match raw::group_rights(self.client.inner(), group, deadline.remaining()) {
+                Err(code) if is_seeking_coordinator(code) && !deadline.passed() => std::thread::sleep(LOOK_AGAIN),
+                told => return allowed(told),
+            }
+        }
     }
 
     /// `None` where the broker knows no such group.
@@ -159,10 +168,9 @@ impl Admin {
         let deadline = Deadline::after(wait);
         let list = loop {
             match self.inspector.client().fetch_group_list(Some(group), deadline.remaining()) {
-                // A broker that has just started is still looking for its groups.
-                Err(KafkaError::GroupListFetch(
-                    RDKafkaErrorCode::CoordinatorLoadInProgress | RDKafkaErrorCode::CoordinatorNotAvailable,
-                )) if !deadline.passed() => std::thread::sleep(Duration::from_millis(50)),
+                Err(KafkaError::GroupListFetch(code)) if is_seeking_coordinator(code) && !deadline.passed() => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
                 Err(error) => return Err(self.inspector.unanswered(&error, deadline.elapsed())),
                 Ok(list) => break list,
             }
@@ -189,6 +197,16 @@ impl std::fmt::Debug for Admin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admin").field("inspector", &self.inspector).finish_non_exhaustive()
     }
+}
+
+/// A broker that has just started, or has no group yet, is still looking for its groups.
+fn is_seeking_coordinator(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::CoordinatorLoadInProgress
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::NotCoordinator
+    )
 }
 
 /// Who may not even look may do nothing.
