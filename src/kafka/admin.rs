@@ -157,7 +157,9 @@ impl Admin {
         let deadline = Deadline::after(wait);
         loop {
             match raw::group_rights(self.client.inner(), group, deadline.remaining()) {
-                Err(code) if is_seeking_coordinator(code) && !deadline.passed() => std::thread::sleep(LOOK_AGAIN),
+                Err(code) if is_seeking_coordinator(code) && deadline.remaining() > LOOK_AGAIN => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
                 told => return allowed(told),
             }
         }
@@ -168,7 +170,9 @@ impl Admin {
         let deadline = Deadline::after(wait);
         let list = loop {
             match self.inspector.client().fetch_group_list(Some(group), deadline.remaining()) {
-                Err(KafkaError::GroupListFetch(code)) if is_seeking_coordinator(code) && !deadline.passed() => {
+                Err(KafkaError::GroupListFetch(code))
+                    if is_seeking_coordinator(code) && deadline.remaining() > LOOK_AGAIN =>
+                {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 Err(error) => return Err(self.inspector.unanswered(&error, deadline.elapsed())),

@@ -1,5 +1,5 @@
-//! Reading by hand for people's tools: where partitions begin, end and stood at a time, what lies between, and what comes
-//! after. Committed records alone, outside of any group, so that nobody is disturbed. Offsets → [`Kept`] records.
+//! Reading by hand: where partitions begin, end and stood at a time, for restores and people's tools; and for the tools what
+//! lies between and comes after. Outside of any group, so that nobody is disturbed. Offsets → [`Kept`] records.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -21,6 +21,8 @@ use crate::types::ResumeAt;
 const PREFETCH_KBYTES: u32 = 8 * 1024;
 /// For the answer of a broker that has been found to be there.
 const PENDING_WAIT: Duration = Duration::from_secs(2);
+/// Between two questions, where a broker is not ready for them.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Records of one call to the client.
 const CHUNK_RECORDS: usize = 1_000;
 /// Without a step forward for so long a bounded read is at an end, with the reason.
@@ -60,7 +62,7 @@ impl Kept {
     }
 }
 
-/// The oldest offset of a partition, and where what is committed ends.
+/// The oldest offset of a partition, and where what is committed ends; for [`Lookup::of_undecided`] where the log does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     pub partition: i32,
@@ -115,7 +117,7 @@ impl Lookup {
     }
 
     /// One that sees what no transaction has decided yet: ends are the logs' own, and committed offsets those before the
-    /// pending ones, which are not waited for. Never to go on from.
+    /// pending ones, which are not waited for: never to go on from.
     pub fn of_undecided(settings: &ClientSettings, group: &str) -> Result<Self, LookupError> {
         let mut config = settings.reader(group, PREFETCH_KBYTES);
         config.set("isolation.level", "read_uncommitted");
@@ -130,23 +132,22 @@ impl Lookup {
         partitions: &[i32],
         wait: Duration,
     ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
-        self.offsets(topics, partitions, Offset::End, "asking for the last offsets", wait)
+        let ends = self.offsets(topics, partitions, Offset::End, wait);
+        ends.map_err(|error| refused(&topics.join(", "), "asking for the last offsets", &error))
     }
 
-    /// Where each of the partitions has its beginning or end; one request a broker.
+    /// Where each of the partitions has its beginning or end.
     fn offsets(
         &self,
         topics: &[&str],
         partitions: &[i32],
         which: Offset,
-        doing: &'static str,
         wait: Duration,
-    ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
-        let refused = |error: &KafkaError| refused(&topics.join(", "), doing, error);
+    ) -> Result<BTreeMap<(String, i32), i64>, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(topics.len() * partitions.len());
         for topic in topics {
             for partition in partitions {
-                list.add_partition_offset(topic, *partition, which).map_err(|error| refused(&error))?;
+                list.add_partition_offset(topic, *partition, which)?;
             }
         }
         if list.count() == 0 {
@@ -154,10 +155,10 @@ impl Lookup {
         }
         // A client that lives long must be asked for its events, or they pile up.
         drop(self.consumer.poll(Duration::ZERO));
-        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(&error))?;
+        let list = self.consumer.offsets_for_times(list, wait)?;
         let mut offsets = BTreeMap::new();
         for element in list.elements() {
-            element.error().map_err(|error| refused(&error))?;
+            element.error()?;
             if let Offset::Offset(offset) = element.offset() {
                 offsets.insert((element.topic().to_owned(), element.partition()), offset);
             }
@@ -180,30 +181,39 @@ impl Lookup {
         }
     }
 
-    /// Of each of the partitions, in their order; two requests a broker.
+    /// Of each of the partitions, in their order; two requests a broker. One that is away, or leads no longer, is waited for.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
         let deadline = super::Deadline::after(wait);
-        let lows = self.offsets(
-            &[topic],
-            partitions,
-            Offset::Beginning,
-            "asking for the first offsets",
-            deadline.remaining(),
-        )?;
-        let ends = self.ends(&[topic], partitions, deadline.remaining())?;
+        loop {
+            match self.extents_now(topic, partitions, &deadline) {
+                Err(error) if may_pass(&error) && deadline.remaining() > LOOK_AGAIN => {
+                    std::thread::sleep(LOOK_AGAIN);
+                    // A client that lives long may know a leader that is one no more, and asks for another by itself after
+                    // minutes.
+                    drop(self.consumer.fetch_metadata(Some(topic), deadline.remaining()));
+                }
+                extents => {
+                    return extents.map_err(|error| refused(topic, "asking for the first and last offsets", &error));
+                }
+            }
+        }
+    }
+
+    fn extents_now(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        deadline: &super::Deadline,
+    ) -> Result<Vec<Extent>, KafkaError> {
+        let lows = self.offsets(&[topic], partitions, Offset::Beginning, deadline.remaining())?;
+        let ends = self.offsets(&[topic], partitions, Offset::End, deadline.remaining())?;
         let one = |partition: &i32| {
             let place = (topic.to_owned(), *partition);
-            let (Some(low), Some(end)) = (lows.get(&place), ends.get(&place)) else {
-                let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
-                return Err(refused(
-                    &format!("{topic}/{partition}"),
-                    "asking for the first and last offsets",
-                    &unknown,
-                ));
-            };
-            Ok(Extent { partition: *partition, low: *low, end: *end.max(low) })
+            let (low, end) = lows.get(&place).zip(ends.get(&place))?;
+            Some(Extent { partition: *partition, low: *low, end: *end.max(low) })
         };
-        partitions.iter().map(one).collect()
+        let extents: Option<Vec<Extent>> = partitions.iter().map(one).collect();
+        extents.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))
     }
 
     /// The first offset of each partition whose record is of that time or later; its end where there is none.
@@ -299,6 +309,24 @@ impl std::fmt::Debug for Lookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lookup").finish_non_exhaustive()
     }
+}
+
+/// Whether the same question may be answered a little later.
+fn may_pass(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerNotAvailable
+                | RDKafkaErrorCode::NetworkException
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::RequestTimedOut
+        )
+    )
 }
 
 fn refused(topic: &str, doing: &'static str, error: &KafkaError) -> LookupError {

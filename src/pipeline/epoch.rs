@@ -105,8 +105,10 @@ pub enum EpochError {
     Beyond(#[from] BeyondError),
 }
 
-/// Records that are read together, before their customers are looked for.
+/// Records that are read together, before their customers are looked for; ...
 const CHUNK_RECORDS: usize = 512;
+/// ... and about so many bytes of them: what is read of some takes many times as much.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Runs one epoch over records of opened partitions. An error leaves the partitions unusable: drop them.
 pub fn run<'a>(
@@ -123,8 +125,12 @@ pub fn run<'a>(
     // Decoding depends on the record alone, so it may be ahead of the sessions.
     let mut chunk: Vec<(Record<'a>, Result<Decoded<'a>, Refusal>)> = Vec::with_capacity(CHUNK_RECORDS);
     loop {
-        let next = records.by_ref().take(CHUNK_RECORDS);
-        chunk.extend(next.map(|record| (record, decode::decode(&record, schemas, &terms.rules))));
+        let mut bytes = 0;
+        while chunk.len() < CHUNK_RECORDS && bytes < CHUNK_BYTES {
+            let Some(record) = records.next() else { break };
+            bytes += record.value.map_or(0, <[u8]>::len);
+            chunk.push((record, decode::decode(&record, schemas, &terms.rules)));
+        }
         if chunk.is_empty() {
             break;
         }

@@ -32,8 +32,9 @@ impl<'c> Arrival<'c> {
 
     /// What a session keeps of it. Most events of a session have the tags of another one: `known` are those.
     pub(super) fn event<'t>(&self, features: &EventFeatures, mut known: impl Iterator<Item = &'t Arc<Tags>>) -> Event {
-        let tags = known.find(|tags| tags.are_of(self.click, self.labels)).map(Arc::clone);
-        let tags = tags.unwrap_or_else(|| Arc::new(Tags::of(self.click, self.labels)));
+        let labels: Vec<_> = kept(self.click, self.labels).collect();
+        let tags = known.find(|tags| tags.are_of(self.click, &labels)).map(Arc::clone);
+        let tags = tags.unwrap_or_else(|| Arc::new(Tags::of(self.click, &labels)));
         let context = (self.click.kind == ClickKind::Login).then(|| self.features.context(&self.click.context));
         Event::new(self.click.event_time, self.click.kind, &self.click.event_id, features, context, tags)
     }
@@ -123,20 +124,20 @@ pub struct Tags {
 }
 
 impl Tags {
-    fn of(click: &ClickEvent<'_>, labels: &[Arc<str>]) -> Self {
+    fn of(click: &ClickEvent<'_>, labels: &[(&Arc<str>, &str)]) -> Self {
         Self {
             channel: said(click.channel.as_deref()).map(Arc::from),
             device: said(click.device_id.as_deref()).map(Arc::from),
-            labels: kept(click, labels).map(|(name, value)| (Arc::clone(name), Arc::from(value))).collect(),
+            labels: labels.iter().map(|(name, value)| (Arc::clone(name), Arc::from(*value))).collect(),
         }
     }
 
     /// Whether they are what [`Self::of`] gives.
-    fn are_of(&self, click: &ClickEvent<'_>, labels: &[Arc<str>]) -> bool {
+    fn are_of(&self, click: &ClickEvent<'_>, labels: &[(&Arc<str>, &str)]) -> bool {
         self.device.as_deref() == said(click.device_id.as_deref())
             && self.channel.as_deref() == said(click.channel.as_deref())
-            && self.labels.len() == kept(click, labels).count()
-            && kept(click, labels).all(|(name, value)| self.labels.get(name).is_some_and(|v| **v == *value))
+            && self.labels.len() == labels.len()
+            && labels.iter().all(|(name, value)| self.labels.get(*name).is_some_and(|known| **known == **value))
     }
 }
 
@@ -196,6 +197,88 @@ pub(super) fn session_key_over(click: &ClickEvent<'_>, key: &mut String) {
             let device = click.device_id.as_deref().unwrap_or_default();
             for part in ["d:", &channel.len().to_string(), ":", channel, "/", device] {
                 key.push_str(part);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn click<'a>(
+        channel: Option<&'a str>,
+        device: Option<&'a str>,
+        attributes: &[(&'a str, &'a str)],
+    ) -> ClickEvent<'a> {
+        ClickEvent {
+            event_id: "e".into(),
+            customer_id: None,
+            event_time: EventTime::parse(0).expect("after 1970"),
+            kind: ClickKind::Action,
+            name: "pay".into(),
+            channel: channel.map(Cow::Borrowed),
+            session_id: None,
+            device_id: device.map(Cow::Borrowed),
+            context: Vec::new(),
+            attributes: attributes.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))).collect(),
+        }
+    }
+
+    #[test]
+    fn an_event_gives_back_what_it_was_made_of() {
+        let longest = "ä".repeat(NAME_BYTES_MAX / 2);
+        for id in ["e", "id3", "four", &longest[..254], &longest] {
+            for fields in [0_u32, 1, 3, 256] {
+                for numbers in [0_u32, 1, 2, 256] {
+                    let features = EventFeatures {
+                        fields: (0..fields).map(|at| u32::MAX - at * 65_537).collect(),
+                        numbers: (0..numbers).map(|at| at as f32 - 0.1).collect(),
+                        unknown: fields == 1,
+                    };
+                    let time = EventTime::parse(7).expect("after 1970");
+                    let event = Event::new(time, ClickKind::Action, id, &features, None, Arc::default());
+                    assert_eq!((event.id(), event.id_text()), (id.as_bytes(), id));
+                    assert_eq!((event.fields().len(), event.numbers().len()), (fields as usize, numbers as usize));
+                    let back = EventFeatures {
+                        fields: event.fields().collect(),
+                        numbers: event.numbers().collect(),
+                        unknown: event.unknown,
+                    };
+                    assert_eq!(back, features);
+                }
+            }
+        }
+    }
+
+    /// As a fresh one would be, whatever differs.
+    #[test]
+    fn tags_are_shared_where_they_are_the_same_and_nowhere_else() {
+        let labels: [Arc<str>; 2] = ["segment".into(), "os".into()];
+        let too_long = "x".repeat(NAME_BYTES_MAX + 1);
+        let clicks = [
+            click(None, None, &[]),
+            click(Some(""), Some(""), &[("other", "a")]),
+            click(Some("web"), None, &[]),
+            click(None, Some("web"), &[]),
+            click(Some("web"), Some("phone"), &[]),
+            click(Some("web"), Some("phone"), &[("segment", "a")]),
+            click(Some("web"), Some("phone"), &[("segment", "b")]),
+            click(Some("web"), Some("phone"), &[("os", "a")]),
+            click(Some("web"), Some("phone"), &[("segment", "a"), ("os", "b")]),
+            click(Some("web"), Some("phone"), &[("os", "b"), ("segment", "a")]),
+            click(Some("web"), Some("phone"), &[("segment", &too_long)]),
+            click(Some("web"), Some("phone"), &[("segment", "")]),
+        ];
+        let of = |click| Tags::of(click, &kept(click, &labels).collect::<Vec<_>>());
+        assert_eq!(of(&clicks[8]).labels.len(), 2);
+        assert_eq!(of(&clicks[10]).labels.len(), 0);
+        for known in &clicks {
+            for click in &clicks {
+                let are_of = of(known).are_of(click, &kept(click, &labels).collect::<Vec<_>>());
+                assert_eq!(are_of, of(known) == of(click), "{known:?} beside {click:?}");
             }
         }
     }

@@ -274,6 +274,8 @@ impl Customer {
 
 /// A session's second event makes room for so many more: most have about as many, and growing copies.
 const EVENTS_MIN: usize = 7;
+/// Of so many events at the end of each session, for they may alternate.
+const TAGS_LOOKED_AT: usize = 4;
 /// Fewer alarms are not looked through.
 const ALARMS_MIN: usize = 1_024;
 
@@ -469,7 +471,8 @@ impl Machine {
         session_key_over(arrival.click, &mut scratch.key);
         arrival.features.event_over(arrival.click, &mut scratch.features);
         let sessions = customer.open.iter().chain(&customer.folded);
-        let event = arrival.event(&scratch.features, sessions.map(|session| &session.last().tags));
+        let events = sessions.flat_map(|session| session.events.iter().rev().take(TAGS_LOOKED_AT));
+        let event = arrival.event(&scratch.features, events.map(|event| &event.tags));
         let outcome = self.push(name, customer, &scratch.key, event);
         self.scratch = scratch;
         outcome

@@ -11,7 +11,7 @@ use crate::model::features::EventFeatures;
 use crate::types::{ClickKind, CloseReason, CustomerId, EventTime, Moment, NAME_BYTES_MAX, OpenedBy};
 use crate::wire::packed::{Packer, Torn, Unpacker};
 
-/// No model has as many.
+/// Within what an [`Event`] can count, and beyond what a manifest may list.
 const FIELDS_MAX: usize = 1 << 12;
 const KINDS: [ClickKind; 4] = [ClickKind::Login, ClickKind::Logout, ClickKind::PageView, ClickKind::Action];
 
@@ -273,5 +273,35 @@ impl Machine {
                 snapshot(name, session, session.is_published().then_some(0), Vec::new(), encoder_input(&[], 0))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `pack_event` writes it.
+    fn packed(id: &str, fields: usize) -> Vec<u8> {
+        let mut into = Packer::default();
+        into.count(0);
+        into.text(id);
+        into.count(fields);
+        (0..fields).for_each(|_| into.number(1));
+        into.floats(&[0.5]);
+        into.count(0);
+        into.into_bytes()
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_torn() {
+        let read = |id: &str, fields| {
+            let time = EventTime::parse(7).expect("after 1970");
+            let event = unpack_event(&mut Unpacker::new(&packed(id, fields)), time, &[Arc::default()]);
+            event.map(|event| (event.id().len(), event.fields().len())).map_err(|torn| torn.what)
+        };
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        assert_eq!(read(&longest, FIELDS_MAX), Ok((NAME_BYTES_MAX, FIELDS_MAX)));
+        assert_eq!(read(&format!("{longest}x"), 1), Err("an id that is too long"));
+        assert_eq!(read("e", FIELDS_MAX + 1), Err("more fields than any model has"));
     }
 }
