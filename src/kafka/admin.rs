@@ -9,14 +9,11 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::Deadline;
 use super::client::ClientSettings;
 use super::raw;
 use super::rights::Rights;
 use super::topics::{Inspector, TopicError, runtime};
-
-/// Between two questions, where a broker is not ready for them yet.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+use super::{Deadline, LOOK_AGAIN};
 
 /// The brokers that a first connection told of.
 #[derive(Debug, Clone, PartialEq, Eq)]

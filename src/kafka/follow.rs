@@ -15,14 +15,13 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::client::{ClientSettings, Consumer, ConsumerEvents, refusal_text};
 use super::raw::{FetchQueue, Message};
 use super::reader::{ReadError, Span, SpanReader};
+use super::{Deadline, LOOK_AGAIN};
 use crate::types::ResumeAt;
 
 /// Of records fetched ahead.
 const PREFETCH_KBYTES: u32 = 8 * 1024;
 /// For the answer of a broker that has been found to be there.
 const PENDING_WAIT: Duration = Duration::from_secs(2);
-/// Between two questions, where a broker is not ready for them.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Records of one call to the client.
 const CHUNK_RECORDS: usize = 1_000;
 /// Without a step forward for so long a bounded read is at an end, with the reason.
@@ -183,7 +182,7 @@ impl Lookup {
 
     /// Of each of the partitions, in their order; two requests a broker. One that is away, or leads no longer, is waited for.
     pub fn extents(&self, topic: &str, partitions: &[i32], wait: Duration) -> Result<Vec<Extent>, LookupError> {
-        let deadline = super::Deadline::after(wait);
+        let deadline = Deadline::after(wait);
         loop {
             match self.extents_now(topic, partitions, &deadline) {
                 Err(error) if may_pass(&error) && deadline.remaining() > LOOK_AGAIN => {
@@ -199,12 +198,7 @@ impl Lookup {
         }
     }
 
-    fn extents_now(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-        deadline: &super::Deadline,
-    ) -> Result<Vec<Extent>, KafkaError> {
+    fn extents_now(&self, topic: &str, partitions: &[i32], deadline: &Deadline) -> Result<Vec<Extent>, KafkaError> {
         let lows = self.offsets(&[topic], partitions, Offset::Beginning, deadline.remaining())?;
         let ends = self.offsets(&[topic], partitions, Offset::End, deadline.remaining())?;
         let one = |partition: &i32| {
@@ -349,7 +343,7 @@ pub fn stamped_at(
     list.add_partition_offset(topic, partition, Offset::Offset(offset))
         .map_err(|error| refused(topic, DOING, &error))?;
     consumer.assign(&list).map_err(|error| refused(topic, DOING, &error))?;
-    let deadline = super::Deadline::after(wait);
+    let deadline = Deadline::after(wait);
     while !deadline.passed() {
         match consumer.poll(deadline.remaining()) {
             Some(Ok(message)) => return Ok(message.timestamp().to_millis()),

@@ -18,6 +18,9 @@ pub mod resend;
 pub mod bulk;
 pub mod lease;
 
+/// Between two questions, where a broker is not ready for them yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Until when a call to a broker may wait: for waiting, never for data.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
