@@ -37,15 +37,24 @@ fn model() -> FakeModel {
         .with_head("intent", &[HeadInput::Embedding, HeadInput::Calendar], 3)
 }
 
-/// The pipeline, cut into epochs at random; its records, and each customer's final state.
-fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> (Vec<CustomerEmbedding>, BTreeMap<String, Vec<f32>>) {
+/// Records, and each customer's final state.
+type Ran = (Vec<CustomerEmbedding>, BTreeMap<String, Vec<f32>>);
+
+/// The pipeline, cut into epochs at random.
+fn run(clicks: &[Click], rules: &SessionRules, seed: u64) -> Ran {
+    let mut rng = rng(seed);
+    run_cut(clicks, rules, |rest| rng.random_range(1..=rest.min(40)))
+}
+
+/// `cut` says how many of the clicks that are left go into the next epoch.
+fn run_cut(clicks: &[Click], rules: &SessionRules, mut cut: impl FnMut(usize) -> usize) -> Ran {
     let (mut model, terms) = (model(), terms(rules));
     let mut partitions = Partitions::default();
     partitions.open(0, rules);
-    let (mut records, mut rng, mut rest) = (Vec::new(), rng(seed), clicks);
+    let (mut records, mut rest) = (Vec::new(), clicks);
     let mut offset = 0;
     while !rest.is_empty() {
-        let (epoch_clicks, later) = rest.split_at(rng.random_range(1..=rest.len().min(40)));
+        let (epoch_clicks, later) = rest.split_at(cut(rest.len()));
         rest = later;
         let mut epoch = Epoch::begin(&mut partitions, &model, &terms);
         for click in epoch_clicks {
@@ -231,14 +240,15 @@ fn naive(clicks: &[Click], rules: &SessionRules) -> Vec<CustomerEmbedding> {
                     }
                     session
                 }
-                Change::Provisional { session, input } => {
-                    let whole = open_inputs.entry(input.session).or_default();
-                    if input.restart {
+                Change::Provisional { session, restart } => {
+                    let whole = open_inputs.entry(session.serial).or_default();
+                    if restart {
                         *whole = SessionInput::default();
                     }
-                    whole.fields.extend(input.input.fields);
-                    whole.numbers.extend(input.input.numbers);
-                    whole.length += input.input.length;
+                    whole.fields.extend(&session.input.fields);
+                    whole.numbers.extend(&session.input.numbers);
+                    whole.length += session.input.length;
+                    assert_eq!(whole.length, session.cause.event_count as usize, "what was stepped is all of it");
                     opened = Some((Snapshot::clone(&session), whole.clone()));
                     session
                 }
@@ -351,6 +361,40 @@ fn sequences_rise_by_one_whatever_the_epochs() {
             assert_eq!(record.sequence, *last, "seed {seed}, {}", record.customer_id);
         }
     }
+}
+
+/// More customers at once than one call of a graph takes, each with sessions that are open, closed and revised.
+#[test]
+fn many_customers_in_one_epoch_are_each_as_if_alone() {
+    let customers = 1_300;
+    let kinds = [ClickKind::Login, ClickKind::PageView, ClickKind::Action, ClickKind::Logout, ClickKind::Action];
+    let click = |n: usize| Click {
+        id: format!("e{n:05}"),
+        customer: format!("c{}", n * 7 % customers),
+        time: n as i64 * 5,
+        kind: kinds[n / customers],
+        channel: "web",
+        balance: (n % 977) as f64,
+    };
+    let clicks: Vec<Click> = (0..customers * kinds.len()).map(click).collect();
+    let rules = SessionRules { provisional_every_events: 2, ..wide_rules() };
+    let clicks = shuffled(&mut rng(1), &clicks, 20_000);
+    let (records, states) = run_cut(&clicks, &rules, |rest| rest);
+    let kinds = [
+        (EmbeddingKind::Provisional, 1_024),
+        (EmbeddingKind::SessionClosed, 1_024),
+        (EmbeddingKind::SessionRevised, 256),
+    ];
+    for (kind, at_least) in kinds {
+        let count = records.iter().filter(|record| record.kind == kind).count();
+        assert!(count > at_least, "{count} {}", kind.as_str());
+    }
+    let (alone, alone_states) = run_cut(&clicks, &rules, |_| 1);
+    assert_eq!(records.len(), alone.len());
+    for (n, (record, alone)) in records.iter().zip(&alone).enumerate() {
+        assert_eq!(record, alone, "record {n}");
+    }
+    assert_eq!(states, alone_states);
 }
 
 #[test]

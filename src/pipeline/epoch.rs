@@ -408,11 +408,10 @@ fn encode_work(
                 whole.push(std::mem::take(&mut session.input));
                 whole_of.push(at);
             }
-            Change::Provisional { input, .. } => {
-                let empty =
-                    OpenInput { session: input.session, restart: input.restart, input: SessionInput::default() };
+            Change::Provisional { session, restart } => {
                 let (inputs, of) = open.entry(work.partition).or_default();
-                inputs.push(std::mem::replace(input, empty));
+                let input = std::mem::take(&mut session.input);
+                inputs.push(OpenInput { session: session.serial, restart: *restart, input });
                 of.push(at);
             }
             Change::Fold { .. }

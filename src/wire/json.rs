@@ -28,7 +28,9 @@ pub enum LineEntry<'a> {
 /// Reads one record's value.
 #[inline]
 pub fn decode(bytes: &[u8]) -> Result<Input<'_>, DecodeError> {
-    Members::of(bytes)?.input()
+    let mut members = Members::default();
+    members.fill(bytes)?;
+    members.input()
 }
 
 /// Reads one line of `dce sessions`.
@@ -155,16 +157,24 @@ impl Known {
 }
 
 /// The known members of the object, the last of each name.
+#[derive(Default)]
 struct Members<'a> {
     text: &'a str,
     values: [Option<Value>; KNOWN],
 }
 
 impl<'a> Members<'a> {
-    #[inline(always)]
     fn of(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut members = Self::default();
+        members.fill(bytes)?;
+        Ok(members)
+    }
+
+    /// In place: a result with so many values would be copied at each click.
+    #[inline(always)]
+    fn fill(&mut self, bytes: &'a [u8]) -> Result<(), DecodeError> {
         let text = std::str::from_utf8(bytes).map_err(|fault| DecodeError::NotUtf8 { at: fault.valid_up_to() })?;
-        let mut values = [None; KNOWN];
+        self.text = text;
         scan::object(text, Known::at, |name, value| {
             let known = match name {
                 Name::Known(known) => Some(known),
@@ -172,10 +182,9 @@ impl<'a> Members<'a> {
                 Name::Other(name) => name.text(text).and_then(|name| Known::parse(&name)),
             };
             if let Some(known) = known {
-                values[known as usize] = Some(value);
+                self.values[known as usize] = Some(value);
             }
-        })?;
-        Ok(Self { text, values })
+        })
     }
 
     #[inline(always)]

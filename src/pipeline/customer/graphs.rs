@@ -1,7 +1,5 @@
 //! The calls of the customer graphs: the rows that customers ask for, in batches, and the answers.
 
-use std::sync::Arc;
-
 use ndarray::{Array2, ArrayView1};
 
 use super::{Brief, Mark};
@@ -12,62 +10,63 @@ use crate::types::EventTime;
 /// Rows of one call of a customer graph at the most.
 const BATCH_ROWS_MAX: usize = 512;
 
-/// The rows of one call of a customer graph.
+/// One row of a call of a customer graph, borrowed from the customer.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(super) enum Request<'c> {
     Step {
-        state: Box<[f32]>,
-        session: Box<[f32]>,
+        state: &'c [f32],
+        session: &'c [f32],
         gap: f32,
         calendar: [f32; 4],
-        context: Arc<[f32]>,
+        context: &'c [f32],
     },
     Read {
-        state: Box<[f32]>,
+        state: &'c [f32],
         ahead: f32,
         calendar: [f32; 4],
-        context: Arc<[f32]>,
+        context: &'c [f32],
     },
     /// Of all heads.
     Score {
-        state: Box<[f32]>,
-        prior: Box<[f32]>,
-        session: Box<[f32]>,
-        embedding: Box<[f32]>,
+        state: &'c [f32],
+        prior: &'c [f32],
+        session: &'c [f32],
+        embedding: &'c [f32],
         calendar: [f32; 4],
-        context: Arc<[f32]>,
+        context: &'c [f32],
     },
 }
+
+/// A row, and the place of the lane that asked for it, which comes back with the answer.
+pub(super) type Asked<'c> = (usize, Request<'c>);
 
 pub(super) fn since(later: EventTime, earlier: EventTime) -> u64 {
     u64::try_from(later.ms().saturating_sub(earlier.ms())).unwrap_or(0)
 }
 
-pub(super) fn step_with(
-    before: &Mark,
+pub(super) fn step_with<'c>(
+    before: &'c Mark,
     session: &Brief,
-    vector: Box<[f32]>,
-    context: &Arc<[f32]>,
+    vector: &'c [f32],
+    context: &'c [f32],
     spec: &FeatureSpec,
-) -> Request {
+) -> Request<'c> {
     Request::Step {
-        state: before.state.clone(),
+        state: &before.state,
         session: vector,
         gap: before.times.map_or(0.0, |t| features::hours(since(session.start, t.last_end))),
         calendar: spec.calendar(session.start.ms()),
-        context: Arc::clone(context),
+        context,
     }
 }
 
-/// Read for the mark's `as_of`: of what is settled the latest `closed_at`, with an open session the later of that and
-/// its last event.
-pub(super) fn read(mark: &Mark, context: &Arc<[f32]>, spec: &FeatureSpec) -> Request {
-    let moment = mark.as_of();
+/// The state as it is at that moment.
+pub(super) fn read<'c>(mark: &'c Mark, moment: EventTime, context: &'c [f32], spec: &FeatureSpec) -> Request<'c> {
     Request::Read {
-        state: mark.state.clone(),
+        state: &mark.state,
         ahead: mark.times.map_or(0.0, |t| features::hours(since(moment, t.latest_end))),
         calendar: spec.calendar(moment.ms()),
-        context: Arc::clone(context),
+        context,
     }
 }
 
@@ -81,13 +80,16 @@ pub(super) enum Answer {
 }
 
 /// Calls the graphs for all requests, each kind in batches of its own.
-pub(super) fn answer(
-    model: &mut dyn Model,
-    requests: Vec<(usize, Request)>,
-) -> Result<Vec<(usize, Answer)>, ModelError> {
-    let mut answers = Vec::with_capacity(requests.len());
-    let (steps, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(_, r)| matches!(r, Request::Step { .. }));
-    let (reads, scores): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, r)| matches!(r, Request::Read { .. }));
+pub(super) fn answer(model: &mut dyn Model, asked: &[Asked<'_>]) -> Result<Vec<(usize, Answer)>, ModelError> {
+    let mut answers = Vec::with_capacity(asked.len());
+    let [mut steps, mut reads, mut scores]: [Vec<&Asked<'_>>; 3] = Default::default();
+    for row in asked {
+        match row.1 {
+            Request::Step { .. } => steps.push(row),
+            Request::Read { .. } => reads.push(row),
+            Request::Score { .. } => scores.push(row),
+        }
+    }
     for rows in steps.chunks(BATCH_ROWS_MAX) {
         let mut columns: [Vec<f32>; 5] = Default::default();
         for (_, request) in rows {
@@ -121,11 +123,7 @@ pub(super) fn answer(
     Ok(answers)
 }
 
-fn score(
-    model: &mut dyn Model,
-    rows: &[(usize, Request)],
-    answers: &mut Vec<(usize, Answer)>,
-) -> Result<(), ModelError> {
+fn score(model: &mut dyn Model, rows: &[&Asked<'_>], answers: &mut Vec<(usize, Answer)>) -> Result<(), ModelError> {
     let mut columns: [Vec<f32>; 6] = Default::default();
     for (_, request) in rows {
         if let Request::Score { state, prior, session, embedding, calendar, context } = request {

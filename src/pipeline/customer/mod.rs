@@ -10,27 +10,29 @@
 //! What is frozen costs its state vector; each revisable session keeps the state after it, so that a revision refolds
 //! from its place on. The final state is a function of the sessions in fold order, not of the order of their arrival.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::model::features::FeatureSpec;
 use crate::model::{Model, ModelError};
-use crate::pipeline::session::{Change, Slot, Snapshot, Step};
+use crate::pipeline::session::{Slot, Snapshot, Step};
 use crate::types::{CloseReason, EventTime, ModelId, OpenedBy, Position, fnv1a64};
 use crate::wire::embedding::{CustomerEmbedding, EmbeddingKind, SessionSummary};
 
 mod graphs;
 mod inherit;
+mod lane;
 mod saved;
 mod scores;
 
 pub use saved::{Seen, look};
 
-use graphs::{Answer, Request, answer, read, step_with};
+use graphs::{Asked, Request, answer, step_with};
 use inherit::{Inherited, Kept};
-use scores::{Heads, Scoring};
+use lane::{Call, lanes};
+use scores::Heads;
 
 /// One step of an epoch, with the vector of its session where it has one.
 #[derive(Debug)]
@@ -42,6 +44,12 @@ pub struct Work {
     pub source: Position,
     pub step: Step,
     pub vector: Option<Box<[f32]>>,
+}
+
+impl Work {
+    fn customer(&self) -> (i32, Slot) {
+        (self.partition, self.step.slot)
+    }
 }
 
 /// What one published session gives.
@@ -99,6 +107,8 @@ impl Mark {
         Self { state, times: Some(times) }
     }
 
+    /// The moment that it is read for: of what is settled the latest `closed_at`, with an open session the later of that and
+    /// its last event.
     fn as_of(&self) -> EventTime {
         self.times.map(|t| t.as_of).expect("only a state with something folded is read")
     }
@@ -203,29 +213,6 @@ impl Customer {
     }
 }
 
-/// One customer on its way through an epoch.
-#[derive(Debug)]
-struct Lane {
-    key: (i32, Slot),
-    customer: Box<Customer>,
-    work: VecDeque<Work>,
-    /// The session of the first work has been put into the list.
-    is_inserted: bool,
-    /// The open session of the first work, while it is stepped and read.
-    opened: Option<Opened>,
-    /// What was read for the first work, while the heads are asked.
-    scoring: Option<Scoring>,
-}
-
-#[derive(Debug)]
-struct Opened {
-    session: Brief,
-    vector: Box<[f32]>,
-    inherited: Inherited,
-    /// `None` until the step is answered.
-    after: Option<Mark>,
-}
-
 /// What the rules need to know of the model.
 #[derive(Debug)]
 struct Terms<'a> {
@@ -236,29 +223,26 @@ struct Terms<'a> {
     emitted_at: i64,
 }
 
-/// Folds the work of an epoch. `work` stands in order; the result does too.
+/// Folds the work of an epoch. Its `order` says what came first, and is never twice the same; the result stands in it.
 pub fn fold(
     model: &mut dyn Model,
     customers: &mut BTreeMap<i32, Customers>,
-    work: Vec<Work>,
+    mut work: Vec<Work>,
     emitted_at: i64,
 ) -> Result<Vec<Settled>, ModelError> {
     let (spec, id) = (model.features().clone(), model.id().clone());
     let heads = Heads::of(model);
     let terms = Terms { spec: &spec, model: &id, heads, state_len: model.shape().state, emitted_at };
-    let mut lanes = lanes(customers, work, terms.state_len);
+    let mut lanes = lanes(customers, &mut work, terms.state_len);
     let mut settled = Vec::new();
     loop {
-        let mut requests = Vec::new();
-        for (at, lane) in lanes.iter_mut().enumerate() {
-            if let Some(request) = lane.advance(&terms) {
-                requests.push((at, request));
-            }
-        }
-        if requests.is_empty() {
+        let calls = lanes.iter_mut().enumerate().filter_map(|(at, lane)| Some((at, lane.advance(&terms)?)));
+        let calls: Vec<(usize, Call)> = calls.collect();
+        if calls.is_empty() {
             break;
         }
-        for (at, answer) in answer(model, requests)? {
+        let asked: Vec<Asked<'_>> = calls.iter().map(|(at, call)| (*at, lanes[*at].request(*call, &terms))).collect();
+        for (at, answer) in answer(model, &asked)? {
             settled.extend(lanes[at].take(answer, &terms)?);
         }
     }
@@ -271,175 +255,16 @@ pub fn fold(
     Ok(settled)
 }
 
-/// Takes the customers that have work out of their slots.
-fn lanes(customers: &mut BTreeMap<i32, Customers>, work: Vec<Work>, state_len: usize) -> Vec<Lane> {
-    let mut lanes: Vec<Lane> = Vec::new();
-    let mut by_key: HashMap<(i32, Slot), usize> = HashMap::new();
-    for work in work {
-        let key = (work.partition, work.step.slot);
-        let at = *by_key.entry(key).or_insert_with(|| {
-            let slots = &mut customers.entry(key.0).or_default().slots;
-            let slot = key.1.0 as usize;
-            if slots.len() <= slot {
-                slots.resize_with(slot + 1, || None);
-            }
-            let customer = slots[slot].take().unwrap_or_else(|| Box::new(Customer::new(state_len)));
-            lanes.push(Lane { key, customer, work: VecDeque::new(), is_inserted: false, opened: None, scoring: None });
-            lanes.len() - 1
-        });
-        lanes[at].work.push_back(work);
-    }
-    lanes
-}
-
-impl Lane {
-    /// Works until a graph must be called, or all is done.
-    fn advance(&mut self, terms: &Terms<'_>) -> Option<Request> {
-        while !self.work.is_empty() {
-            let request = self.work_on(terms);
-            if request.is_some() {
-                return request;
-            }
-            self.next();
-        }
-        self.customer.refold(self.customer.folded.len(), terms.spec)
-    }
-
-    fn next(&mut self) -> Option<Work> {
-        self.is_inserted = false;
-        self.work.pop_front()
-    }
-
-    /// Does of the first work what can be done without a graph; `None` when that is all of it.
-    fn work_on(&mut self, terms: &Terms<'_>) -> Option<Request> {
-        let (customer, spec) = (&mut *self.customer, terms.spec);
-        let Work { step, vector, .. } = self.work.front_mut()?;
-        match &mut step.what {
-            Change::Fold { place, session } => {
-                if !self.is_inserted {
-                    customer.insert(*place, Brief::of(session), vector.take().unwrap_or_default());
-                    self.is_inserted = true;
-                }
-                session.sequence?;
-                let needed = customer.refold(customer.folded.len(), spec);
-                Some(needed.unwrap_or_else(|| match &self.scoring {
-                    None => customer.read_settled(*place, spec),
-                    Some(scoring) => customer.score_settled(*place, scoring, terms),
-                }))
-            }
-            Change::Provisional { session, .. } => {
-                let needed = customer.refold(customer.folded.len(), spec);
-                if needed.is_some() {
-                    return needed;
-                }
-                let last = customer.mark(customer.folded.len());
-                if let Some(Opened { session, vector, inherited, after: Some(after) }) = &self.opened {
-                    return Some(match &self.scoring {
-                        None => read(after, &inherited.context, spec),
-                        Some(scoring) => scoring.request(last, session, vector, inherited, spec, &terms.heads),
-                    });
-                }
-                let session = Brief::of(session);
-                let vector = vector.take().expect("a provisional step comes with its session's vector");
-                let inherited = customer.inherit(&session, customer.folded.len(), None, spec);
-                let request = step_with(last, &session, vector.clone(), &inherited.context, spec);
-                self.opened = Some(Opened { session, vector, inherited, after: None });
-                Some(request)
-            }
-            Change::Freeze { count } => {
-                let needed = customer.refold(*count, spec);
-                if needed.is_none() {
-                    customer.freeze(*count);
-                }
-                needed
-            }
-            Change::Unfold { place } => {
-                customer.remove(*place);
-                None
-            }
-            Change::Forget { key_hash } => {
-                customer.kept.retain(|kept| kept.key_hash != *key_hash);
-                None
-            }
-            Change::Erase { .. } => {
-                *customer = Customer::new(terms.state_len);
-                None
-            }
-        }
-    }
-
-    /// The answer to the last request.
-    fn take(&mut self, answer: Answer, terms: &Terms<'_>) -> Result<Option<Settled>, ModelError> {
-        let customer = &mut *self.customer;
-        let (embedding, scores) = match (answer, &mut self.opened) {
-            (Answer::Step(stepped), Some(opened)) => {
-                let before = customer.mark(customer.folded.len());
-                let state = stepped.map_or_else(|| before.state.clone(), |(state, _)| state);
-                opened.after = Some(before.with(&opened.session, state));
-                return Ok(None);
-            }
-            (Answer::Step(stepped), None) => {
-                customer.refolded(stepped);
-                return Ok(None);
-            }
-            (Answer::Read(embedding), _) => {
-                if let Some(scoring) = &mut self.scoring {
-                    scoring.take_prior(embedding);
-                    return Ok(None);
-                }
-                let known = || customer.published.as_ref().map(|p| p.embedding.clone());
-                let embedding = embedding.or_else(known).ok_or_else(not_finite)?;
-                if !terms.heads.is_empty() {
-                    self.scoring = Some(Scoring::new(embedding));
-                    return Ok(None);
-                }
-                (embedding, BTreeMap::new())
-            }
-            (Answer::Score(scores), _) => {
-                let scoring = self.scoring.take().expect("heads are asked with what was read");
-                (scoring.embedding, terms.heads.named(scores))
-            }
-        };
-        let work = self.next().expect("a lane that asked has work");
-        let customer = &mut *self.customer;
-        let settled = match work.step.what {
-            Change::Fold { place, session } => {
-                let (mut embedding, summary) = customer.settle(place, *session, embedding, work.source, terms);
-                embedding.scores = scores;
-                Settled { order: work.order, embedding, summary }
-            }
-            Change::Provisional { session, .. } => {
-                let after =
-                    self.opened.take().and_then(|o| o.after).expect("an open session is stepped before it is read");
-                let mut embedding = customer.provisional(&after, *session, &embedding, work.source, terms);
-                embedding.scores = scores;
-                Settled { order: work.order, embedding, summary: None }
-            }
-            Change::Unfold { .. } | Change::Freeze { .. } | Change::Forget { .. } | Change::Erase { .. } => {
-                unreachable!("only published sessions are read")
-            }
-        };
-        Ok(Some(settled))
-    }
-}
-
-fn not_finite() -> ModelError {
-    let what = "gave a vector that is not finite or has no length, for a customer without an earlier one";
-    ModelError::Run { graph: "customer_read".into(), what: what.into() }
-}
-
 impl Customer {
     /// The next call that is needed before the states after the first `until` sessions are right.
-    fn refold(&mut self, until: usize, spec: &FeatureSpec) -> Option<Request> {
+    fn refold(&mut self, until: usize, spec: &FeatureSpec) -> Option<Call> {
         while self.dirty < until {
             let place = self.dirty;
             let entry = &self.folded[place];
             if entry.session.is_published {
                 let inherited = self.inherit(&entry.session, place, entry.inherited.as_ref(), spec);
-                let (vector, context) = (entry.vector.clone(), &inherited.context);
-                let request = step_with(self.mark(place), &entry.session, vector, context, spec);
                 self.folded[place].inherited = Some(inherited);
-                return Some(request);
+                return Some(Call::Refold);
             }
             self.folded[place].after = self.mark(place).clone();
             self.dirty += 1;
@@ -447,7 +272,18 @@ impl Customer {
         None
     }
 
-    /// The answer to [`Self::refold`]'s request. Where it is not finite the session is kept out of the state: gate 0.
+    /// The row of [`Self::refold`]'s call.
+    fn refolding(&self, spec: &FeatureSpec) -> Request<'_> {
+        let Folded { session, vector, .. } = &self.folded[self.dirty];
+        step_with(self.mark(self.dirty), session, vector, &self.inherited(self.dirty).context, spec)
+    }
+
+    /// Of a published session that was refolded, or is about to be.
+    fn inherited(&self, place: usize) -> &Inherited {
+        self.folded[place].inherited.as_ref().expect("a published session inherits before it is stepped")
+    }
+
+    /// The answer to [`Self::refold`]'s call. Where it is not finite the session is kept out of the state: gate 0.
     fn refolded(&mut self, stepped: Option<(Box<[f32]>, f32)>) {
         let place = self.dirty;
         let before = self.mark(place);
@@ -456,18 +292,6 @@ impl Customer {
         self.folded[place].after = after;
         self.folded[place].gate = gate;
         self.dirty += 1;
-    }
-
-    fn read_settled(&self, place: usize, spec: &FeatureSpec) -> Request {
-        let inherited = self.folded[place].inherited.as_ref();
-        let context = &inherited.expect("a published session was stepped before it is read").context;
-        read(self.mark(self.folded.len()), context, spec)
-    }
-
-    fn score_settled(&self, place: usize, scoring: &Scoring, terms: &Terms<'_>) -> Request {
-        let Folded { session, vector, inherited, .. } = &self.folded[place];
-        let inherited = inherited.as_ref().expect("a published session was stepped before it is scored");
-        scoring.request(self.mark(place), session, vector, inherited, terms.spec, &terms.heads)
     }
 
     fn settle(

@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::graphs::{Request, since};
+use super::graphs::{self, Request};
 use super::inherit::Inherited;
 use super::{Brief, Mark};
-use crate::model::features::{self, FeatureSpec};
+use crate::model::features::FeatureSpec;
 use crate::model::{HeadInput, Model};
 
 /// What the rules need to know of the heads.
@@ -20,7 +20,6 @@ use crate::model::{HeadInput, Model};
 pub(super) struct Heads {
     names: Vec<Arc<str>>,
     reads_prior: bool,
-    embedding_len: usize,
 }
 
 impl Heads {
@@ -28,7 +27,6 @@ impl Heads {
         Self {
             names: model.heads().iter().map(|head| Arc::clone(&head.name)).collect(),
             reads_prior: model.heads_read(HeadInput::Prior),
-            embedding_len: model.shape().embedding,
         }
     }
 
@@ -61,37 +59,33 @@ impl Scoring {
     }
 
     /// The next call: the prior, then the heads.
-    pub(super) fn request(
-        &self,
-        before: &Mark,
+    pub(super) fn request<'c>(
+        &'c self,
+        before: &'c Mark,
         session: &Brief,
-        vector: &[f32],
-        inherited: &Inherited,
+        vector: &'c [f32],
+        inherited: &'c Inherited,
         spec: &FeatureSpec,
         heads: &Heads,
-    ) -> Request {
+    ) -> Request<'c> {
         let context = &inherited.context;
-        let prior = match &self.prior {
+        let prior: &[f32] = match &self.prior {
             None if heads.reads_prior => {
                 let own = (before, session.start);
                 let (before, start) = inherited.outset.as_ref().map_or(own, |outset| (&outset.before, outset.start));
-                return Request::Read {
-                    state: before.state.clone(),
-                    ahead: before.times.map_or(0.0, |t| features::hours(since(start, t.latest_end))),
-                    calendar: spec.calendar(start.ms()),
-                    context: Arc::clone(context),
-                };
+                return graphs::read(before, start, context, spec);
             }
-            None => vec![0.0; heads.embedding_len].into(),
-            Some(prior) => prior.clone(),
+            // Nobody looks at it.
+            None => &[],
+            Some(prior) => prior,
         };
         Request::Score {
-            state: before.state.clone(),
+            state: &before.state,
             prior,
-            session: vector.into(),
-            embedding: self.embedding.clone(),
+            session: vector,
+            embedding: &self.embedding,
             calendar: spec.calendar(session.start.ms()),
-            context: Arc::clone(context),
+            context,
         }
     }
 }

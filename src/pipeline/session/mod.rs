@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 
 use crate::config::SessionRules;
 use crate::model::features::EventFeatures;
-use crate::pipeline::encode::{OpenInput, SessionInput};
+use crate::pipeline::encode::SessionInput;
 use crate::types::{CloseReason, CustomerId, CustomerRef, EventTime, Moment, OpenedBy, RejectReason, fnv1a64};
 use crate::wire::embedding::Cause;
 
@@ -58,8 +58,9 @@ pub enum Change {
     Unfold { place: usize },
     /// The first `count` sessions of the list can change no more.
     Freeze { count: usize },
-    /// An open session has reached a multiple of `provisional_every_events`.
-    Provisional { session: Box<Snapshot>, input: OpenInput },
+    /// An open session has reached a multiple of `provisional_every_events`. With `restart` the input is the whole session,
+    /// as [`crate::pipeline::encode::OpenInput`] wants it.
+    Provisional { session: Box<Snapshot>, restart: bool },
     /// A key's last frozen session can no longer be continued: what was kept of it for that may go.
     Forget { key_hash: u64 },
     /// The customer is gone; `open` names the open sessions that went.
@@ -79,7 +80,7 @@ pub struct Snapshot {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Empty for a provisional one, and where they are not kept: [`Partition::keep_event_ids`].
     pub event_ids: Vec<Arc<str>>,
-    /// All events; empty for a provisional one.
+    /// All events; of a provisional one those since the last such step, or all with `restart`; none of one that wakes.
     pub input: SessionInput,
     /// The financial context of its own LOGIN.
     pub context: Option<Box<[f32]>>,
@@ -553,12 +554,9 @@ impl Machine {
     }
 
     fn provisional(&mut self, name: &CustomerId, slot: Slot, sequence: u64, session: &mut Session) {
-        let from = session.stepped;
-        let input =
-            OpenInput { session: session.serial, restart: from == 0, input: encoder_input(&session.events, from) };
-        session.stepped = session.events.len();
-        let snapshot = snapshot(name, session, Some(sequence), Vec::new(), SessionInput::default());
-        self.steps.push(Step { slot, what: Change::Provisional { session: Box::new(snapshot), input } });
+        let from = std::mem::replace(&mut session.stepped, session.events.len());
+        let snapshot = snapshot(name, session, Some(sequence), Vec::new(), encoder_input(&session.events, from));
+        self.steps.push(Step { slot, what: Change::Provisional { session: Box::new(snapshot), restart: from == 0 } });
     }
 
     fn close(
