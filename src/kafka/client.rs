@@ -291,6 +291,16 @@ impl ConsumerEvents {
         lock(&self.last_error).clone()
     }
 
+    /// The same of a consumer that nobody has asked for its events, where what went wrong with the connections stands.
+    pub fn heard(consumer: &Consumer) -> Option<String> {
+        for _ in 0..100 {
+            if consumer.poll(Duration::ZERO).is_none() && consumer.context().last_error().is_some() {
+                break;
+            }
+        }
+        consumer.context().last_error()
+    }
+
     /// The same, told once.
     pub fn take_error(&self) -> Option<String> {
         lock(&self.last_error).take()

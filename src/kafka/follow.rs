@@ -132,7 +132,7 @@ impl Lookup {
         wait: Duration,
     ) -> Result<BTreeMap<(String, i32), i64>, LookupError> {
         let ends = self.offsets(topics, partitions, Offset::End, wait);
-        ends.map_err(|error| refused(&topics.join(", "), "asking for the last offsets", &error))
+        ends.map_err(|error| self.refused(&topics.join(", "), "asking for the last offsets", &error))
     }
 
     /// Where each of the partitions has its beginning or end.
@@ -155,6 +155,7 @@ impl Lookup {
         // A client that lives long must be asked for its events, or they pile up.
         drop(self.consumer.poll(Duration::ZERO));
         let list = self.consumer.offsets_for_times(list, wait)?;
+        self.answered();
         let mut offsets = BTreeMap::new();
         for element in list.elements() {
             element.error()?;
@@ -165,17 +166,29 @@ impl Lookup {
         Ok(offsets)
     }
 
+    /// A broker answers: what the client heard of its connections before is over.
+    fn answered(&self) {
+        drop(self.consumer.context().take_error());
+    }
+
+    /// Where no broker answers, with what the client has heard of its connections.
+    fn refused(&self, topic: &str, doing: &'static str, error: &KafkaError) -> LookupError {
+        let heard = if is_unanswered(error) { ConsumerEvents::heard(&self.consumer) } else { None };
+        let why = heard.map_or_else(|| error.to_string(), |heard| format!("{error}: {heard}"));
+        LookupError::Refused { topic: topic.to_owned(), doing, why }
+    }
+
     /// How many the topic has now.
     pub fn partitions(&self, topic: &str, wait: Duration) -> Result<usize, LookupError> {
         const DOING: &str = "asking for its partitions";
         let metadata =
-            self.consumer.fetch_metadata(Some(topic), wait).map_err(|error| refused(topic, DOING, &error))?;
+            self.consumer.fetch_metadata(Some(topic), wait).map_err(|error| self.refused(topic, DOING, &error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         match found.map(|found| (found.partitions().len(), found.error().map(RDKafkaErrorCode::from))) {
             Some((partitions, None)) if partitions > 0 => Ok(partitions),
-            Some((_, Some(code))) => Err(refused(topic, DOING, &KafkaError::MetadataFetch(code))),
+            Some((_, Some(code))) => Err(self.refused(topic, DOING, &KafkaError::MetadataFetch(code))),
             Some((_, None)) | None => {
-                Err(refused(topic, DOING, &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)))
+                Err(self.refused(topic, DOING, &KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic)))
             }
         }
     }
@@ -192,7 +205,8 @@ impl Lookup {
                     drop(self.consumer.fetch_metadata(Some(topic), deadline.remaining()));
                 }
                 extents => {
-                    return extents.map_err(|error| refused(topic, "asking for the first and last offsets", &error));
+                    return extents
+                        .map_err(|error| self.refused(topic, "asking for the first and last offsets", &error));
                 }
             }
         }
@@ -222,9 +236,9 @@ impl Lookup {
         let mut list = TopicPartitionList::with_capacity(extents.len());
         for extent in extents {
             let added = list.add_partition_offset(topic, extent.partition, Offset::Offset(time_ms.max(0)));
-            added.map_err(|error| refused(topic, DOING, &error))?;
+            added.map_err(|error| self.refused(topic, DOING, &error))?;
         }
-        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| refused(topic, DOING, &error))?;
+        let list = self.consumer.offsets_for_times(list, wait).map_err(|error| self.refused(topic, DOING, &error))?;
         let found: BTreeMap<i32, Offset> =
             list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
         let from = |extent: &Extent| match found.get(&extent.partition) {
@@ -243,10 +257,11 @@ impl Lookup {
         for partition in partitions {
             list.add_partition(topic, *partition);
         }
-        let list = self.consumer.committed_offsets(list, wait).map_err(|error| refused(topic, DOING, &error))?;
+        let list = self.consumer.committed_offsets(list, wait).map_err(|error| self.refused(topic, DOING, &error))?;
+        self.answered();
         let mut committed = Vec::new();
         for element in list.elements() {
-            element.error().map_err(|error| refused(topic, DOING, &error))?;
+            element.error().map_err(|error| self.refused(topic, DOING, &error))?;
             if let Offset::Offset(offset) = element.offset() {
                 let (partition, metadata) = (element.partition(), element.metadata().to_owned());
                 committed.push(GroupOffset { partition, offset, metadata });
@@ -323,8 +338,16 @@ fn may_pass(error: &KafkaError) -> bool {
     )
 }
 
-fn refused(topic: &str, doing: &'static str, error: &KafkaError) -> LookupError {
-    LookupError::Refused { topic: topic.to_owned(), doing, why: error.to_string() }
+fn is_unanswered(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }
 
 /// When the record at that offset, decided or not, was stamped, in milliseconds since the epoch; `None` where none came
@@ -338,11 +361,12 @@ pub fn stamped_at(
     wait: Duration,
 ) -> Result<Option<i64>, LookupError> {
     const DOING: &str = "reading a record";
-    let consumer = Lookup::of_undecided(settings, group)?.consumer;
+    let lookup = Lookup::of_undecided(settings, group)?;
+    let consumer = &lookup.consumer;
+    let refused = |error: KafkaError| lookup.refused(topic, DOING, &error);
     let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition_offset(topic, partition, Offset::Offset(offset))
-        .map_err(|error| refused(topic, DOING, &error))?;
-    consumer.assign(&list).map_err(|error| refused(topic, DOING, &error))?;
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(refused)?;
+    consumer.assign(&list).map_err(refused)?;
     let deadline = Deadline::after(wait);
     while !deadline.passed() {
         match consumer.poll(deadline.remaining()) {
@@ -521,5 +545,24 @@ impl Drop for Follower {
 impl std::fmt::Debug for Follower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Follower").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is woken by it must see whether nobody listens, or somebody and is mute.
+    #[test]
+    fn a_broker_that_does_not_answer_is_told_with_what_the_connection_says() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr()).expect("a port");
+        let lookup = Lookup::new(&ClientSettings::of(&closed.to_string()), "g").expect("a client");
+        let wait = Duration::from_millis(300);
+        let extents = lookup.extents("t", &[0], wait).expect_err("nobody is there").to_string();
+        let committed = lookup.committed("t", &[0], wait).expect_err("nobody is there").to_string();
+        let partitions = lookup.partitions("t", wait).expect_err("nobody is there").to_string();
+        for told in [extents, committed, partitions] {
+            assert!(told.starts_with("t: asking for ") && told.contains("Connection refused"), "{told}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -160,14 +159,8 @@ impl Inspector {
     }
 
     pub(super) fn unanswered(&self, error: &KafkaError, waited: Duration) -> TopicError {
-        // What went wrong with the connections stands in the client's events.
-        for _ in 0..100 {
-            if self.client.poll(Duration::ZERO).is_none() && self.client.context().last_error().is_some() {
-                break;
-            }
-        }
-        let events: &Arc<ConsumerEvents> = self.client.context();
-        let why = events.last_error().or_else(|| error.rdkafka_error_code().map(|code| code.to_string()));
+        let heard = ConsumerEvents::heard(&self.client);
+        let why = heard.or_else(|| error.rdkafka_error_code().map(|code| code.to_string()));
         TopicError::Unreachable { bootstrap: self.bootstrap.clone(), waited, why }
     }
 }
