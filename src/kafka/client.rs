@@ -291,7 +291,12 @@ impl ConsumerEvents {
         lock(&self.last_error).clone()
     }
 
-    /// The same of a consumer that nobody has asked for its events, where what went wrong with the connections stands.
+    /// The same, told once.
+    pub fn take_error(&self) -> Option<String> {
+        lock(&self.last_error).take()
+    }
+
+    /// The last error of a consumer whose events nobody asks for: they are looked through first, one a poll.
     pub fn heard(consumer: &Consumer) -> Option<String> {
         for _ in 0..100 {
             if consumer.poll(Duration::ZERO).is_none() && consumer.context().last_error().is_some() {
@@ -299,11 +304,6 @@ impl ConsumerEvents {
             }
         }
         consumer.context().last_error()
-    }
-
-    /// The same, told once.
-    pub fn take_error(&self) -> Option<String> {
-        lock(&self.last_error).take()
     }
 }
 

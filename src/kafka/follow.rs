@@ -183,6 +183,7 @@ impl Lookup {
         const DOING: &str = "asking for its partitions";
         let metadata =
             self.consumer.fetch_metadata(Some(topic), wait).map_err(|error| self.refused(topic, DOING, &error))?;
+        self.answered();
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         match found.map(|found| (found.partitions().len(), found.error().map(RDKafkaErrorCode::from))) {
             Some((partitions, None)) if partitions > 0 => Ok(partitions),
@@ -239,6 +240,7 @@ impl Lookup {
             added.map_err(|error| self.refused(topic, DOING, &error))?;
         }
         let list = self.consumer.offsets_for_times(list, wait).map_err(|error| self.refused(topic, DOING, &error))?;
+        self.answered();
         let found: BTreeMap<i32, Offset> =
             list.elements().iter().map(|element| (element.partition(), element.offset())).collect();
         let from = |extent: &Extent| match found.get(&extent.partition) {
