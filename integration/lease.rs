@@ -15,7 +15,7 @@ const TURN: Duration = Duration::from_millis(50);
 /// Who does not leave is waited for so long.
 const SESSION_MS: &str = "60000";
 /// Far from both: leaving takes milliseconds, and up to 5 s where the group stands in its way.
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn until_held(lease: &mut Lease) {
     let deadline = Deadline::after(WAIT);
@@ -34,7 +34,7 @@ pub(crate) fn ends_within(lease: Lease, wait: Duration) {
     ends.recv_timeout(wait).expect("a lease that ends");
 }
 
-fn with_long_session(bed: &Bed) -> ClientSettings {
+pub(crate) fn with_long_session(bed: &Bed) -> ClientSettings {
     let mut settings = bed.settings.clone();
     settings.consumer.insert("session.timeout.ms".to_owned(), SESSION_MS.to_owned());
     settings

@@ -10,9 +10,14 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::Deadline;
 use super::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance, refusal_text};
+use super::raw::GroupMetadata;
 
 const PARTITION: i32 = 0;
+/// Where no broker answers nobody gives an id.
+const NAMED_MAX: Duration = Duration::from_secs(1);
+const NAMED_LOOK: Duration = Duration::from_millis(5);
 /// It reads nothing.
 const PREFETCH_KBYTES: u32 = 64;
 
@@ -149,8 +154,14 @@ impl std::fmt::Debug for Notes {
 }
 
 impl Drop for Lease {
-    /// Leaves the group.
+    /// Leaves the group. One that joins waits for its id first: the client hears no answer any more once it closes (2.12.1),
+    /// and an id that the group has given (KIP-394) holds up its next rebalance for a session's timeout.
     fn drop(&mut self) {
+        let until = Deadline::after(NAMED_MAX);
+        let is_named = || GroupMetadata::of(&self.consumer).is_none_or(|metadata| !metadata.member().is_empty());
+        while !is_named() && !until.passed() {
+            std::thread::sleep(NAMED_LOOK);
+        }
         self.consumer.context().close();
         ConsumerEvents::all_answered(&self.consumer);
     }
