@@ -154,8 +154,9 @@ impl std::fmt::Debug for Notes {
 }
 
 impl Drop for Lease {
-    /// Leaves the group. One that joins waits for its id first: the client hears no answer any more once it closes (2.12.1),
-    /// and an id that the group has given (KIP-394) holds up its next rebalance for a session's timeout.
+    /// Leaves the group, for who does not is waited for in its next rebalance for a session's timeout. Closing alone would
+    /// not say it of a member without a partition, and hears no answer any more, neither that to a first join with the id
+    /// that the group has given away by then (KIP-394; both in 2.12.1).
     fn drop(&mut self) {
         let until = Deadline::after(NAMED_MAX);
         let is_named = || GroupMetadata::of(&self.consumer).is_none_or(|metadata| !metadata.member().is_empty());
@@ -163,6 +164,7 @@ impl Drop for Lease {
             std::thread::sleep(NAMED_LOOK);
         }
         self.consumer.context().close();
+        self.consumer.unsubscribe();
         ConsumerEvents::all_answered(&self.consumer);
     }
 }
