@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use dce::kafka::client::{ClientSettings, Rebalance, TRANSACTION_TIMEOUT};
 use dce::pipeline::epoch::{Body, EpochResult, Output};
+use dce::pipeline::pace::CollectLimits;
 use dce::pipeline::sink::{Epoch, Outcome, OutputTopics, Receipt, Sink, SinkHandle, SinkSettings};
-use dce::pipeline::source::{Batch, CollectLimits, Source, SourceSettings};
+use dce::pipeline::source::{Batch, Source, SourceSettings};
 use dce::stop::Stop;
 use dce::types::{CustomerId, EventTime, OpenedBy, Position, ResumeAt};
 use dce::wire::embedding::{Cause, SessionSummary};
@@ -71,6 +72,7 @@ impl Copier {
             bytes_max: 16 << 20,
             wait_max: Duration::from_millis(5),
             idle_max: Duration::from_millis(50),
+            spare: None,
         };
         Self {
             source,

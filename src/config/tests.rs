@@ -500,7 +500,7 @@ fn the_defaults_are_those_of_the_design() {
             labels: [],
             epoch: Epoch {
                 events_max: 10000,
-                wait_max: 10ms,
+                wait_max: 2ms,
             },
             state: State {
                 dir: None,

@@ -1,6 +1,7 @@
 //! The main job, one file a stage, in the data's order. A stage imports from earlier stages, never from later ones.
 
 pub mod history;
+pub mod pace;
 pub mod source;
 pub mod decode;
 pub mod session;

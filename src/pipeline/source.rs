@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::history::History;
+use super::pace::CollectLimits;
 use crate::kafka::Deadline;
 use crate::kafka::client::{ClientSettings, Consumer, ConsumerEvents, GroupMember, Rebalance};
 use crate::kafka::raw::{self, FetchError, FetchQueue, GroupMetadata, Messages};
@@ -114,18 +115,6 @@ impl Batch {
         }
         begin.into_iter().collect()
     }
-}
-
-/// When a collection ends. It also ends, with what it has, at a rebalance.
-#[derive(Debug, Clone, Copy)]
-pub struct CollectLimits {
-    pub events_max: usize,
-    /// Of keys and values; may be passed by the records of one call to the client.
-    pub bytes_max: usize,
-    /// After the first record; where it has come since the last collection, after that.
-    pub wait_max: Duration,
-    /// For the first record.
-    pub idle_max: Duration,
 }
 
 /// What a collection gives. The records came before the rebalances.
@@ -254,11 +243,12 @@ impl Source {
             if room == 0 || messages.bytes() >= limits.bytes_max {
                 break;
             }
-            let wait = deadline.remaining().min(LOOK_EVERY);
+            let wait = limits.left(deadline, messages.len()).min(LOOK_EVERY);
             let chunk = room.min(CHUNK_RECORDS);
             let before = messages.len();
             self.take(&mut messages, chunk, wait)?;
-            if deadline.passed() && (messages.len() - before < chunk || !wait.is_zero()) {
+            let is_over = limits.left(deadline, messages.len()).is_zero();
+            if is_over && (messages.len() - before < chunk || !wait.is_zero()) {
                 break;
             }
         }

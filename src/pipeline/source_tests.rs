@@ -10,10 +10,11 @@ use rdkafka::types::RDKafkaApiKey as Api;
 use rdkafka::types::RDKafkaRespErr as Answer;
 
 use super::*;
+use crate::pipeline::pace::Pace;
 
 const WAIT: Duration = Duration::from_secs(20);
 const LIMITS: CollectLimits =
-    CollectLimits { events_max: 7, bytes_max: 1 << 20, wait_max: Duration::from_secs(1), idle_max: WAIT };
+    CollectLimits { events_max: 7, bytes_max: 1 << 20, wait_max: Duration::from_secs(1), idle_max: WAIT, spare: None };
 
 /// That join and close side by side.
 const SOURCES: u32 = 40;
@@ -111,6 +112,25 @@ fn what_has_waited_while_the_caller_computed_waits_no_longer() {
     let limits = CollectLimits { events_max: 1_000, wait_max: WAIT * 2, ..LIMITS };
     let batch = source.collect(&limits).expect("records").batch;
     assert!((9..20).contains(&batch.len()), "{}", batch.len());
+    assert!(!patient.passed(), "they are taken as they are");
+}
+
+#[test]
+fn what_cannot_be_submitted_yet_is_gathered_on() {
+    let bed = Bed::new();
+    let mut source = bed.source();
+    source.assign(&[(0, ResumeAt(0)), (1, ResumeAt(0))]).expect("assigned");
+    let mut pace = Pace::default();
+    pace.committed(WAIT * 2);
+    let limits = CollectLimits { events_max: 20, wait_max: Duration::ZERO, spare: Some(pace.spare()), ..LIMITS };
+    assert_eq!(source.collect(&limits).expect("records").batch.len(), 20, "of both partitions");
+
+    // Not where computing it takes until then.
+    source.seek(&[(0, ResumeAt(0)), (1, ResumeAt(0))], WAIT).expect("sought");
+    pace.computed(1, WAIT * 2);
+    let patient = Deadline::after(WAIT);
+    let limits = CollectLimits { events_max: 21, spare: Some(pace.spare()), ..limits };
+    assert!(!source.collect(&limits).expect("records").batch.is_empty());
     assert!(!patient.passed(), "they are taken as they are");
 }
 

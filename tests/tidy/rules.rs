@@ -1,7 +1,7 @@
 //! The picture of `docs/architecture.md` as tables: what each module may import and name.
 
 /// Which modules a module may use, beside itself. A stage of the pipeline may use the stages before it, too.
-pub(super) const IMPORTS: [(&str, &[&str]); 35] = [
+pub(super) const IMPORTS: [(&str, &[&str]); 36] = [
     ("types", &[]),
     ("stop", &[]),
     ("config", &["types"]),
@@ -16,6 +16,7 @@ pub(super) const IMPORTS: [(&str, &[&str]); 35] = [
     ("store", &["types", "telemetry"]),
     ("generate", &["types", "wire"]),
     ("pipeline::history", &["types"]),
+    ("pipeline::pace", &["kafka"]),
     ("pipeline::source", &["types", "stop", "config", "wire", "telemetry", "kafka"]),
     ("pipeline::decode", &["types", "config", "wire", "model"]),
     ("pipeline::session", &["types", "config", "wire", "model"]),

@@ -12,14 +12,16 @@ use std::time::Duration;
 use super::epoch::{self, Body, EpochError, EpochResult, Phase, Terms};
 use super::history::History;
 use super::log::StateRecord;
+use super::pace::{CollectLimits, Pace, Spare};
 use super::partitions::Partitions;
 use super::rest::Nothing;
 use super::shelf::{Shelf, ShelfSettings};
 use super::sink::{Epoch, Outcome, Sink, SinkHandle, SinkSettings};
-use super::source::{Batch, CollectLimits, Record, Source, SourceError, SourceSettings};
+use super::source::{Batch, Record, Source, SourceError, SourceSettings};
 use super::state::{Reading, StateError};
 use crate::config::{Delivery, Encoding, Registry, SessionRules};
 use crate::health::Health;
+use crate::kafka::Deadline;
 use crate::kafka::client::close_member;
 use crate::kafka::follow::Lookups;
 use crate::kafka::raw::GroupMetadata;
@@ -167,6 +169,7 @@ fn work(
         looked: Uptime(0),
         stop,
         under_way: None,
+        pace: Pace::default(),
         failures: 0,
         acknowledged: BTreeMap::new(),
         is_astray: false,
@@ -206,6 +209,7 @@ struct Worker<'w, 's> {
     under_way: Option<UnderWay>,
     /// The client is past records of which nothing was made: nothing is read before it is back.
     is_astray: bool,
+    pace: Pace,
     /// Epochs not committed since the last commit.
     failures: u32,
     /// Delivered at least once: where the partitions go on, to be committed once more and waited for before they go.
@@ -222,6 +226,8 @@ struct UnderWay {
     positions: BTreeMap<i32, (ResumeAt, History)>,
     /// For the local store, where there is one.
     state: Vec<StateRecord>,
+    /// For the next one.
+    spare: Spare,
 }
 
 /// Whether an epoch can be computed.
@@ -255,6 +261,7 @@ impl Worker<'_, '_> {
             events_max: self.settings.epoch_events_max,
             bytes_max: self.settings.epoch_bytes_max,
             wait_max: self.settings.epoch_wait_max,
+            spare: self.under_way.as_ref().map(|under_way| under_way.spare),
             idle_max: match (is_restoring, self.under_way.is_some() || !self.restoring.is_empty()) {
                 (true, _) => Duration::ZERO,
                 (false, true) => IDLE_COMMITTING_MAX,
@@ -315,7 +322,7 @@ impl Worker<'_, '_> {
                 return Ok(());
             }
         }
-        let clock = self.watch.clock;
+        let (clock, computing) = (self.watch.clock, Deadline::after(Duration::ZERO));
         let terms = self.terms();
         let (mut laps, mut nothing) = ([clock.uptime(); 4], Nothing);
         // What was fetched before its partition was paused comes again, and nothing is taken twice.
@@ -338,6 +345,7 @@ impl Worker<'_, '_> {
             Err(EpochError::Beyond(error)) => return self.doubt(&error),
             run => run?,
         };
+        self.pace.computed(result.records, computing.elapsed());
         self.note_progress(&result);
         if let Some(ticker) = &mut self.ticker {
             result.resume.iter().for_each(|(partition, _)| ticker.heard(*partition));
@@ -366,7 +374,8 @@ impl Worker<'_, '_> {
         };
         let state = self.to_shelve(&result);
         self.sink.submit(Epoch { result, group, histories: self.histories.clone() });
-        self.under_way = Some(UnderWay { stats, since: self.watch.clock.uptime(), positions, state });
+        let (since, spare) = (self.watch.clock.uptime(), self.pace.spare());
+        self.under_way = Some(UnderWay { stats, since, positions, state, spare });
     }
 
     /// Where the partitions stand with this result.
@@ -513,7 +522,8 @@ impl Worker<'_, '_> {
     fn outcome(&mut self, wait: Duration) -> Result<bool, WorkerError> {
         let (cause, why, is_sink_lost) = match self.sink.outcome(wait) {
             None => return Ok(true),
-            Some(Outcome::Committed(_)) => {
+            Some(Outcome::Committed(receipt)) => {
+                self.pace.committed(receipt.produce + receipt.commit);
                 self.failures = 0;
                 self.committed();
                 return Ok(true);
@@ -542,7 +552,7 @@ impl Worker<'_, '_> {
     }
 
     fn committed(&mut self) {
-        let Some(UnderWay { mut stats, since, mut positions, state }) = self.under_way.take() else { return };
+        let Some(UnderWay { mut stats, since, mut positions, state, spare: _ }) = self.under_way.take() else { return };
         if let Some(shelf) = &mut self.shelf {
             shelf.write(state);
         }
