@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use dce::kafka::Deadline;
 use dce::kafka::lease::Lease;
 use dce::kafka::topics;
 
 use crate::broker::Broker;
 use crate::harness::{Bed, WAIT};
-use crate::lease::{SOON, ends_within, until_held, with_long_session};
+use crate::lease::{ends_within, until_held};
 use crate::pipeline::Outputs;
 
 /// Shorter than a start waits for a broker.
@@ -18,9 +17,6 @@ const FROZEN: Duration = Duration::from_secs(6);
 const WITHOUT_A_BROKER: &str = "broker.heartbeat.interval.ms=4000\nbroker.session.timeout.ms=3000";
 const QUESTIONS: u32 = 30;
 const TLS_STARTS: u32 = 10;
-/// Longer than joining takes questions and answers.
-const JOINING: u32 = 40;
-const STUTTER: Duration = Duration::from_millis(50);
 const TURN: Duration = Duration::from_millis(50);
 /// A lease waits 5 s for the answer to its farewell, and up to 3 s for what the group decides meanwhile.
 const ENDED_MAX: Duration = Duration::from_secs(30);
@@ -85,37 +81,6 @@ fn a_lease_ends_at_a_frozen_broker_too() {
             scope.spawn(|| ends_within(lease, ENDED_MAX));
         }
     });
-}
-
-/// An id that the group has given away is waited for in its next rebalance, as long as a member that died (KIP-394).
-#[test]
-fn a_lease_that_ends_while_it_joins_is_waited_for_by_nobody() {
-    let mut broker = Broker::start();
-    let bed = Bed::at(&broker.bootstrap, "stuttering");
-    let (leased, group, settings) = (bed.topic("leased", 1), bed.name("holders"), with_long_session(&bed));
-    let join = || Lease::join(&settings, &group, &leased).expect("a client");
-    let mut holder = join();
-    until_held(&mut holder);
-    std::thread::scope(|scope| {
-        let join = &join;
-        let end = |moment: u32| {
-            let joining = join();
-            std::thread::sleep(STUTTER / 4 * moment);
-            ends_within(joining, ENDED_MAX);
-        };
-        let joining: Vec<_> = (0..JOINING).map(|moment| scope.spawn(move || end(moment))).collect();
-        // Most of the time goes into waiting for one of joining's half dozen answers.
-        while !joining.iter().all(|thread| thread.is_finished()) {
-            broker.freeze(STUTTER);
-            std::thread::sleep(STUTTER);
-            broker.tend();
-            std::thread::sleep(STUTTER / 5);
-        }
-    });
-    ends_within(holder, ENDED_MAX);
-    let (soon, mut next) = (Deadline::after(SOON), join());
-    until_held(&mut next);
-    assert!(!soon.passed(), "held after {:?}", soon.elapsed());
 }
 
 /// A client that is told of no broker then does not ask again for five minutes.

@@ -16,7 +16,7 @@ const TURN: Duration = Duration::from_millis(50);
 const SESSION_MS: &str = "60000";
 /// Far from that: leaving takes milliseconds, and up to 5 s where the group stands in its way. Above the session's timeout of
 /// a lease as it comes, 10 s.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn until_held(lease: &mut Lease) {
     let deadline = Deadline::after(WAIT);
@@ -35,7 +35,7 @@ pub(crate) fn ends_within(lease: Lease, wait: Duration) {
     ends.recv_timeout(wait).expect("a lease that ends");
 }
 
-pub(crate) fn with_long_session(bed: &Bed) -> ClientSettings {
+fn with_long_session(bed: &Bed) -> ClientSettings {
     let mut settings = bed.settings.clone();
     settings.consumer.insert("session.timeout.ms".to_owned(), SESSION_MS.to_owned());
     settings
@@ -88,8 +88,9 @@ fn one_that_stands_by_and_ends_is_waited_for_by_nobody() {
     }
 }
 
-/// The client asks what it wants to know of its owner while it closes, and some of that must stay unanswered. On a busy
-/// machine one in some hundred still leaves without a word; the group then notices within a session's timeout.
+/// The client asks what it wants to know of its owner while it closes, and some of that must stay unanswered. A
+/// farewell that waits behind one's own unanswered join is given up after 5 s: the group then notices within a session's
+/// timeout.
 #[test]
 fn one_that_ends_while_the_group_rebalances_ends_and_is_gone() {
     let bed = Bed::new("lease-closing");
