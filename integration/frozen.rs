@@ -8,7 +8,7 @@ use dce::kafka::topics;
 
 use crate::broker::Broker;
 use crate::harness::{Bed, WAIT};
-use crate::lease::{ends_within, until_held};
+use crate::lease::{ends_within, until_held, until_it_stands_by};
 use crate::pipeline::Outputs;
 
 /// Shorter than a start waits for a broker.
@@ -17,7 +17,6 @@ const FROZEN: Duration = Duration::from_secs(6);
 const WITHOUT_A_BROKER: &str = "broker.heartbeat.interval.ms=4000\nbroker.session.timeout.ms=3000";
 const QUESTIONS: u32 = 30;
 const TLS_STARTS: u32 = 10;
-const TURN: Duration = Duration::from_millis(50);
 /// A lease waits 5 s for the answer to its farewell, and up to 3 s for what the group decides meanwhile.
 const ENDED_MAX: Duration = Duration::from_secs(30);
 
@@ -70,10 +69,7 @@ fn a_lease_ends_at_a_frozen_broker_too() {
     let mut holder = join();
     until_held(&mut holder);
     let mut standing_by = join();
-    while bed.members(&group) != Some(2) {
-        assert!(!standing_by.is_held(TURN).expect("a broker"));
-        assert!(holder.is_held(TURN).expect("a broker"));
-    }
+    until_it_stands_by(&bed, &group, &mut holder, &mut standing_by);
     broker.freeze(WAIT);
     let joining = join();
     std::thread::scope(|scope| {

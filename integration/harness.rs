@@ -19,12 +19,19 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// For anything that a broker or a process does; well above what it takes.
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
+/// What a group's coordinator that has just begun answers.
+const MOVING: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::NotCoordinator,
+    RDKafkaErrorCode::CoordinatorLoadInProgress,
+    RDKafkaErrorCode::CoordinatorNotAvailable,
+];
 
 /// One test's place on the broker: every name in it is its own.
 pub(crate) struct Bed {
@@ -203,7 +210,10 @@ impl Bed {
     pub(crate) fn members(&self, group: &str) -> Option<usize> {
         let config = self.settings.reader(&self.name("groups"), 1 << 10);
         let consumer = Consumer::from_config_and_context(&config, ConsumerEvents::default()).expect("a consumer");
-        let list = consumer.fetch_group_list(Some(group), WAIT).expect("a broker");
+        let list = match consumer.fetch_group_list(Some(group), WAIT) {
+            Err(error) if error.rdkafka_error_code().is_some_and(|code| MOVING.contains(&code)) => return None,
+            list => list.expect("a broker"),
+        };
         let group = list.groups().first().filter(|group| group.state() == "Stable")?;
         Some(group.members().len())
     }

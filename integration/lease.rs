@@ -14,14 +14,21 @@ const TURN: Duration = Duration::from_millis(50);
 
 /// Who does not leave is waited for so long.
 const SESSION_MS: &str = "60000";
-/// Far from that: leaving takes milliseconds, and up to 5 s where the group stands in its way. Above the session's timeout of
-/// a lease as it comes, 10 s.
+/// Far from both: leaving takes milliseconds, and up to 5 s where the group stands in its way.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn until_held(lease: &mut Lease) {
     let deadline = Deadline::after(WAIT);
     while !lease.is_held(TURN).expect("a broker") {
         assert!(!deadline.passed(), "nobody gives it the lease");
+    }
+}
+
+/// Until the group has both, the second one without the partition.
+pub(crate) fn until_it_stands_by(bed: &Bed, group: &str, holder: &mut Lease, standing_by: &mut Lease) {
+    while bed.members(group) != Some(2) {
+        assert!(!standing_by.is_held(TURN).expect("a broker"));
+        assert!(holder.is_held(TURN).expect("a broker"));
     }
 }
 
@@ -50,9 +57,8 @@ fn one_that_ends_makes_room_at_once() {
     until_held(&mut holder);
     for stands_by in [false, true] {
         let mut successor = join();
-        while stands_by && bed.members(&group) != Some(2) {
-            assert!(!successor.is_held(TURN).expect("a broker"));
-            assert!(holder.is_held(TURN).expect("a broker"));
+        if stands_by {
+            until_it_stands_by(&bed, &group, &mut holder, &mut successor);
         }
         let soon = Deadline::after(SOON);
         ends_within(holder, SOON);
@@ -70,10 +76,7 @@ fn one_that_stands_by_and_ends_is_waited_for_by_nobody() {
     let mut holder = join();
     until_held(&mut holder);
     let mut standing_by = join();
-    while bed.members(&group) != Some(2) {
-        assert!(!standing_by.is_held(TURN).expect("a broker"));
-        assert!(holder.is_held(TURN).expect("a broker"));
-    }
+    until_it_stands_by(&bed, &group, &mut holder, &mut standing_by);
     // As a member without a partition.
     let settled = Deadline::after(Duration::from_secs(2));
     while !settled.passed() {
@@ -88,14 +91,12 @@ fn one_that_stands_by_and_ends_is_waited_for_by_nobody() {
     }
 }
 
-/// The client asks what it wants to know of its owner while it closes, and some of that must stay unanswered. A
-/// farewell that waits behind one's own unanswered join is given up after 5 s: the group then notices within a session's
-/// timeout.
+/// The client asks what it wants to know of its owner while it closes, and some of that must stay unanswered.
 #[test]
 fn one_that_ends_while_the_group_rebalances_ends_and_is_gone() {
     let bed = Bed::new("lease-closing");
-    let leased = bed.topic("leased", 1);
-    let join = |group: &str| Lease::join(&bed.settings, group, &leased).expect("a client");
+    let (leased, settings) = (bed.topic("leased", 1), with_long_session(&bed));
+    let join = |group: &str| Lease::join(&settings, group, &leased).expect("a client");
     // What the group has decided waits to be taken.
     let group = bed.name("unasked");
     let unasked = join(&group);

@@ -16,8 +16,10 @@ use super::raw::GroupMetadata;
 
 const PARTITION: i32 = 0;
 /// Where no broker answers nobody gives an id.
-const NAMED_MAX: Duration = Duration::from_secs(1);
-const NAMED_LOOK: Duration = Duration::from_millis(5);
+const JOIN_MAX: Duration = Duration::from_secs(3);
+/// As long as the answer to a farewell.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
 /// It reads nothing.
 const PREFETCH_KBYTES: u32 = 64;
 
@@ -87,6 +89,19 @@ impl Lease {
         Notes { consumer, group: self.group.clone(), topic: topic.to_owned(), is_held }
     }
 
+    /// Whether the id that the group gave this member is so within `wait`.
+    fn until(&mut self, wait: Duration, is_so: impl Fn(&str) -> bool) -> bool {
+        let deadline = Deadline::after(wait);
+        loop {
+            if GroupMetadata::of(&self.consumer).is_some_and(|metadata| is_so(&metadata.member())) {
+                return true;
+            }
+            if deadline.passed() || self.is_held(LOOK).is_err() {
+                return false;
+            }
+        }
+    }
+
     fn answer(&mut self, rebalance: &Rebalance) -> Result<(), LeaseError> {
         let refused = |error: rdkafka::error::KafkaError| LeaseError::Refused {
             group: self.group.clone(),
@@ -154,17 +169,15 @@ impl std::fmt::Debug for Notes {
 }
 
 impl Drop for Lease {
-    /// Leaves the group, for who does not is waited for in its next rebalance for a session's timeout. Closing alone would
-    /// not say it of a member without a partition, and hears no answer any more, neither that to a first join with the id
-    /// that the group has given away by then (KIP-394; both in 2.12.1).
+    /// Leaves the group, for who does not is waited for in its next rebalance for a session's timeout. Closing alone (2.12.1)
+    /// says nothing of it for a member without a partition, and drops the first answer of the group, with the id that it has
+    /// given away by then (KIP-394). Unsubscribing says it, once a rebalance under way is answered.
     fn drop(&mut self) {
-        let until = Deadline::after(NAMED_MAX);
-        let is_named = || GroupMetadata::of(&self.consumer).is_none_or(|metadata| !metadata.member().is_empty());
-        while !is_named() && !until.passed() {
-            std::thread::sleep(NAMED_LOOK);
+        if self.until(JOIN_MAX, |member| !member.is_empty()) {
+            self.consumer.unsubscribe();
+            self.until(LEAVE_MAX, str::is_empty);
         }
         self.consumer.context().close();
-        self.consumer.unsubscribe();
         ConsumerEvents::all_answered(&self.consumer);
     }
 }
